@@ -1,0 +1,44 @@
+# `make` lists the targets. MENDEL_PYTHON chooses the interpreter for .venv.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24" -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[design,serve,dev]"
+	@touch $@
+
+setup: $(STAMP)  ## make .venv and install everything into it
+
+demo: $(STAMP)  ## design a model on the example data that ships, print its report
+	@$(BIN)/mendel design "Route support-desk messages to the right team" \
+	    --data examples/support_desk/messages.jsonl --budget 2m --yes --out demo-model --replace
+	@cat demo-model/report.md
+	@$(BIN)/mendel predict demo-model "my parcel still has not arrived"
+	@echo "The project lies in $(CURDIR)/demo-model: start with its README.md."
+
+test: $(STAMP)  ## the tests: no root, no server, no browser
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(STAMP)  ## also what takes long or needs PostgreSQL
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[postgres]"
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP)  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## list the benchmarks
+	@grep -m1 -H '^"""' benchmarks/*.py | sed 's/:"""/\t/;s/"""$$//'
+	@echo 'Run one: $(BIN)/python benchmarks/NAME.py; results are in benchmarks/RESULTS.md.'
+
+clean:  ## remove what make made
+	rm -rf .venv demo-model build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.PHONY: help setup demo test test-all check bench clean

@@ -1,0 +1,1 @@
+"""Readers, splits and checks of the user's data."""

@@ -1,0 +1,232 @@
+"""ask, tell, leases, run: the only loop.
+
+ask: champion -> propose -> lease      (any process)
+trial                                  (any process, any machine)
+tell: result -> policy -> turn -> promote
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from mendel.ledger import Ledger, View, candidate_from
+from mendel.types import (
+    Candidate,
+    Champion,
+    Clock,
+    Decision,
+    Kind,
+    LedgerError,
+    Result,
+    Trial,
+    Turn,
+    Verdict,
+)
+
+LOST = "the worker's lease expired {n} times without a result"
+
+
+class Driver:
+    """Turns one clock. Workers in other processes hold a Driver of their own on the same ledger.
+
+    lease_s         a trial not told for so long is given to another worker
+    max_attempts    leases of one round; after them the trial has failed
+    now             the wall clock, for tests
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        ledger: Ledger,
+        *,
+        lease_s: float = 600.0,
+        max_attempts: int = 3,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock, self.ledger, self.now = clock, ledger, now
+        self.lease_s, self.max_attempts = lease_s, max_attempts
+        self.view = View(ledger, clock.line)
+
+    def start(self) -> Champion:
+        """Begin the line, or after a crash make live what its ledger says."""
+        line = self.clock.line
+        with self.ledger.writing(line) as connection:
+            if self.ledger.champion(line, connection) is None:
+                first = self.clock.champion()
+                verdict = Verdict(Decision.KEEP, "where the line starts")
+                turn = Turn(line, Kind.START, first.candidate, first.result, verdict, at=self.now())
+                self.ledger.append(connection, turn)
+        return self._make_live()
+
+    def ask(self) -> Trial | None:
+        """Lease the next round of a trial; None where there is nothing to do now."""
+        for _ in range(16):  # a rival may lease or propose the same: look again, but not for ever
+            trial = self._take_waiting()
+            if trial is not None:
+                return trial
+            champion = self._champion()
+            candidate = self.clock.propose(champion, self.view)
+            if candidate is None:
+                return None
+            trial = self._lease(candidate, champion)
+            if trial is not None:
+                return trial
+        return None
+
+    def tell(self, trial: Trial, result: Result) -> Verdict:
+        """Judge one round, write its turn, promote what is kept. Late or repeated: no harm."""
+        line = self.clock.line
+        with self.ledger.writing(line) as connection:
+            told = self.ledger.rounds(connection, trial.id)
+            row = self.ledger.trial_row(connection, trial.id)
+            if row is None:
+                raise LedgerError(
+                    f"trial {trial.id} was never leased on {line}. Wanted one from ask()."
+                )
+            if not row.open or row.round != trial.round:
+                return told[min(trial.round, len(told) - 1)].verdict
+            verdict = self._write(connection, row, trial, result)
+        if verdict.keep:
+            self._make_live()
+        return verdict
+
+    def turn(self) -> Verdict | None:
+        """ask, trial, tell, here and now; None where there was nothing to ask."""
+        trial = self.ask()
+        return None if trial is None else self.tell(trial, self.measure(trial))
+
+    def run(self, until: Callable[[], bool]) -> int:
+        """Turn until there is nothing left or `until` says so; returns the number of turns."""
+        n = 0
+        while not until() and self.turn() is not None:
+            n += 1
+        return n
+
+    def measure(self, trial: Trial) -> Result:
+        """The clock's trial; what it raises becomes a failed result, never a score."""
+        started = time.monotonic()
+        try:
+            return self.clock.trial(trial)
+        except Exception as error:
+            failed = Result(error=f"{type(error).__name__}: {error}")
+            cost = replace(failed.cost, seconds=time.monotonic() - started)
+            return replace(failed, cost=cost)
+
+    def roll_back(self, turn: int, reason: str) -> Champion:
+        """Make the champion of an earlier turn live again; that is a turn too."""
+        line, then = self.clock.line, self.ledger.turn(turn)
+        verdict = Verdict(Decision.KEEP, reason)
+        back = Turn(line, Kind.ROLLBACK, then.candidate, then.result, verdict, at=self.now())
+        with self.ledger.writing(line) as connection:
+            now = self.ledger.champion(line, connection)
+            self.ledger.append(connection, replace(back, champion=now.turn if now else 0))
+        return self._make_live()
+
+    # -- inside --
+
+    def _champion(self) -> Champion:
+        return self.ledger.champion(self.clock.line) or self.start()
+
+    def _make_live(self) -> Champion:
+        """Promote the ledger's champion; under the line's lock, so that the newest comes last."""
+        with self.ledger.writing(self.clock.line) as connection:
+            champion = self.ledger.champion(self.clock.line, connection)
+            assert champion is not None
+            if self.clock.champion().identity != champion.identity:
+                self.clock.promote(champion)
+        return champion
+
+    def _take_waiting(self) -> Trial | None:
+        """Lease a round whose trial goes on, or whose worker died."""
+        line = self.clock.line
+        with self.ledger.reading() as connection:  # most asks find none: no lock for those
+            if not self.ledger.open_trials(connection, line, due=self.now()):
+                return None
+        with self.ledger.writing(line) as connection:
+            for row in self.ledger.open_trials(connection, line, due=self.now()):
+                told = self.ledger.rounds(connection, row.id)
+                champion = self.ledger.champion(line, connection)
+                assert champion is not None
+                trial = Trial(
+                    row.id,
+                    line,
+                    candidate_from(row.candidate),
+                    champion,
+                    tuple(turn.result for turn in told),
+                    row.level,
+                    self.now() + self.lease_s,
+                )
+                if row.attempts >= self.max_attempts:
+                    self._write(connection, row, trial, Result(error=LOST.format(n=row.attempts)))
+                    return None
+                self.ledger.update_trial(
+                    connection, row, attempts=row.attempts + 1, deadline=trial.deadline
+                )
+                return trial
+        return None
+
+    def _lease(self, candidate: Candidate, champion: Champion) -> Trial | None:
+        deadline = self.now() + self.lease_s
+        trial = Trial(uuid.uuid4().hex, self.clock.line, candidate, champion, deadline=deadline)
+        with self.ledger.writing(trial.line) as connection:
+            rivals = self.ledger.open_trials(connection, trial.line)
+            if any(row.candidate_id == candidate.id for row in rivals):
+                return None  # proposed by two workers at once: the first has it
+            self.ledger.add_trial(connection, trial)
+        return trial
+
+    def _write(
+        self, connection: sa.Connection, row: sa.Row[Any], trial: Trial, result: Result
+    ) -> Verdict:
+        """The turn, the pointer, the error budget and the lease, in one transaction."""
+        ledger, line = self.ledger, trial.line
+        now = ledger.champion(line, connection)
+        assert now is not None
+        moved = now.turn != trial.champion.turn
+        case = replace(trial, champion=now, results=(*trial.results, result))
+        verdict = self._decide(case, connection, moved)
+        turn = Turn(
+            line,
+            Kind.TRIAL,
+            trial.candidate,
+            result,
+            verdict,
+            now.turn,
+            trial.id,
+            trial.round,
+            at=self.now(),
+        )
+        ledger.append(connection, turn)
+        begun = int(verdict.level is not None and trial.level is None)
+        kept = int(verdict.keep and verdict.level is not None)
+        if begun or kept:
+            ledger.charge(connection, line, begun=begun, kept=kept)
+        ledger.update_trial(
+            connection,
+            row,
+            open=verdict.decision is Decision.CONTINUE,
+            round=trial.round + 1,
+            attempts=0,
+            level=trial.level if verdict.level is None else verdict.level,
+            deadline=0.0,
+        )
+        return verdict
+
+    def _decide(self, case: Trial, connection: sa.Connection, moved: bool) -> Verdict:
+        result = case.results[-1]
+        if result.error is not None:
+            return Verdict(Decision.DISCARD, f"failed: {result.error}", case.level)
+        if moved and any(r.baseline for r in case.results):
+            reason = "measured beside a champion that has since been replaced; propose it again"
+            return Verdict(Decision.DISCARD, reason, case.level)
+        try:
+            return self.clock.policy(case, self.ledger.account(case.line, connection))
+        except Exception as error:
+            reason = f"the policy failed: {type(error).__name__}: {error}"
+            return Verdict(Decision.DISCARD, reason, case.level)

@@ -1,0 +1,393 @@
+"""The only place that decides: tests, gates and the error budget.
+
+    screen (round 0, spends nothing) -> level -> confirm on fresh pairs -> keep at e >= 1/level
+
+A pair is one independent repeat of what is claimed: a seed for a recipe, an example for a model.
+Champion and challenger are measured side by side on each pair, so what moves both cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mendel.types import Account, Cost, Decision, InputError, Result, Trial, Verdict
+
+Floats = NDArray[np.float64]
+
+HEAD_START = 3  # larger: later confirmations get more of the budget, the first ones less
+BETS = 2.0 ** np.arange(-4, 3)  # per median gain; 1/16 suits thousands of examples, 4 a few seeds
+SHARES = np.sqrt(BETS) / np.sqrt(BETS).sum()  # small bets take many pairs, so can start with less
+MAX_GAIN = 2.0  # in medians: one wild pair cannot undo the others
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one policy asks of its candidates."""
+
+    margin: float = 0.0  # added to every difference; 0 asks better, above 0 not worse by more
+    max_pairs: int = 80
+    min_t: float = 1.0  # the screen's
+    ceiling: float | None = None  # the best score there is, where all pairs may well reach it
+
+
+def share(i: int) -> float:
+    """What the i-th confirmation gets of the budget: about 1 / (i log^2 i), summing to 1.
+
+    i        from 1
+    returns  log(k) * (1/log(j) - 1/log(j+1)) with k = HEAD_START, j = k - 1 + i; the sum over
+             i telescopes to log(k) * 1/log(k) = 1, so the normaliser is exact
+    """
+    j = HEAD_START - 1 + i
+    return math.log(HEAD_START) * math.log1p(1 / j) / (math.log(j) * math.log(j + 1))
+
+
+def next_level(account: Account) -> float:
+    """The error level of the confirmation that begins now (e-LOND).
+
+    account  n_begun counts the confirmations in flight and the claims too, n_kept those kept
+    returns  level_i = alpha * share(i) * (n_kept + 1), fixed for as long as i runs
+
+    Why it holds: let e_i be the e-value that stopped confirmation i; E[e_i] <= 1 where i is null.
+    If i is kept by time t, the K_t kept by then are at least those kept before i began, and i:
+    K_t >= level_i / (alpha * share(i)). Hence, for every t at once,
+
+        FDP_t = sum_{null i kept} 1/K_t  <=  sum_{null i} 1{e_i >= 1/level_i} alpha share(i)/level_i
+                                         <=  sum_{null i} e_i alpha share(i)
+
+    and E[sup_t FDP_t] <= alpha * sum share = alpha. Nothing was asked of the dependence between
+    confirmations, of their order of ending, or of when to stop. Where no candidate is truly
+    better FDP is 1 from the first keep on, so any false keep, ever, has probability <= alpha.
+
+    source   Xu & Ramdas, Online multiple testing with e-values, AISTATS 2024
+    """
+    return account.alpha * share(account.n_begun + 1) * (account.n_kept + 1)
+
+
+@np.errstate(over="ignore")  # a huge ratio is cut to MAX_GAIN
+def e_process(differences: ArrayLike) -> Floats:
+    """Running evidence that gains outweigh losses; may be read after every pair.
+
+    differences  challenger minus champion, in the order measured; ties count for nothing
+    returns      e after each pair; a value that is not finite ends it at 0
+
+    Null: given the past, a gain above any t >= 0 is no likelier than a loss beyond it,
+    P(x > t) <= P(x < -t). That is: x is symmetric about 0, or stochastically smaller than
+    something that is. Nothing is asked of variance, tails or bounds, or that pairs be alike.
+    Factor: 1 + sign(x) g(|x|), g(0) = 0 <= g < 1, where g may depend on the past. If g does not
+    fall, E[sign(x) g(|x|) | past] = integral of (P(x > t) - P(x < -t)) dg(t) <= 0, with
+    equality under symmetry. So the product is a nonnegative supermartingale that starts at 1,
+    and so is a mixture of products: E[e] <= 1 at any stopping time (Ville: P(sup e >= 1/a) <= a).
+    Here g(m) = tanh(bet * min(m/s, MAX_GAIN)), s the median of the magnitudes so far, m among
+    them. A median does not fall when m grows, and k times all magnitudes is k times the median;
+    so k >= 1 times m alone is at most k times s, m/s does not fall, and neither does g.
+    Each pair at most doubles e. For 0/1 scores this is McNemar's test, valid at any time.
+    Not covered: differences with mean 0 and skew. Most may be gains while rare losses are big;
+    `superiority` then asks for a positive mean as well, which helps and proves nothing.
+
+    source   Ramdas et al., Admissible anytime-valid sequential inference, 2020 (symmetry)
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    finite = np.isfinite(x)
+    stakes = np.clip(np.where(finite, x, 0.0) / _running_median(x), -MAX_GAIN, MAX_GAIN)
+    # log(1 + tanh(z)) without cancellation
+    logs = math.log(2) - np.logaddexp(0.0, -2 * BETS[:, None] * stakes)
+    return _mix(np.where(finite, logs, -np.inf))
+
+
+def e_process_of_mean(differences: ArrayLike, *, margin: float = 0.0) -> Floats:
+    """Running evidence that the mean of bounded differences is above -margin.
+
+    differences  in [-1, 1], such as those of 0/1 scores; may be as skewed as they like
+    returns      e after each pair
+
+    With a margin, differences of 0/1 scores are not symmetric under the null (a rare loss of
+    nearly 1 against many gains of the margin), so `e_process` would be wrong. Here the factor is
+    1 + b (x + margin) / (1 + margin), b < 1: linear, so E <= 1 wherever E[x | past] <= -margin,
+    in [0, 2] for every x allowed, and equal to `e_process` where margin = 0 and x is -1, 0 or 1.
+
+    source   Waudby-Smith & Ramdas, Estimating means of bounded random variables by betting, 2024
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    allowed = np.abs(x) <= 1  # NaN is not
+    gains = np.where(allowed, (x + margin) / (1 + margin), 0.0)
+    return _mix(np.where(allowed, np.log1p(np.tanh(BETS)[:, None] * gains), -np.inf))
+
+
+def _mix(log_factors: Floats) -> Floats:
+    """Products over the pairs, averaged over the bets."""
+    wealth = np.log(SHARES)[:, None] + np.cumsum(log_factors, axis=1)
+    log_e: Floats = np.logaddexp.reduce(wealth, axis=0)
+    return np.exp(np.minimum(log_e, 700.0))  # exp(710) overflows
+
+
+def _running_median(x: Floats) -> Floats:
+    """The upper median of the nonzero finite magnitudes up to each pair; 1 before the first."""
+    seen: list[float] = []
+    medians = np.ones(len(x))
+    for i, magnitude in enumerate(np.abs(x).tolist()):
+        if 0 < magnitude < math.inf:
+            insort(seen, magnitude)
+        if seen:
+            medians[i] = seen[len(seen) // 2]
+    return medians
+
+
+def superiority(
+    trial: Trial,
+    account: Account,
+    *,
+    max_pairs: int = 80,
+    min_t: float = 1.0,
+    ceiling: float | None = None,
+) -> Verdict:
+    """Is the candidate better than its champion?
+
+    trial      round 0 is the screen, never looked at again; the rest are fresh pairs
+    max_pairs  of the confirmation; rounds may split them as they like
+    ceiling    a constant challenger loses, unless its scores are 0/1 or all equal to this
+    returns    CONTINUE with a level = the screen is passed and a confirmation begins
+    """
+    return _decide(trial, account, Rule(0.0, max_pairs, min_t, ceiling))
+
+
+def noninferiority(
+    trial: Trial, account: Account, *, margin: float, max_pairs: int = 80, min_t: float = 1.0
+) -> Verdict:
+    """Is the candidate worse than its champion by less than a margin?
+
+    margin   above 0, in units of the score, named before anything is measured
+    null     0/1 scores: mean difference <= -margin. Others: difference + margin is symmetric
+             about 0 or smaller, so use it on seeds, not on skewed scores of examples
+    raises   InputError for any other margin
+    """
+    if not 0 < margin < math.inf:
+        raise InputError(f"margin={margin} is no margin. Wanted a number above 0. Set margin=0.01.")
+    return _decide(trial, account, Rule(margin, max_pairs, min_t))
+
+
+def better_than(
+    scores: Sequence[float],
+    baseline: Sequence[float],
+    account: Account,
+    *,
+    ceiling: float | None = None,
+) -> Verdict:
+    """May a report say "better than"? One confirmation on the pairs given; it spends a level.
+
+    scores   for example 0/1 per sealed example, in an order fixed before they were opened
+    returns  KEEP = may say so
+    """
+    result = Result(scores=tuple(scores), baseline=tuple(baseline))
+    return _confirm((result,), next_level(account), Rule(max_pairs=len(scores), ceiling=ceiling))
+
+
+def screen(scores: Sequence[float], baseline: Sequence[float], *, min_t: float = 1.0) -> Verdict:
+    """Is a candidate worth a confirmation? Spends nothing; its pairs must not be used again.
+
+    scores   3 to 6 pairs; with 4 and min_t = 1, 20 % of no-ops pass, 84 % of gains of 1 sigma
+    returns  CONTINUE or DISCARD
+    """
+    flaw = _flaw(Result(scores=tuple(scores), baseline=tuple(baseline)))
+    if flaw:
+        return Verdict(Decision.DISCARD, flaw)
+    t = _t(np.subtract(scores, baseline))
+    if t >= min_t:
+        return Verdict(Decision.CONTINUE, f"screen passed: t = {t:.2f} on {len(scores)} pairs")
+    return Verdict(Decision.DISCARD, f"screened out: t = {t:.2f} < {min_t:g}")
+
+
+@np.errstate(over="ignore", invalid="ignore")  # then it is NaN, and loses
+def _t(gains: Floats) -> float:
+    """Mean over standard error; one pair, or pairs all alike, say no more than their sign."""
+    mean = float(gains.mean())
+    spread = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
+    if spread == 0:
+        return math.copysign(math.inf, mean) if mean else 0.0
+    return mean / spread * math.sqrt(len(gains))
+
+
+@np.errstate(over="ignore")
+def _flaw(result: Result) -> str | None:
+    """Why these scores lose without a look at which are higher."""
+    if result.error is not None:
+        return f"the trial failed: {' '.join(result.error.split())[:200]}"
+    n, n_baseline = len(result.scores), len(result.baseline)
+    if n == 0 or n != n_baseline:
+        return f"scores are missing: {n} of the challenger, {n_baseline} of the champion"
+    for name, side in (("challenger", result.scores), ("champion", result.baseline)):
+        if not np.isfinite(np.asarray(side, dtype=np.float64)).all():
+            return f"a score of the {name} is not finite"
+    if not np.isfinite(np.subtract(result.scores, result.baseline)).all():
+        return "scores are too large to subtract"
+    return None
+
+
+def _decide(trial: Trial, account: Account, rule: Rule) -> Verdict:
+    if not trial.results:
+        return Verdict(Decision.DISCARD, "nothing was measured")
+    if trial.level is not None:
+        return _confirm(trial.results[1:], trial.level, rule)
+    if len(trial.results) > 1:
+        return Verdict(Decision.DISCARD, "measured past the screen without a level")
+    return _begin(trial.results[0], account, rule)
+
+
+def _begin(result: Result, account: Account, rule: Rule) -> Verdict:
+    """Screen; if it passes and can be confirmed at all, give it a level."""
+    flaw = _flaw(result)
+    if flaw:
+        return Verdict(Decision.DISCARD, flaw)
+    scores = [score + rule.margin for score in result.scores]
+    verdict = screen(scores, result.baseline, min_t=rule.min_t)
+    if verdict.decision is Decision.DISCARD:
+        return verdict
+    level = next_level(account)
+    n_needed = math.ceil(-math.log2(level))  # each pair at most doubles e
+    if n_needed > rule.max_pairs:
+        why = f"level {level:.1e} takes {n_needed} pairs or more, but max_pairs={rule.max_pairs}"
+        return Verdict(Decision.DISCARD, why)
+    return replace(verdict, level=level)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _confirm(results: Sequence[Result], level: float, rule: Rule) -> Verdict:
+    for result in results:
+        flaw = _flaw(result)
+        if flaw:
+            return Verdict(Decision.DISCARD, flaw, level)
+    scores = np.array([s for r in results for s in r.scores], dtype=np.float64)[: rule.max_pairs]
+    baseline = np.array([s for r in results for s in r.baseline], dtype=np.float64)[: len(scores)]
+    if len(scores) == 0:
+        return Verdict(Decision.CONTINUE, "no pair yet", level, 1.0)
+    binary = bool(np.isin((scores, baseline), (0.0, 1.0)).all())
+    gains = scores - baseline + rule.margin
+    e = e_process_of_mean(scores - baseline, margin=rule.margin) if binary else e_process(gains)
+    kept = (e * level >= 1) & (np.cumsum(gains) > 0)
+    if not kept.any():
+        return _unproven(e, gains, level, rule)
+    n = int(kept.argmax()) + 1
+    if np.ptp(scores[:n]) == 0 and not binary and scores[0] != rule.ceiling:
+        reason = f"constant scores are no evidence: {scores[0]:g} on each of {n} pairs"
+        return Verdict(Decision.DISCARD, reason, level, 0.0)
+    claim = f"not worse by {rule.margin:g}" if rule.margin else "better"
+    reason = f"{claim} on {n} fresh pairs: {_tally(e[:n], gains[:n] - rule.margin, level)}"
+    return Verdict(Decision.KEEP, reason, level, float(e[n - 1]))
+
+
+def _unproven(e: Floats, gains: Floats, level: float, rule: Rule) -> Verdict:
+    """Go on, unless the pairs left cannot or will hardly change the outcome.
+
+    Stopping early never costs validity. Each pair at most doubles e. Below its start after a third
+    of the pairs, a gain of 1 sigma is given up in 0.1 % of cases, and a no-op is spared half.
+    """
+    n, n_left, now = len(e), rule.max_pairs - len(e), float(e[-1])
+    tally = _tally(e, gains - rule.margin, level)
+    if n_left == 0 and now * level >= 1:
+        why = f"wins more pairs than it loses, but no mean gain, in {n} pairs"
+    elif n_left == 0:
+        why = f"not shown in {n} pairs"
+    elif now * level < 2.0**-n_left:
+        why = f"given up after {n} pairs, {n_left} more cannot suffice"
+    elif now < 1 and 3 * n >= rule.max_pairs:
+        why = f"given up after {n} of {rule.max_pairs} pairs, evidence fell"
+    else:
+        return Verdict(Decision.CONTINUE, f"undecided after {n} pairs: {tally}", level, now)
+    return Verdict(Decision.DISCARD, f"{why}: {tally}", level, now)
+
+
+def _tally(e: Floats, differences: Floats, level: float) -> str:
+    return f"mean difference {differences.mean():+.4g}, e = {e[-1]:.3g} (keeps at {1 / level:.3g})"
+
+
+def matched_cost(champion: Cost, challenger: Cost) -> str | None:
+    """None at matched cost: parameters within 2 %, FLOPs and bytes within 5 % of the champion's.
+
+    returns  else one line that says the difference
+    """
+    rows = (
+        ("parameters", champion.n_params, challenger.n_params, 0.02),
+        ("FLOPs", champion.flops, challenger.flops, 0.05),
+        ("bytes", champion.n_bytes, challenger.n_bytes, 0.05),
+    )
+    off = [
+        f"{name} {mine:.4g} -> {theirs:.4g} ({theirs / mine - 1:+.1%})"
+        if mine
+        else f"{name} {mine:.4g} -> {theirs:.4g}"
+        for name, mine, theirs, limit in rows
+        if not abs(theirs - mine) <= limit * abs(mine)
+    ]
+    return f"not at matched cost: {', '.join(off)}" if off else None
+
+
+def interval(n_correct: int, n: int) -> tuple[float, float]:
+    """95 % Wilson interval of a proportion; (0, 1) where nothing was counted."""
+    if n == 0:
+        return 0.0, 1.0
+    # imported here: it takes a second, which a verdict does not need
+    from scipy.stats import binomtest  # type: ignore[attr-defined]
+
+    low, high = binomtest(n_correct, n).proportion_ci(method="wilson")
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A limit of the user's that an option does not meet."""
+
+    limit: str
+    over: float  # 0.2 = 20 % beyond it
+
+
+@dataclass(frozen=True)
+class Option:
+    """One model of a design run, as it may be shipped."""
+
+    name: str
+    score: float  # out-of-fold, higher is better
+    stderr: float = 0.0
+    n_bytes: int = 0
+    misses: tuple[Miss, ...] = ()
+
+    @property
+    def worst(self) -> Miss:
+        return max(self.misses, key=lambda miss: miss.over)
+
+
+@dataclass(frozen=True)
+class Choice:
+    option: Option | None  # None = nothing had a finite score
+    reason: str
+
+
+def select(options: Sequence[Option], *, prefer: Literal["accuracy", "size"]) -> Choice:
+    """What a design run ships: a selection by point estimate, which claims nothing.
+
+    prefer   accuracy = the smallest within 0.003 of the best, size = within its standard error,
+             among those that meet every limit; if none does, the one whose worst miss is least
+    """
+    if prefer not in ("accuracy", "size"):
+        raise InputError(f"prefer={prefer!r} is unknown. Wanted accuracy or size.")
+    finite = [option for option in options if math.isfinite(option.score)]
+    if not finite:
+        return Choice(None, f"none of {len(options)} options has a finite score")
+    able = [option for option in finite if not option.misses]
+    if not able:
+        nearest = min(finite, key=lambda option: (option.worst.over, -option.score))
+        miss = nearest.worst
+        why = f"no option meets every limit; {nearest.name} comes nearest"
+        return Choice(nearest, f"{why}: {miss.limit} binds, missed by {miss.over:.1%}")
+    best = max(able, key=lambda option: option.score)
+    slack = 0.003 if prefer == "accuracy" else best.stderr
+    close = [option for option in able if option.score >= best.score - slack]
+    chosen = min(close, key=lambda option: (option.n_bytes, -option.score))
+    why = (
+        f"smallest of {len(close)} within {slack:.3g} of the best, {best.name} at {best.score:.4g}"
+    )
+    return Choice(chosen, f"{chosen.name} at {chosen.score:.4g}: {why}")

@@ -1,0 +1,386 @@
+"""Append, query, replay, champion: SQLite in WAL mode by default, PostgreSQL by URL.
+
+turns (append-only) -> replay -> champion == champions (the pointer, same transaction)
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from mendel import schema
+from mendel.blobs import Blobs
+from mendel.schema import accounts, blob_refs, champions, lines, trials, turns
+from mendel.types import (
+    Account,
+    Candidate,
+    Champion,
+    Cost,
+    Decision,
+    Digest,
+    Kind,
+    LedgerError,
+    Line,
+    Result,
+    Trial,
+    Turn,
+    Verdict,
+)
+
+POINTERS = (Kind.START, Kind.ROLLBACK)  # turns that move the champion whatever their verdict
+
+# Built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
+_turn_and_line = sa.select(turns, lines).join(lines, turns.c.line_id == lines.c.id)
+_of_line: sa.BindParameter[int] = sa.bindparam("line")
+LINE_ID = sa.select(lines.c.id).where(
+    lines.c.clock == sa.bindparam("clock"),
+    lines.c.task == sa.bindparam("task"),
+    lines.c.run == sa.bindparam("run"),
+)
+ACCOUNT = sa.select(accounts).where(
+    accounts.c.clock == sa.bindparam("clock"), accounts.c.task == sa.bindparam("task")
+)
+LOCK = ACCOUNT.with_for_update()
+INSERT_TURN = sa.insert(turns)
+ROUNDS = _turn_and_line.where(turns.c.trial == sa.bindparam("trial")).order_by(turns.c.round)
+CHAMPION = _turn_and_line.join(champions, champions.c.turn == turns.c.id).where(
+    champions.c.line_id == _of_line
+)
+MOVE_POINTER = (
+    sa.update(champions).where(champions.c.line_id == _of_line).values(turn=sa.bindparam("to"))
+)
+INSERT_TRIAL = sa.insert(trials)
+TRIAL = sa.select(trials).where(trials.c.id == sa.bindparam("trial"))
+OPEN_TRIALS = (
+    sa.select(trials)
+    .where(trials.c.line_id == _of_line, trials.c.open, trials.c.deadline <= sa.bindparam("due"))
+    .order_by(trials.c.at, trials.c.id)
+)
+UPDATE_TRIAL = (
+    sa.update(trials)
+    .where(trials.c.id == sa.bindparam("trial"))
+    .values({c: sa.bindparam(c) for c in ("open", "round", "attempts", "level", "deadline")})
+)
+
+
+def home() -> Path:
+    """MENDEL_HOME, where ledger and blobs outlive every run."""
+    return Path(os.environ.get("MENDEL_HOME") or Path.home() / ".mendel")
+
+
+class Ledger:
+    """Every turn ever, the champions that they made, and the leases of those in flight.
+
+    url      None = MENDEL_LEDGER, or SQLite in `folder`; else any SQLAlchemy URL
+    folder   for blobs and SQLite; None = MENDEL_HOME
+    raises   LedgerError when the database cannot be opened or is newer than this mendel
+    """
+
+    def __init__(self, url: str | None = None, folder: Path | None = None) -> None:
+        self.folder = folder or home()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.blobs = Blobs(self.folder / "blobs")
+        url = url or os.environ.get("MENDEL_LEDGER") or f"sqlite:///{self.folder / 'ledger.db'}"
+        self.engine = schema.open_engine(url)
+        self._line_ids: dict[Line, int] = {}
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, line: Line) -> Iterator[sa.Connection]:
+        """One transaction; one writer at a time for each clock and task."""
+        with self.engine.execution_options(mendel_writes=True).begin() as connection:
+            key = {"clock": line.clock, "task": line.task}
+            if connection.execute(LOCK, key).first() is None:
+                schema.insert_once(connection, accounts, {**key, "alpha": 0.05})
+                connection.execute(LOCK, key).one()
+            try:
+                yield connection
+            except BaseException:
+                self._line_ids.clear()  # a number given in this transaction is undone with it
+                raise
+
+    # -- turns --
+
+    def append(self, connection: sa.Connection, turn: Turn) -> Turn:
+        """Write one turn; where it makes a champion, move the pointer with it."""
+        line_id = self._line_id(connection, turn.line)
+        at = turn.at or time.time()
+        row = dict(
+            line_id=line_id,
+            kind=turn.kind,
+            trial=turn.trial,
+            round=turn.round,
+            candidate=_to_json(asdict(turn.candidate)),
+            result=_to_json(asdict(turn.result)),
+            decision=turn.verdict.decision,
+            verdict=_to_json(asdict(turn.verdict)),
+            champion=turn.champion,
+            sealed=None if turn.sealed is None else _to_json(turn.sealed),
+            at=at,
+        )
+        result = connection.execute(INSERT_TURN, row)
+        turn = replace(turn, id=cast(int, result.inserted_primary_key[0]), at=at)  # type: ignore[index]
+        for blob in sorted(set(turn.result.artifacts.values())):
+            schema.insert_once(connection, blob_refs, {"digest": blob, "turn": turn.id})
+        if makes_champion(turn):
+            self._point(connection, line_id, turn.id)
+        return turn
+
+    def turns(
+        self,
+        line: Line | None = None,
+        *,
+        kinds: Iterable[Kind] = (),
+        kept: bool = False,
+        limit: int | None = None,
+    ) -> list[Turn]:
+        """The newest `limit` turns that fit, oldest first."""
+        query = _turn_and_line
+        if line is not None:
+            query = query.where(*_line_key(line))
+        if kinds:
+            query = query.where(turns.c.kind.in_(list(kinds)))
+        if kept:
+            query = query.where(turns.c.decision == Decision.KEEP)
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(turns.c.id.desc()).limit(limit)).all()
+        return [_turn(row) for row in reversed(rows)]
+
+    def turn(self, id: int) -> Turn:
+        """One turn; raises LedgerError where there is none of that number."""
+        with self.reading() as connection:
+            row = connection.execute(_turn_and_line.where(turns.c.id == id)).first()
+        if row is None:
+            raise LedgerError(f"turn {id} is not in the ledger. `mendel log` lists those that are.")
+        return _turn(row)
+
+    def why(self, id: int) -> list[Turn]:
+        """The chain of verdicts that led to a turn: its own rounds, and each champion before."""
+        own = self.turn(id)
+        chain = (
+            sa.select(turns.c.id, turns.c.champion)
+            .where(turns.c.id == own.champion)
+            .cte("chain", recursive=True)
+        )
+        chain = chain.union_all(
+            sa.select(turns.c.id, turns.c.champion).where(turns.c.id == chain.c.champion)
+        )
+        rounds = sa.and_(turns.c.trial == own.trial, turns.c.trial != "", turns.c.id <= id)
+        query = _turn_and_line.where(
+            sa.or_(turns.c.id == id, rounds, turns.c.id.in_(sa.select(chain.c.id)))
+        )
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(turns.c.id)).all()
+        return [_turn(row) for row in rows]
+
+    # -- champions --
+
+    def champion(self, line: Line, connection: sa.Connection | None = None) -> Champion | None:
+        """What the pointer says is live; None on a line that never began."""
+        with self._reading(connection) as open_one:
+            line_id = self._find_line(open_one, line)
+            row = open_one.execute(CHAMPION, {"line": line_id}).first()
+        return None if row is None else as_champion(_turn(row))
+
+    def champions(self) -> list[tuple[Line, Champion]]:
+        query = _turn_and_line.join(champions, champions.c.turn == turns.c.id)
+        with self.reading() as connection:
+            found = [_turn(row) for row in connection.execute(query.order_by(turns.c.id))]
+        return [(turn.line, as_champion(turn)) for turn in found]
+
+    def account(self, line: Line, connection: sa.Connection | None = None) -> Account:
+        """The error budget that all runs of this clock and task share."""
+        with self._reading(connection) as open_one:
+            row = open_one.execute(ACCOUNT, {"clock": line.clock, "task": line.task}).first()
+        return Account() if row is None else Account(row.alpha, row.n_begun, row.n_kept)
+
+    def charge(self, connection: sa.Connection, line: Line, *, begun: int, kept: int) -> None:
+        """Write down that confirmations began, and how many of them were kept."""
+        connection.execute(
+            sa.update(accounts)
+            .where(accounts.c.clock == line.clock, accounts.c.task == line.task)
+            .values(n_begun=accounts.c.n_begun + begun, n_kept=accounts.c.n_kept + kept)
+        )
+
+    # -- blobs that nobody points to --
+
+    def gc(self, *, older_than_s: float | None = None, grace_s: float = 3600.0) -> tuple[int, int]:
+        """Delete blobs without a turn, and with an age also what a replay can rebuild.
+
+        older_than_s   artifacts of turns older than this go too, unless they are a champion's
+        grace_s        a blob this young may belong to a trial that has not told yet
+        returns        number of blobs deleted, bytes freed
+        """
+        keep = self._kept_blobs(older_than_s)
+        gone = [b for b in self.blobs if b not in keep and self.blobs.age_s(b) > grace_s]
+        return len(gone), sum(self.blobs.remove(blob) for blob in gone)
+
+    def _kept_blobs(self, older_than_s: float | None) -> set[Digest]:
+        query = sa.select(blob_refs.c.digest)
+        if older_than_s is not None:
+            since = time.time() - older_than_s
+            live = turns.c.id.in_(sa.select(champions.c.turn))
+            query = query.join(turns, turns.c.id == blob_refs.c.turn).where(
+                sa.or_(turns.c.at > since, live)
+            )
+        with self.reading() as connection:
+            return {row.digest for row in connection.execute(query)}
+
+    # -- trials in flight (the driver's) --
+
+    def add_trial(self, connection: sa.Connection, trial: Trial) -> None:
+        row = dict(
+            id=trial.id,
+            line_id=self._line_id(connection, trial.line),
+            candidate_id=trial.candidate.id,
+            candidate=_to_json(asdict(trial.candidate)),
+            champion=trial.champion.turn,
+            round=0,
+            attempts=1,
+            level=None,
+            deadline=trial.deadline,
+            open=True,
+            at=time.time(),
+        )
+        connection.execute(INSERT_TRIAL, row)
+
+    def open_trials(
+        self, connection: sa.Connection, line: Line, *, due: float = math.inf
+    ) -> Sequence[sa.Row[Any]]:
+        """Trials not yet decided, oldest first; with `due`, only those that nobody holds then."""
+        line_id = self._find_line(connection, line)
+        return connection.execute(OPEN_TRIALS, {"line": line_id, "due": min(due, 1e300)}).all()
+
+    def trial_row(self, connection: sa.Connection, id: str) -> sa.Row[Any] | None:
+        return connection.execute(TRIAL, {"trial": id}).first()
+
+    def update_trial(self, connection: sa.Connection, row: sa.Row[Any], **values: Any) -> None:
+        old = {c: getattr(row, c) for c in ("open", "round", "attempts", "level", "deadline")}
+        connection.execute(UPDATE_TRIAL, {**old, **values, "trial": row.id})
+
+    def rounds(self, connection: sa.Connection, trial: str) -> list[Turn]:
+        return [_turn(row) for row in connection.execute(ROUNDS, {"trial": trial})]
+
+    # -- inside --
+
+    def _point(self, connection: sa.Connection, line_id: int, turn: int) -> None:
+        moved = connection.execute(MOVE_POINTER, {"line": line_id, "to": turn})
+        if moved.rowcount == 0:
+            connection.execute(sa.insert(champions).values(line_id=line_id, turn=turn))
+
+    def _find_line(self, connection: sa.Connection, line: Line) -> int:
+        """Its number; 0 where the ledger has not seen it."""
+        if line not in self._line_ids:
+            found = connection.execute(LINE_ID, asdict(line)).scalar()
+            if found is None:
+                return 0
+            self._line_ids[line] = cast(int, found)
+        return self._line_ids[line]
+
+    def _line_id(self, connection: sa.Connection, line: Line) -> int:
+        """Its number; the line is written down where it is new."""
+        if not self._find_line(connection, line):
+            schema.insert_once(connection, lines, asdict(line))
+            # not remembered yet: this transaction may still be undone
+            return cast(int, connection.execute(LINE_ID, asdict(line)).scalar_one())
+        return self._line_ids[line]
+
+    @contextmanager
+    def _reading(self, connection: sa.Connection | None) -> Iterator[sa.Connection]:
+        if connection is not None:
+            yield connection
+        else:
+            with self.reading() as fresh:
+                yield fresh
+
+
+class View:
+    """What a proposer may see of its own line: no sealed scores, but what is in flight."""
+
+    def __init__(self, ledger: Ledger, line: Line) -> None:
+        self._ledger, self._line = ledger, line
+
+    def turns(self, *, limit: int | None = None, kept: bool = False) -> list[Turn]:
+        found = self._ledger.turns(self._line, kinds=[Kind.TRIAL], kept=kept, limit=limit)
+        return [replace(turn, sealed=None) for turn in found]
+
+    def pending(self) -> list[Candidate]:
+        with self._ledger.reading() as connection:
+            rows = self._ledger.open_trials(connection, self._line)
+        return [candidate_from(row.candidate) for row in rows]
+
+
+def makes_champion(turn: Turn) -> bool:
+    """Does this turn move the pointer? The one rule that replay and append share."""
+    return turn.kind in POINTERS or (turn.kind is Kind.TRIAL and turn.verdict.keep)
+
+
+def as_champion(turn: Turn) -> Champion:
+    return Champion(turn.candidate, turn.result, turn.id)
+
+
+def replay(history: Iterable[Turn]) -> dict[Line, Champion]:
+    """The champions that the turns alone lead to, whatever the pointers say."""
+    return {turn.line: as_champion(turn) for turn in history if makes_champion(turn)}
+
+
+def candidate_from(data: Mapping[str, Any]) -> Candidate:
+    return Candidate(data["state"], data["motivation"], tuple(data["links"]))
+
+
+def _turn(row: sa.Row[Any]) -> Turn:
+    result = dict(row.result)
+    return Turn(
+        line=Line(row.clock, row.task, row.run),
+        kind=Kind(row.kind),
+        candidate=candidate_from(row.candidate),
+        result=Result(
+            **{
+                **result,
+                "scores": _floats(result["scores"]),
+                "baseline": _floats(result["baseline"]),
+                "cost": Cost(**result["cost"]),
+            }
+        ),
+        verdict=Verdict(**{**row.verdict, "decision": Decision(row.decision)}),
+        champion=row.champion,
+        trial=row.trial,
+        round=row.round,
+        id=row.id,
+        at=row.at,
+        sealed=row.sealed,
+    )
+
+
+def _floats(values: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(math.nan if value is None else float(value) for value in values)
+
+
+def _to_json(value: Any) -> Any:
+    """Plain JSON: what is not finite becomes null, since JSON has no NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(item) for item in value]
+    return value
+
+
+def _line_key(line: Line) -> tuple[sa.ColumnElement[bool], ...]:
+    return lines.c.clock == line.clock, lines.c.task == line.task, lines.c.run == line.run

@@ -1,0 +1,124 @@
+"""The specs: parse, check, diff, hash. A spec is frozen; its hash is its identity."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mendel.types import Digest, InputError, digest
+
+
+class SpecError(InputError):
+    """A spec has a field that is unknown, missing or out of range."""
+
+
+class Spec(BaseModel):
+    """Base of all specs: unknown fields are errors, and every value is plain JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @property
+    def hash(self) -> Digest:
+        return digest(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def to_toml(self) -> str:
+        """One key a line; nested specs as inline tables, so that the order of fields is kept."""
+        return "".join(f"{key} = {_toml(value)}\n" for key, value in self.to_dict().items())
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Self:
+        """Build from plain data; raises SpecError that names the nearest field or the range."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise SpecError(_explain(cls, error)) from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        try:
+            return cls.parse(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise SpecError(f"{cls.__name__} is not JSON: {error}. Wanted one object.") from None
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        try:
+            return cls.parse(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{cls.__name__} is not TOML: {error}.") from None
+
+    def diff(self, other: Spec) -> dict[str, tuple[Any, Any]]:
+        """Fields that differ: name -> (mine, the other's)."""
+        mine, its = self.to_dict(), other.to_dict()
+        keys = sorted(mine.keys() | its.keys())
+        return {k: (mine.get(k), its.get(k)) for k in keys if mine.get(k) != its.get(k)}
+
+
+class Limits(Spec):
+    """What the shipped model must stay within."""
+
+    max_bytes: int = Field(10_000_000, gt=0)
+    max_latency_ms: float = Field(12.0, gt=0)  # p50, one text, one core, from the string
+    max_params: int = Field(7_000_000, gt=0)
+
+
+class DataSpec(Spec):
+    """Which rows: by content, so that the same file under another name is the same data."""
+
+    digest: Digest
+    n_rows: int = Field(gt=0)
+    text_column: str = "text"
+    label_column: str = "label"
+    provenance: Literal["collected", "written", "generated", "mixed", "unknown"] = "unknown"
+    sealed: Digest | None = None  # of the test set
+
+
+class TaskSpec(Spec):
+    """One job for mendel: the words, the data and the limits."""
+
+    description: str = Field(min_length=1)
+    kind: Literal["classify"] = "classify"
+    labels: tuple[str, ...] = Field(min_length=2)
+    data: DataSpec
+    limits: Limits = Limits()
+    prefer: Literal["accuracy", "size"] = "accuracy"
+
+    @property
+    def line_digest(self) -> Digest:
+        """Names the line: what is asked and of which data, not the limits or how long we look."""
+        return digest(
+            {"description": self.description, "kind": self.kind, "data": self.data.to_dict()}
+        )
+
+
+def _explain(cls: type[Spec], error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or cls.__name__
+    if first["type"] == "extra_forbidden":
+        known = list(cls.model_fields)
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(known)}."
+        return f"{cls.__name__} has no field {field!r}. {hint}"
+    got = first.get("input")
+    return f"{cls.__name__}.{field}={got!r}: {first['msg']}."
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)

@@ -1,0 +1,24 @@
+"""Every test has a home of its own: nothing is written to the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mendel.ledger import Ledger
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MENDEL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MENDEL_LEDGER", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def ledger(home: Path) -> Iterator[Ledger]:
+    ledger = Ledger()
+    yield ledger
+    ledger.close()

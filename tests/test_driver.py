@@ -1,0 +1,274 @@
+"""The loop: leases, repeats, failures, crashes. Each test is named after what it claims."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from mendel.driver import Driver
+from mendel.ledger import Ledger, replay
+from mendel.types import (
+    Account,
+    Champion,
+    Decision,
+    Kind,
+    LedgerError,
+    Result,
+    Trial,
+    Verdict,
+)
+from tests.toy import ToyClock
+
+N_KILLS = 100
+
+
+@pytest.fixture
+def clock(home: Path) -> ToyClock:
+    return ToyClock(home / "live.json", seed=1)
+
+
+def test_the_toy_clock_climbs_and_the_ledger_remembers_each_turn(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    driver = Driver(clock, ledger)
+    driver.start()
+    for _ in range(20):
+        driver.turn()
+    assert len(ledger.turns(clock.line)) == 21
+    assert_sound(clock, ledger)
+    assert clock.champion().candidate.state["x"] > 3
+
+
+def test_a_repeated_tell_returns_the_same_verdict_and_writes_nothing(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    driver = Driver(clock, ledger)
+    driver.start()
+    trial = driver.ask()
+    assert trial is not None
+    first = driver.tell(trial, Result(scores=(5.0,)))
+    again = driver.tell(trial, Result(scores=(-5.0,), error="another story"))
+    assert again == first and len(ledger.turns(kinds=[Kind.TRIAL])) == 1
+
+
+def test_a_lost_worker_s_trial_goes_to_another_and_his_late_tell_does_no_harm(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    time_s = 0.0
+    driver = Driver(clock, ledger, lease_s=10, now=lambda: time_s)
+    driver.start()
+    lost = driver.ask()
+    time_s = 11.0
+    taken = driver.ask()
+    assert lost is not None and taken is not None and taken.id == lost.id
+    verdict = driver.tell(taken, Result(scores=(1.0,)))
+    assert driver.tell(lost, Result(error="I was away")) == verdict
+    assert len(ledger.turns(kinds=[Kind.TRIAL])) == 1
+
+
+def test_a_trial_that_kills_its_workers_fails_after_three_leases(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    time_s = 0.0
+    driver = Driver(clock, ledger, lease_s=1, max_attempts=3, now=lambda: time_s)
+    driver.start()
+    ids = []
+    for _ in range(4):
+        trial = driver.ask()
+        assert trial is not None
+        ids.append(trial.id)
+        time_s += 2
+    assert len(set(ids[:3])) == 1 and ids[3] != ids[0]
+    [failed] = ledger.turns(kinds=[Kind.TRIAL])
+    assert failed.verdict.decision is Decision.DISCARD and "expired 3 times" in str(
+        failed.result.error
+    )
+
+
+def test_a_trial_never_leased_is_refused(clock: ToyClock, ledger: Ledger) -> None:
+    driver = Driver(clock, ledger)
+    champion = driver.start()
+    with pytest.raises(LedgerError, match="never leased"):
+        driver.tell(Trial("made-up", clock.line, champion.candidate, champion), Result())
+
+
+def test_a_failed_trial_is_a_turn_and_not_an_exception(clock: ToyClock, ledger: Ledger) -> None:
+    def explode(trial: Trial) -> Result:
+        raise RuntimeError("out of memory")
+
+    clock.trial = explode  # type: ignore[method-assign]
+    driver = Driver(clock, ledger)
+    driver.start()
+    verdict = driver.turn()
+    assert verdict is not None and verdict.decision is Decision.DISCARD
+    [turn] = ledger.turns(kinds=[Kind.TRIAL])
+    assert turn.result.error == "RuntimeError: out of memory" and turn.result.scores == ()
+
+
+def test_a_policy_that_raises_discards(clock: ToyClock, ledger: Ledger) -> None:
+    def explode(trial: Trial, account: Account) -> Verdict:
+        raise ZeroDivisionError("no pairs")
+
+    clock.policy = explode  # type: ignore[method-assign]
+    driver = Driver(clock, ledger)
+    driver.start()
+    verdict = driver.turn()
+    assert verdict is not None and not verdict.keep and "policy failed" in verdict.reason
+
+
+def test_evidence_measured_beside_a_dethroned_champion_keeps_nothing(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    driver = Driver(clock, ledger)
+    driver.start()
+    one, two = driver.ask(), driver.ask()
+    assert one is not None and two is not None and one.id != two.id
+    clock.policy = lambda trial, account: Verdict(Decision.KEEP, "always")  # type: ignore[method-assign]
+    assert driver.tell(one, Result(scores=(1.0,), baseline=(0.0,))).keep
+    stale = driver.tell(two, Result(scores=(2.0,), baseline=(0.0,)))
+    assert not stale.keep and "since been replaced" in stale.reason
+
+
+def test_a_confirmation_is_charged_once_however_many_rounds_it_takes(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    def three_rounds(trial: Trial, account: Account) -> Verdict:
+        if len(trial.results) < 4:
+            return Verdict(Decision.CONTINUE, "go on", trial.level or 0.01)
+        return Verdict(Decision.KEEP, "enough", trial.level)
+
+    clock.policy = three_rounds  # type: ignore[method-assign]
+    driver = Driver(clock, ledger)
+    driver.start()
+    verdicts = [driver.turn() for _ in range(4)]
+    assert [v.decision for v in verdicts if v] == [Decision.CONTINUE] * 3 + [Decision.KEEP]
+    account = ledger.account(clock.line)
+    assert (account.n_begun, account.n_kept) == (1, 1)
+    assert len({t.trial for t in ledger.turns(kinds=[Kind.TRIAL])}) == 1
+
+
+def test_a_roll_back_makes_an_earlier_champion_live_again(clock: ToyClock, ledger: Ledger) -> None:
+    driver = Driver(clock, ledger)
+    first = driver.start()
+    while ledger.champion(clock.line) == first:
+        driver.turn()
+    driver.roll_back(first.turn, "the newer one misbehaved")
+    assert clock.champion().candidate.state == {"x": 0.0}
+    assert_sound(clock, ledger)
+
+
+def test_two_runs_of_one_task_keep_champions_of_their_own(home: Path, ledger: Ledger) -> None:
+    clocks = [ToyClock(home / f"{run}.json", run=run, seed=i) for i, run in enumerate("ab")]
+    drivers = [Driver(clock, ledger) for clock in clocks]
+    for driver in drivers:
+        driver.start()
+    for _ in range(10):
+        for driver in drivers:
+            driver.turn()
+    for clock in clocks:
+        assert_sound(clock, ledger)
+    assert clocks[0].champion().candidate != clocks[1].champion().candidate
+
+
+def test_a_crash_between_the_ledger_and_the_live_state_is_mended(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    driver = Driver(clock, ledger)
+    driver.start()
+    promote = clock.promote
+
+    def die(champion: Champion) -> None:
+        raise KeyboardInterrupt
+
+    clock.promote = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(lambda: False)
+    clock.promote = promote  # type: ignore[method-assign]
+    Driver(clock, ledger).start()
+    assert_sound(clock, ledger)
+
+
+def test_kill_9_at_100_random_lines_of_four_workers_loses_and_doubles_nothing(home: Path) -> None:
+    """Each child dies at a random line of the driver, the ledger or the clock; then we look."""
+    chance = random.Random(7)
+    home.mkdir()
+    acknowledged = home / "acknowledged"
+    killed = 0
+    while killed < N_KILLS:
+        children = [_fork(lambda seed=killed: _work(home, acknowledged, seed)) for _ in range(3)]
+        line = chance.randrange(20, 1200)
+        victim = _fork(lambda n=line: _work(home, acknowledged, n, die_at=n))
+        _, status = os.waitpid(victim, 0)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), "the victim was to be killed, and ended by itself"
+        killed += 1
+        if killed % 10 == 0:
+            _look(home, acknowledged)
+    _look(home, acknowledged)
+
+
+def _look(home: Path, acknowledged: Path) -> None:
+    ledger, clock = Ledger(), ToyClock(home / "live.json")
+    Driver(clock, ledger).start()
+    assert_sound(clock, ledger)
+    told = [turn.trial for turn in ledger.turns(kinds=[Kind.TRIAL])]
+    assert len(told) == len(set(told)), "a turn was doubled"
+    assert set(acknowledged.read_text().split()) <= set(told), "an acknowledged turn was lost"
+    assert len(told) > 0
+    ledger.close()
+
+
+def _work(home: Path, acknowledged: Path, seed: int, die_at: int | None = None) -> None:
+    if die_at is not None:
+        _kill_self_at_line(die_at)
+    driver = Driver(ToyClock(home / "live.json", seed=seed), Ledger(), lease_s=0.2)
+    driver.start()
+    with acknowledged.open("ab", buffering=0) as out:
+        while True:
+            trial = driver.ask()
+            assert trial is not None
+            driver.tell(trial, driver.measure(trial))
+            out.write(f"{trial.id}\n".encode())
+
+
+def _kill_self_at_line(n: int) -> None:
+    ours = ("driver.py", "ledger.py", "schema.py", "blobs.py", "toy.py")
+    left = [n]
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
+        if not frame.f_code.co_filename.endswith(ours):
+            return None
+        if event == "line":
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+
+
+def _fork(work: Callable[[], None]) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return child
+
+
+def assert_sound(clock: ToyClock, ledger: Ledger) -> None:
+    champion = ledger.champion(clock.line)
+    assert champion is not None
+    assert clock.champion().identity == champion.identity, "live is not the champion"
+    assert replay(ledger.turns())[clock.line] == champion, "the champion is not the replay"
