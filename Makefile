@@ -1,5 +1,6 @@
-# `make` lists the targets. MENDEL_PYTHON chooses the interpreter for .venv.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# `make` lists the targets. `make PYTHON=... setup` chooses the interpreter for .venv.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -7,6 +8,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 $(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or: make PYTHON=/path/to/python setup"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24" -c constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[design,serve,dev]"
@@ -15,8 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP)  ## make .venv and install everything into it
 
 demo: $(STAMP)  ## design a model on the example data that ships, print its report
+	@rm -rf demo-model
 	@$(BIN)/mendel design "Route support-desk messages to the right team" \
-	    --data examples/support_desk/messages.jsonl --budget 2m --yes --out demo-model --replace
+	    --data examples/support_desk/messages.jsonl --budget 90s --yes --out demo-model
 	@cat demo-model/report.md
 	@$(BIN)/mendel predict demo-model "my parcel still has not arrived"
 	@echo "The project lies in $(CURDIR)/demo-model: start with its README.md."

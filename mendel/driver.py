@@ -96,6 +96,13 @@ class Driver:
             self._make_live()
         return verdict
 
+    def release(self) -> None:
+        """Free the rounds of workers that are known to be gone; a late tell still does no harm."""
+        line = self.clock.line
+        with self.ledger.writing(line) as connection:
+            for row in self.ledger.open_trials(connection, line):
+                self.ledger.update_trial(connection, row, deadline=0.0)
+
     def turn(self) -> Verdict | None:
         """ask, trial, tell, here and now; None where there was nothing to ask."""
         trial = self.ask()

@@ -25,6 +25,7 @@ HEAD_START = 3  # larger: later confirmations get more of the budget, the first 
 BETS = 2.0 ** np.arange(-4, 3)  # per median gain; 1/16 suits thousands of examples, 4 a few seeds
 SHARES = np.sqrt(BETS) / np.sqrt(BETS).sum()  # small bets take many pairs, so can start with less
 MAX_GAIN = 2.0  # in medians: one wild pair cannot undo the others
+MEAN_T = 2.0  # costs a Gaussian gain nothing; rare big losses often fail it
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ def e_process(differences: ArrayLike) -> Floats:
     fall, E[sign(x) g(|x|) | past] = integral of (P(x > t) - P(x < -t)) dg(t) <= 0, with
     equality under symmetry. So the product is a nonnegative supermartingale that starts at 1,
     and so is a mixture of products: E[e] <= 1 at any stopping time (Ville: P(sup e >= 1/a) <= a).
-    Here g(m) = tanh(bet * min(m/s, MAX_GAIN)), s the median of the magnitudes so far, m among
-    them. A median does not fall when m grows, and k times all magnitudes is k times the median;
-    so k >= 1 times m alone is at most k times s, m/s does not fall, and neither does g.
+    Here g(m) = tanh(bet * min(m/s, MAX_GAIN)), s the median of the nonzero magnitudes so far, m
+    among them. A median does not fall when m grows, and k times all magnitudes is k times s; so
+    k >= 1 times m alone makes at most k times s: m/s does not fall, and neither does g.
     Each pair at most doubles e. For 0/1 scores this is McNemar's test, valid at any time.
     Not covered: differences with mean 0 and skew. Most may be gains while rare losses are big;
-    `superiority` then asks for a positive mean as well, which helps and proves nothing.
+    so `superiority` asks for a clear mean as well, which helps once such a loss has been seen.
 
     source   Ramdas et al., Admissible anytime-valid sequential inference, 2020 (symmetry)
     """
@@ -149,7 +150,8 @@ def superiority(
 ) -> Verdict:
     """Is the candidate better than its champion?
 
-    trial      round 0 is the screen, never looked at again; the rest are fresh pairs
+    trial      round 0 is the screen, never looked at again; the rest are fresh pairs: seeds or
+               examples that no earlier trial used, lest a champion be met where it was lucky
     max_pairs  of the confirmation; rounds may split them as they like
     ceiling    a constant challenger loses, unless its scores are 0/1 or all equal to this
     returns    CONTINUE with a level = the screen is passed and a confirmation begins
@@ -197,7 +199,7 @@ def screen(scores: Sequence[float], baseline: Sequence[float], *, min_t: float =
     flaw = _flaw(Result(scores=tuple(scores), baseline=tuple(baseline)))
     if flaw:
         return Verdict(Decision.DISCARD, flaw)
-    t = _t(np.subtract(scores, baseline))
+    t = _t(_floats(scores) - _floats(baseline))
     if t >= min_t:
         return Verdict(Decision.CONTINUE, f"screen passed: t = {t:.2f} on {len(scores)} pairs")
     return Verdict(Decision.DISCARD, f"screened out: t = {t:.2f} < {min_t:g}")
@@ -221,12 +223,15 @@ def _flaw(result: Result) -> str | None:
     n, n_baseline = len(result.scores), len(result.baseline)
     if n == 0 or n != n_baseline:
         return f"scores are missing: {n} of the challenger, {n_baseline} of the champion"
-    for name, side in (("challenger", result.scores), ("champion", result.baseline)):
-        if not np.isfinite(np.asarray(side, dtype=np.float64)).all():
+    scores, baseline = _floats(result.scores), _floats(result.baseline)
+    for name, side in (("challenger", scores), ("champion", baseline)):
+        if not np.isfinite(side).all():
             return f"a score of the {name} is not finite"
-    if not np.isfinite(np.subtract(result.scores, result.baseline)).all():
-        return "scores are too large to subtract"
-    return None
+    return None if np.isfinite(scores - baseline).all() else "scores are too large to subtract"
+
+
+def _floats(scores: Sequence[float]) -> Floats:
+    return np.asarray(scores, dtype=np.float64)  # booleans and None (a NaN) too
 
 
 def _decide(trial: Trial, account: Account, rule: Rule) -> Verdict:
@@ -249,9 +254,8 @@ def _begin(result: Result, account: Account, rule: Rule) -> Verdict:
     if verdict.decision is Decision.DISCARD:
         return verdict
     level = next_level(account)
-    n_needed = math.ceil(-math.log2(level))  # each pair at most doubles e
-    if n_needed > rule.max_pairs:
-        why = f"level {level:.1e} takes {n_needed} pairs or more, but max_pairs={rule.max_pairs}"
+    if level <= 2.0**-rule.max_pairs:  # each pair at most doubles e
+        why = f"max_pairs={rule.max_pairs} cannot reach the level in force, {level:.1e}"
         return Verdict(Decision.DISCARD, why)
     return replace(verdict, level=level)
 
@@ -262,14 +266,14 @@ def _confirm(results: Sequence[Result], level: float, rule: Rule) -> Verdict:
         flaw = _flaw(result)
         if flaw:
             return Verdict(Decision.DISCARD, flaw, level)
-    scores = np.array([s for r in results for s in r.scores], dtype=np.float64)[: rule.max_pairs]
-    baseline = np.array([s for r in results for s in r.baseline], dtype=np.float64)[: len(scores)]
+    scores = _floats([s for r in results for s in r.scores])[: rule.max_pairs]
+    baseline = _floats([s for r in results for s in r.baseline])[: rule.max_pairs]
     if len(scores) == 0:
         return Verdict(Decision.CONTINUE, "no pair yet", level, 1.0)
     binary = bool(np.isin((scores, baseline), (0.0, 1.0)).all())
     gains = scores - baseline + rule.margin
     e = e_process_of_mean(scores - baseline, margin=rule.margin) if binary else e_process(gains)
-    kept = (e * level >= 1) & (np.cumsum(gains) > 0)
+    kept = (e * level >= 1) & _mean_is_clear(gains)
     if not kept.any():
         return _unproven(e, gains, level, rule)
     n = int(kept.argmax()) + 1
@@ -281,6 +285,15 @@ def _confirm(results: Sequence[Result], level: float, rule: Rule) -> Verdict:
     return Verdict(Decision.KEEP, reason, level, float(e[n - 1]))
 
 
+def _mean_is_clear(gains: Floats) -> NDArray[np.bool_]:
+    """After each pair: is the mean MEAN_T standard errors above 0? Makes keeping only harder."""
+    n = np.arange(1, len(gains) + 1)
+    mean = np.cumsum(gains) / n
+    variance = (np.cumsum(gains**2) - n * mean**2) / np.maximum(n - 1, 1)
+    clear: NDArray[np.bool_] = mean >= MEAN_T * np.sqrt(np.maximum(variance, 0) / n)
+    return clear & (mean > 0)
+
+
 def _unproven(e: Floats, gains: Floats, level: float, rule: Rule) -> Verdict:
     """Go on, unless the pairs left cannot or will hardly change the outcome.
 
@@ -290,7 +303,7 @@ def _unproven(e: Floats, gains: Floats, level: float, rule: Rule) -> Verdict:
     n, n_left, now = len(e), rule.max_pairs - len(e), float(e[-1])
     tally = _tally(e, gains - rule.margin, level)
     if n_left == 0 and now * level >= 1:
-        why = f"wins more pairs than it loses, but no mean gain, in {n} pairs"
+        why = f"wins more pairs than it loses, but without a clear mean gain, in {n} pairs"
     elif n_left == 0:
         why = f"not shown in {n} pairs"
     elif now * level < 2.0**-n_left:
@@ -317,11 +330,9 @@ def matched_cost(champion: Cost, challenger: Cost) -> str | None:
         ("bytes", champion.n_bytes, challenger.n_bytes, 0.05),
     )
     off = [
-        f"{name} {mine:.4g} -> {theirs:.4g} ({theirs / mine - 1:+.1%})"
-        if mine
-        else f"{name} {mine:.4g} -> {theirs:.4g}"
+        f"{name} {mine:.4g} -> {theirs:.4g}" + (f" ({theirs / mine - 1:+.1%})" if mine else "")
         for name, mine, theirs, limit in rows
-        if not abs(theirs - mine) <= limit * abs(mine)
+        if not abs(theirs - mine) <= limit * abs(mine)  # so that NaN is a difference
     ]
     return f"not at matched cost: {', '.join(off)}" if off else None
 
@@ -331,7 +342,7 @@ def interval(n_correct: int, n: int) -> tuple[float, float]:
     if n == 0:
         return 0.0, 1.0
     # imported here: it takes a second, which a verdict does not need
-    from scipy.stats import binomtest  # type: ignore[attr-defined]
+    from scipy.stats import binomtest
 
     low, high = binomtest(n_correct, n).proportion_ci(method="wilson")
     return float(low), float(high)
@@ -388,6 +399,6 @@ def select(options: Sequence[Option], *, prefer: Literal["accuracy", "size"]) ->
     close = [option for option in able if option.score >= best.score - slack]
     chosen = min(close, key=lambda option: (option.n_bytes, -option.score))
     why = (
-        f"smallest of {len(close)} within {slack:.3g} of the best, {best.name} at {best.score:.4g}"
+        f"smallest of {len(close)} within {slack:.3g} of {best.name}, the best at {best.score:.4g}"
     )
     return Choice(chosen, f"{chosen.name} at {chosen.score:.4g}: {why}")

@@ -72,6 +72,25 @@ class Limits(Spec):
     max_params: int = Field(7_000_000, gt=0)
 
 
+class ModelSpec(Spec):
+    """Which part builds the model, and the fields that it is given; the part checks them."""
+
+    part: Literal["text"] = "text"
+    fields: dict[str, int | float | str] = Field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Short and readable: the family and the first digits of the hash."""
+        return f"{self.fields.get('family', self.part)}-{self.hash[:6]}"
+
+
+class TrainSpec(Spec):
+    """How a trial is run: what makes its scores repeatable."""
+
+    seed: int = 0
+    n_folds: int = Field(5, ge=2)
+
+
 class DataSpec(Spec):
     """Which rows: by content, so that the same file under another name is the same data."""
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
-from dataclasses import asdict
 from pathlib import Path
 
-from mendel.blobs import write_atomically
-from mendel.ledger import candidate_from
+from mendel.clocks.live import LiveFile
 from mendel.types import (
     Account,
     Candidate,
@@ -28,16 +25,11 @@ class ToyClock:
 
     def __init__(self, live: Path, run: str = "main", seed: int | None = None) -> None:
         self.line = Line("toy", digest("climb"), run)
-        self.live = live
+        self.live = LiveFile(live)
         self.random = random.Random(seed)
 
     def champion(self) -> Champion:
-        if not self.live.exists():
-            return Champion(Candidate({"x": 0.0}, "where we start"))
-        data = json.loads(self.live.read_text())
-        return Champion(
-            candidate_from(data["candidate"]), Result(artifacts=data["artifacts"]), data["turn"]
-        )
+        return self.live.read() or Champion(Candidate({"x": 0.0}, "where we start"))
 
     def propose(self, champion: Champion, history: History) -> Candidate | None:
         x = champion.candidate.state["x"] + self.random.gauss(0.0, 1.0)
@@ -53,9 +45,4 @@ class ToyClock:
         )
 
     def promote(self, champion: Champion) -> None:
-        data = {
-            "candidate": asdict(champion.candidate),
-            "artifacts": dict(champion.result.artifacts),
-            "turn": champion.turn,
-        }
-        write_atomically(self.live, json.dumps(data).encode())
+        self.live.write(champion)

@@ -1,0 +1,125 @@
+"""The Python API: what the command line does, as functions."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from mendel.clocks.design.finish import Shipped
+from mendel.clocks.design.prepare import Provenance, Request, check_free
+from mendel.clocks.design.session import Observer
+from mendel.clocks.design.session import design as run_design
+from mendel.ledger import Ledger
+from mendel.spec import Limits
+from mendel.types import InputError
+
+
+@dataclass(frozen=True)
+class Design:
+    """A designed model: the emitted project in `folder` and what is known of it."""
+
+    folder: Path
+    report: dict[str, Any]
+
+    def predict(self, texts: str | Sequence[str]) -> list[Any]:
+        """One prediction for each text: `.label` (None = abstained), `.probability`, `.top`."""
+        found: list[Any] = self._model.predict([texts] if isinstance(texts, str) else list(texts))
+        return found
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the project to a new or empty folder; raises InputError where it is occupied."""
+        target = Path(folder)
+        check_free(target)
+        shutil.copytree(self.folder, target, dirs_exist_ok=True)
+        return target
+
+    @cached_property
+    def _model(self) -> Any:
+        return load_model(self.folder)
+
+
+def load_model(folder: str | Path) -> Any:
+    """The `Model` of an emitted project, by the project's own code.
+
+    raises   InputError where the folder holds no project, or its files were changed
+    """
+    place = Path(folder).resolve()
+    code = place / "predict.py"
+    if not (code.exists() and (place / "agent.json").exists()):
+        raise InputError(
+            f"{folder} holds no emitted model. Wanted a folder that `mendel design` wrote. "
+            "Look for the one with predict.py and agent.json in it."
+        )
+    # by path: two projects in one process each bring a `predict` and a `textmodel`
+    sys.modules.pop("textmodel", None)
+    sys.modules.pop("textmodel.features", None)
+    spec = importlib.util.spec_from_file_location(f"mendel_agent_{abs(hash(place))}", code)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(place))
+    try:
+        spec.loader.exec_module(module)
+        return module.Model(place)
+    except module.ModelError if hasattr(module, "ModelError") else OSError as error:
+        raise InputError(f"{folder}: {error}") from error
+    finally:
+        sys.path.remove(str(place))
+
+
+def design(
+    description: str,
+    *,
+    data: str | Path,
+    test: str | Path | None = None,
+    out: str | Path = "mendel-model",
+    budget_s: float = 600.0,
+    limits: Limits | None = None,
+    prefer: Literal["accuracy", "size"] = "accuracy",
+    seed: int = 0,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    provenance: Provenance | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    observer: Observer | None = None,
+) -> Design:
+    """Design, train and prove a text classifier; the project is written to `out`.
+
+    data test    CSV, TSV or JSON lines with a text and a label; `test` is sealed until the end
+    budget_s     wall-clock seconds for everything
+    returns      the design; where no model met every limit, the nearest (see report["limits"])
+    raises       InputError for what the caller can mend
+    cost         up to `budget_s` on all cores (at most 4)
+    """
+    request = Request(
+        description=description,
+        data=Path(data),
+        test=None if test is None else Path(test),
+        text_column=text_column,
+        label_column=label_column,
+        provenance=provenance,
+        budget_s=budget_s,
+        limits=limits or Limits(),
+        prefer=prefer,
+        seed=seed,
+        out=Path(out),
+        resume=resume,
+        strict=strict,
+        yes=True,
+        command="mendel.design(...)",
+    )
+    ledger = Ledger()
+    try:
+        shipped: Shipped | None = run_design(request, ledger, observer)
+    finally:
+        ledger.close()
+    if shipped is None:
+        raise InputError("the observer declined the plan; nothing was designed.")
+    return Design(shipped.folder, shipped.report)

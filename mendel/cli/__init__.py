@@ -1,0 +1,58 @@
+"""The command line: parse, call, print. Exit 0 done, 1 our fault or findings, 2 the user's."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+
+import typer
+
+from mendel.cli import design, doctor, ledger, predict
+from mendel.types import InputError, LedgerError, MendelError
+
+app = typer.Typer(
+    help="mendel breeds small models: describe a task, get a tested model that runs alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+design.add_to(app)
+predict.add_to(app)
+ledger.add_to(app)
+doctor.add_to(app)
+
+
+@app.callback()
+def common(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    """Options before the command's name."""
+
+
+def main() -> None:
+    """Entry point of `mendel`."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(_message(error), file=sys.stderr)
+        sys.exit(2 if _is_users(error) else 1)
+
+
+def _is_users(error: Exception) -> bool:
+    return isinstance(error, (InputError, LedgerError, OSError))
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, MendelError):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full; nothing half-written was left. Free some space and run it again."
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed. `mendel doctor` says how to get it."
+    return f"{type(error).__name__}: {error}. `mendel --debug ...` shows where."

@@ -1,0 +1,119 @@
+"""mendel log, why, champions, gc: what the ledger knows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mendel.cli import amounts
+
+if TYPE_CHECKING:
+    from mendel.ledger import Ledger
+    from mendel.types import Champion, Turn
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+age = amounts.parser(amounts.SECONDS, "30d")
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (log, why, champions, gc):
+        app.command()(command)
+
+
+def log(
+    line: Annotated[str | None, typer.Option(help="Only lines whose name contains this.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many turns.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """List turns, oldest first."""
+    with _open() as ledger:
+        turns = ledger.turns(limit=None if line else limit)
+    turns = [turn for turn in turns if line is None or line in str(turn.line)][-limit:]
+    _show(turns, as_json)
+
+
+def why(
+    id: Annotated[int, typer.Argument(help="A turn's number, as `mendel log` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """The chain of verdicts that led to a turn."""
+    with _open() as ledger:
+        _show(ledger.why(id), as_json)
+
+
+def champions(as_json: Json = False) -> None:
+    """What is live on each line."""
+    with _open() as ledger:
+        found = ledger.champions()
+        accounts = {line: ledger.account(line) for line, _ in found}
+    if as_json:
+        for line, champion in found:
+            row = {"line": asdict(line), **asdict(champion), "account": asdict(accounts[line])}
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    table = Table("line", "turn", "champion", "confirmations begun / kept")
+    for line, champion in found:
+        account = accounts[line]
+        spent = f"{account.n_begun} / {account.n_kept}"
+        table.add_row(str(line), str(champion.turn), _state(champion), spent)
+    Console().print(table)
+
+
+def gc(
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            parser=age, metavar="TIME", help="Also what a replay can rebuild, if this old: 30d."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Delete blobs that no turn points to; champions' are always kept."""
+    with _open() as ledger:
+        n, freed = ledger.gc(older_than_s=older_than)
+    if as_json:
+        print(json.dumps({"n_blobs": n, "n_bytes": freed}))
+    else:
+        print(f"{n} blobs deleted, {freed / 1e6:.1f} MB freed")
+
+
+@contextmanager
+def _open() -> Iterator[Ledger]:
+    from mendel.ledger import Ledger
+
+    ledger = Ledger()
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _show(turns: list[Turn], as_json: bool) -> None:
+    if as_json:
+        for turn in turns:
+            print(json.dumps(asdict(turn), ensure_ascii=False))
+        return
+    table = Table("turn", "when", "line", "kind", "decision", "reason", "motivation")
+    for turn in turns:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(turn.at))
+        cells = (str(turn.line), turn.kind, turn.verdict.decision, turn.verdict.reason)
+        plain = [_plain(cell) for cell in (*cells, turn.candidate.motivation)]
+        table.add_row(str(turn.id), when, *plain)
+    Console().print(table)
+
+
+def _plain(text: str) -> str:
+    return str(text).replace("[", r"\[")
+
+
+def _state(champion: Champion) -> str:
+    state: Any = champion.candidate.state
+    return _plain(json.dumps(state, ensure_ascii=False)[:80])

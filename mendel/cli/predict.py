@@ -1,0 +1,29 @@
+"""mendel predict: an emitted project's answers, as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(predict)
+
+
+def predict(
+    folder: Annotated[Path, typer.Argument(help="A project that `mendel design` wrote.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="Default: the lines of stdin.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Labels to list.")] = 3,
+    abstain: Annotated[bool, typer.Option(help="Give no label below the threshold.")] = True,
+) -> None:
+    """Answer texts with a designed model: one JSON object a line, in order."""
+    from mendel.api import load_model
+
+    model = load_model(folder)
+    for text in texts or (line.rstrip("\n") for line in sys.stdin):
+        [answer] = model.predict([text], top=top, abstain=abstain)
+        print(json.dumps(answer.to_dict(), ensure_ascii=False), flush=True)

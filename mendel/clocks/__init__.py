@@ -1,0 +1,1 @@
+"""The clocks: research, design, learn, tune. One folder or file each, the same five headings."""

@@ -1,0 +1,305 @@
+"""The end of a run: choose, train on all rows, pack, open the sealed set, report, ship.
+
+Nothing appears at --out before all of it is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel import judge
+from mendel.clocks.design import ladder
+from mendel.clocks.design.clock import DesignClock, out_of_fold
+from mendel.clocks.design.ladder import Standing
+from mendel.clocks.design.report import Evidence, report_of
+from mendel.clocks.design.run import Run, Stopwatch
+from mendel.data.vault import Opening, Sealed, Vault
+from mendel.emit.measure import fit_temperature, fit_threshold
+from mendel.emit.project import Agent, emit_project
+from mendel.emit.report import write_report
+from mendel.judge import Choice, Miss, Option
+from mendel.parts.text.features import Featurizer
+from mendel.parts.text.fit import Trained, fit
+from mendel.parts.text.store import unpack
+from mendel.spec import Limits
+from mendel.train import count_params, recipe_of
+from mendel.types import Candidate, Kind, Result, SealedError, Turn, Verdict
+
+Form = Literal["float32", "int8"]
+QUICK_S = 10.0  # a refit this short is made even when the user wants to leave
+N_SHOWN = 30  # rows of training that travel with the project, for its own tests
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What a run came to. Without `model` the folder holds a report only."""
+
+    folder: Path
+    report: dict[str, Any]
+    model: bool
+
+    @classmethod
+    def load(cls, run: Run) -> Shipped:
+        folder = Path(run.spec.out)
+        text = (folder / "report.json").read_text(encoding="utf-8")
+        return cls(folder, json.loads(text), (folder / "model.onnx").exists())
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The candidate that ships, in which form, and what its out-of-fold answers say."""
+
+    standing: Standing
+    form: Form
+    choice: Choice
+    labels: NDArray[np.int64]  # (n,) of the rows held out in some round
+    logits: NDArray[np.float32]  # (n, K)
+    temperature: float
+    threshold: dict[str, Any]
+
+
+def finish(
+    clock: DesignClock,
+    watch: Stopwatch,
+    stage: Callable[[str], None],
+    *,
+    interrupted: bool,
+    yes: bool,
+) -> Shipped:
+    """Ship the best of the ladder to the run's folder.
+
+    yes   ship the nearest model where none meets every limit; else only the report
+    """
+    run = clock.run
+    stages = [("preparing and climbing the ladder", watch.spent_s)]
+
+    def enter(name: str) -> None:
+        stage(name)
+        watch.save()
+        stages.append((name, watch.spent_s))
+
+    enter("choosing by out-of-fold score")
+    chosen = choose(clock)
+    enter("training the chosen model on all rows")
+    trained, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
+    out = Path(run.spec.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.part-", dir=out.parent))
+    try:
+        enter("packing and timing the project")
+        agent = _agent(clock, chosen, trained)
+        emit_project(agent, part)
+        speed = _benchmark(part)
+        enter("opening the sealed set")
+        opening = _open(clock, chosen, part)
+        claim = _claim(clock, chosen, opening)
+        enter("writing the report")
+        evidence = Evidence(
+            clock,
+            chosen.standing,
+            chosen.form,
+            chosen.choice,
+            trained_on,
+            count_params(trained),
+            chosen.temperature,
+            chosen.threshold,
+            speed,
+            opening,
+            claim,
+            watch.spent_s,
+            _durations(stages, watch.spent_s),
+            interrupted,
+        )
+        report = report_of(evidence)
+        emit_project(_with_card(agent, report), part)
+        write_report(report, part)
+        fits = all(limit["met"] for limit in report["limits"])
+        if not (fits or yes):
+            _keep_report_only(part)
+        part.chmod(0o755)
+        if out.exists():
+            out.rmdir()  # empty, or the run would not have begun
+        os.replace(part, out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    watch.save()
+    run.ship()
+    return Shipped(out, report, fits or yes)
+
+
+def choose(clock: DesignClock) -> Chosen:
+    """The smallest that is level with the best, among those that saw the most folds."""
+    found = ladder.finalists(ladder.standings(clock.history.turns()))
+    options: dict[str, tuple[Standing, Form, Option]] = {}
+    forms: tuple[Form, ...] = ("float32", "int8")
+    for standing in found:
+        for form in forms:
+            option = _option(clock, standing, form)
+            options[option.name] = (standing, form, option)
+    prefer = clock.run.spec.task.prefer
+    choice = judge.select([option for _, _, option in options.values()], prefer=prefer)
+    assert choice.option is not None  # a round without a finite score is a failed one
+    standing, form, _ = options[choice.option.name]
+    rows, logits = out_of_fold(clock.ledger, standing, form)
+    labels = clock.rows.labels[rows]
+    temperature = fit_temperature(logits, labels)
+    threshold = fit_threshold(softmax(logits / temperature), labels)
+    return Chosen(standing, form, choice, labels, logits, temperature, threshold)
+
+
+def _option(clock: DesignClock, standing: Standing, form: Form) -> Option:
+    facts = [turn.result.facts[form] for turn in standing.turns]
+    sizes = np.bincount(clock.rows.folds, minlength=clock.shape.n_folds)[: len(facts)]
+    score = float(np.average([fact["accuracy"] for fact in facts], weights=sizes))
+    stderr = float(np.sqrt(max(score * (1 - score), 1e-9) / sizes.sum()))
+    n_params, n_bytes = _final_size(clock, standing, facts[0]["n_bytes"])
+    latency = float(np.median([fact["latency_ms"] for fact in facts]))
+    misses = missed(clock.run.spec.task.limits, n_bytes, n_params, latency)
+    return Option(f"{standing.spec.name} {form}", score, stderr, n_bytes, misses)
+
+
+def _final_size(clock: DesignClock, standing: Standing, n_bytes: int) -> tuple[int, int]:
+    """Parameters and bytes of the model on all rows, whose vocabulary is a little larger."""
+    recipe = recipe_of(standing.spec)
+    n_params = standing.turns[0].result.cost.n_params
+    if recipe.family == "keywords":
+        return n_params, n_bytes
+    fold_texts = clock.rows.examples(clock.rows.folds != 0).texts
+    sizes = [Featurizer.fit(recipe.config, t).n_rows for t in (fold_texts, clock.rows.texts)]
+    growth = sizes[1] / sizes[0]
+    return round(n_params * growth), round(n_bytes * growth)
+
+
+def missed(limits: Limits, n_bytes: int, n_params: int, latency_ms: float) -> tuple[Miss, ...]:
+    """The limits that are not met, and by how much."""
+    found = [
+        ("--max-size", n_bytes / limits.max_bytes),
+        ("--max-params", n_params / limits.max_params),
+        ("--max-latency", latency_ms / limits.max_latency_ms),
+    ]
+    return tuple(Miss(name, ratio - 1) for name, ratio in found if ratio > 1)
+
+
+def _final_fit(
+    clock: DesignClock, chosen: Chosen, watch: Stopwatch, *, in_a_hurry: bool
+) -> tuple[Trained, str]:
+    """On all rows where time allows; else the first round's model, which saw all folds but one."""
+    spec, n_folds = clock.run.spec, clock.shape.n_folds
+    expected_s = chosen.standing.seconds * n_folds / (n_folds - 1)
+    left_s = spec.budget_s - watch.spent_s
+    if expected_s < QUICK_S or not (in_a_hurry or expected_s > left_s):
+        data, recipe = clock.rows.examples(), recipe_of(chosen.standing.spec)
+        trained = fit(recipe, data, seed=spec.train.seed)
+        return trained, f"all {len(clock.rows.texts):,} rows that are not sealed"
+    model = chosen.standing.turns[0].result.artifacts["model"]
+    share = (n_folds - 1) / n_folds
+    return unpack(clock.ledger.blobs.get(model)), f"{share:.0%} of the rows: no time for a refit"
+
+
+def _agent(clock: DesignClock, chosen: Chosen, trained: Trained) -> Agent:
+    task = clock.run.spec.task
+    shown = np.random.default_rng(0).permutation(len(clock.rows.texts))[:N_SHOWN]
+    return Agent(
+        trained=trained,
+        int8=chosen.form == "int8",
+        labels=task.labels,
+        temperature=chosen.temperature,
+        threshold=float(chosen.threshold["threshold"]),
+        task=task.to_dict(),
+        examples=tuple(clock.rows.texts[i][:500] for i in shown),
+        provenance=task.data.provenance,
+        card={},
+    )
+
+
+def _with_card(agent: Agent, report: dict[str, Any]) -> Agent:
+    sections = ("status", "shipped", "sealed", "data", "latency", "baselines", "limits")
+    return Agent(**{**vars(agent), "card": {name: report.get(name) for name in sections}})
+
+
+def _benchmark(folder: Path) -> dict[str, Any]:
+    """The project's own benchmark, in a process of its own."""
+    argv = [sys.executable, str(folder / "benchmark.py"), "--json"]
+    done = subprocess.run(argv, capture_output=True, cwd=folder, check=True, timeout=300)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _open(clock: DesignClock, chosen: Chosen, folder: Path) -> Opening:
+    """Our project and the baselines answer the sealed texts, each in a fresh process."""
+    train = str(clock.run.folder / "train.jsonl")
+    baseline = [sys.executable, "-m", "mendel.data.baseline"]
+    top = str(len(clock.run.spec.task.labels))
+    commands = {
+        "this model": [
+            sys.executable,
+            str(folder / "predict.py"),
+            "--no-abstain",
+            "--top",
+            top,
+            "--batch",
+            "64",
+        ],
+        "TF-IDF + LinearSVC": [*baseline, "svc", train],
+        "majority": [*baseline, "majority", train],
+    }
+    sealed = Sealed(clock.run.spec.sealed, clock.run.spec.n_sealed)
+    vault = Vault(clock.ledger)
+    candidate = chosen.standing.candidate
+    try:
+        return vault.open(sealed, commands, line=clock.line, candidate=candidate)
+    except SealedError as error:
+        if "this model" in str(error):
+            raise
+        only = {"this model": commands["this model"]}  # a baseline that fails is no reason to stop
+        return vault.open(sealed, only, line=clock.line, candidate=candidate)
+
+
+def _claim(clock: DesignClock, chosen: Chosen, opening: Opening) -> Verdict | None:
+    """May the report say "better than"? Asked of the judge, and charged to the line."""
+    rival = "TF-IDF + LinearSVC"
+    if rival not in opening.answers:
+        return None
+    ledger, line = clock.ledger, clock.line
+    with ledger.writing(line) as connection:
+        verdict = judge.better_than(
+            opening.correct("this model"), opening.correct(rival), ledger.account(line, connection)
+        )
+        candidate = Candidate(chosen.standing.candidate.state, f"better than {rival}")
+        ledger.append(
+            connection, Turn(line, Kind.CLAIM, candidate, Result(), verdict, at=time.time())
+        )
+        ledger.charge(connection, line, begun=1, kept=int(verdict.keep))
+    return verdict
+
+
+def _durations(entered: list[tuple[str, float]], end_s: float) -> list[tuple[str, float]]:
+    """(name, when it began) -> (name, how long it took); the first is named by when it ended."""
+    first, *rest = entered
+    ends = [began for _, began in rest[1:]] + [end_s]
+    return [first, *((name, end - began) for (name, began), end in zip(rest, ends, strict=True))]
+
+
+def _keep_report_only(folder: Path) -> None:
+    for file in list(folder.iterdir()):
+        if not file.name.startswith("report."):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float64)

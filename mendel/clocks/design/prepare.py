@@ -1,0 +1,205 @@
+"""From a description and files to a run that can begin: read, check, seal, split.
+
+Request -> plan (nothing written yet) -> prepare -> Run
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.clocks.design import ladder
+from mendel.clocks.design.run import Run, RunSpec, new_run_id
+from mendel.data.readers import Examples, Fault, as_error, read_examples
+from mendel.data.splits import assign_folds, holdout, near_duplicate_groups
+from mendel.data.vault import Vault
+from mendel.ledger import Ledger
+from mendel.spec import DataSpec, Limits, TaskSpec, TrainSpec
+from mendel.train import Rows
+from mendel.types import InputError
+
+Provenance = Literal["collected", "written", "generated", "mixed", "unknown"]
+MIN_ROWS = 20
+SEALED_SHARE = 0.15  # of the data, where no test file is given
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of one design run; the CLI's flags are these fields.
+
+    budget_s    wall-clock seconds for everything, report and packing included
+    provenance  where the rows come from; None = as the file says
+    """
+
+    description: str
+    data: Path
+    test: Path | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    provenance: Provenance | None = None
+    budget_s: float = 600.0
+    limits: Limits = field(default_factory=Limits)
+    prefer: Literal["accuracy", "size"] = "accuracy"
+    seed: int = 0
+    out: Path = Path("mendel-model")
+    resume: bool = False
+    strict: bool = False
+    yes: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, before anything is written: the plan card prints it."""
+
+    request: Request
+    data: Examples
+    test: Examples | None
+    labels: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    sealed_from: str
+    stages: tuple[tuple[str, float], ...]  # name, seconds expected
+
+
+def plan(request: Request) -> Plan:
+    """Read the files and refuse what cannot work.
+
+    raises   InputError for hard faults, impossible limits, an occupied --out, and under --strict
+             for soft faults too
+    """
+    if not request.description.strip():
+        raise InputError("the description is empty. Wanted a sentence that says what to do.")
+    check_free(request.out)
+    data = _read(request, request.data)
+    test = None if request.test is None else _read(request, request.test)
+    labels = tuple(sorted(set(data.labels)))
+    if len(data.texts) < MIN_ROWS:
+        raise InputError(
+            f"{request.data} has {len(data.texts)} usable rows. Wanted at least {MIN_ROWS}, "
+            "better 20 of each label. Add rows."
+        )
+    ladder.check_limits(request.limits, len(labels), request.budget_s)
+    faults = (*data.faults, *_test_faults(labels, test))
+    if request.strict and faults:
+        raise as_error(faults)
+    share = f"{SEALED_SHARE:.0%} of the data, held out"
+    sealed_from = share if request.test is None else f"--test {request.test.name}"
+    stages = _stages(request, data, labels)
+    return Plan(request, data, test, labels, faults, sealed_from, stages)
+
+
+def prepare(plan: Plan, ledger: Ledger) -> Run:
+    """Seal the test rows, split the others into folds, write the run down."""
+    request = plan.request
+    texts, labels = list(plan.data.texts), np.array(plan.data.labels, object)
+    test_texts = [] if plan.test is None else list(plan.test.texts)
+    groups = near_duplicate_groups([*texts, *test_texts])
+    mine = groups[: len(texts)]
+    if plan.test is None:
+        held = holdout(list(labels), mine, share=SEALED_SHARE, seed=request.seed)
+        held = _keep_every_label(held, labels)
+        sealed_texts = [t for t, h in zip(texts, held, strict=True) if h]
+        sealed_labels, near = list(labels[held]), 0
+        texts, labels, mine = _only(texts, ~held), labels[~held], mine[~held]
+    else:
+        sealed_texts, sealed_labels = test_texts, list(plan.test.labels)
+        near = int(np.isin(groups[len(texts) :], mine).sum())
+    sealed = Vault(ledger).seal(sealed_texts, sealed_labels)
+    task = TaskSpec(
+        description=request.description.strip(),
+        labels=plan.labels,
+        data=DataSpec(
+            digest=plan.data.digest,
+            n_rows=len(texts),
+            text_column=plan.data.text_column or "text",
+            label_column=plan.data.label_column or "label",
+            provenance=_provenance(request, plan.data),
+            sealed=sealed.digest,
+        ),
+        limits=request.limits,
+        prefer=request.prefer,
+    )
+    train = TrainSpec(seed=request.seed)
+    folds = assign_folds(list(labels), mine, n_folds=train.n_folds, seed=request.seed)
+    number = {name: i for i, name in enumerate(plan.labels)}
+    numbers = np.array([number[label] for label in labels], np.int64)
+    spec = RunSpec(
+        id=new_run_id(),
+        task=task,
+        train=train,
+        budget_s=request.budget_s,
+        out=str(request.out.resolve()),
+        command=request.command,
+        started=time.time(),
+        sealed=sealed.digest,
+        n_sealed=sealed.n_rows,
+        sealed_from=plan.sealed_from,
+        near_duplicates=near,
+        faults=tuple(asdict(fault) for fault in plan.faults),
+    )
+    run = Run.create(ledger, spec)
+    Rows(tuple(texts), numbers, plan.labels, folds.astype(np.int64)).save(run.folder)
+    run.commit()
+    return run
+
+
+def check_free(out: Path) -> None:
+    """Refuse a folder that already holds something; raises InputError."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            f"--out {out} is occupied. Wanted a new or empty folder. "
+            "Give another --out, or remove it yourself."
+        )
+
+
+def _read(request: Request, path: Path) -> Examples:
+    return read_examples(path, text_column=request.text_column, label_column=request.label_column)
+
+
+def _test_faults(labels: Sequence[str], test: Examples | None) -> list[Fault]:
+    """The test file's own faults, and its rows whose label training does not have."""
+    if test is None:
+        return []
+    rows = [i + 1 for i, label in enumerate(test.labels) if label not in set(labels)]
+    note = "counted as errors: no model can know a label without a training row"
+    unknown = [Fault("test label unknown to training", len(rows), tuple(rows[:5]), note)]
+    own = [Fault(f"test file: {f.kind}", f.count, f.rows, f.note) for f in test.faults]
+    return own + (unknown if rows else [])
+
+
+def _stages(
+    request: Request, data: Examples, labels: Sequence[str]
+) -> tuple[tuple[str, float], ...]:
+    n_rows = len(data.texts)
+    shape = ladder.Shape(n_rows, len(labels), request.limits, TrainSpec().n_folds)
+    final = ladder.estimate_s(ladder.starting_point(n_rows), shape, []) * 1.3
+    closing = final + 8 + n_rows * 1.5e-3
+    reading = 2 + n_rows * 4e-4
+    looking = max(request.budget_s - closing - reading, 0.0)
+    return (
+        ("read, find near-duplicates, seal, split", reading),
+        ("climb the ladder: keywords, linear, networks, mutations", looking),
+        ("train the chosen one on all rows, pack, test, report", closing),
+    )
+
+
+def _provenance(request: Request, data: Examples) -> Provenance:
+    found = request.provenance or data.provenance or "unknown"
+    known: tuple[Provenance, ...] = ("collected", "written", "generated", "mixed", "unknown")
+    return next((p for p in known if p == found), "unknown")
+
+
+def _keep_every_label(held: NDArray[np.bool_], labels: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """A label whose rows were all held out gets them back: a model must have seen it."""
+    gone = set(labels[held]) - set(labels[~held])
+    return held & ~np.isin(labels.astype(str), sorted(gone))
+
+
+def _only(texts: Sequence[str], chosen: NDArray[np.bool_]) -> list[str]:
+    return [text for text, keep in zip(texts, chosen, strict=True) if keep]

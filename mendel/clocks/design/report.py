@@ -1,0 +1,252 @@
+"""What a run measured, gathered for the report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel import judge
+from mendel.clocks.design import ladder
+from mendel.clocks.design.clock import DesignClock
+from mendel.clocks.design.ladder import Standing
+from mendel.data.vault import Opening
+from mendel.emit.measure import abstention, calibration, confusions, score, worst
+from mendel.judge import Choice
+from mendel.spec import Limits
+from mendel.train import recipe_of
+from mendel.types import Kind, Verdict
+
+MIN_VERIFIED = 50  # real labelled test rows
+LIBRARIES = ("mendel", "numpy", "onnxruntime", "scikit-learn", "torch")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the report is made from."""
+
+    clock: DesignClock
+    standing: Standing
+    form: str
+    choice: Choice
+    trained_on: str
+    n_params: int
+    temperature: float
+    threshold: Mapping[str, Any]
+    speed: Mapping[str, Any]
+    opening: Opening
+    claim: Verdict | None
+    spent_s: float
+    stages: Sequence[tuple[str, float]]
+    interrupted: bool
+
+
+def report_of(e: Evidence) -> dict[str, Any]:
+    """The sections that `mendel.emit.report.write_report` prints."""
+    spec = e.clock.run.spec
+    return {
+        "title": spec.task.description,
+        "task": spec.task.to_dict(),
+        "status": _status(e),
+        "data": _data(e),
+        "shipped": _shipped(e),
+        "sealed": _sealed(e),
+        "baselines": _baselines(e),
+        "claims": _claims(e),
+        "latency": {k: e.speed.get(k) for k in ("p50_ms", "p95_ms", "p99_ms")},
+        "resources": {
+            k: e.speed.get(k)
+            for k in ("model_bytes", "project_bytes", "peak_mb", "load_s", "texts_per_s")
+        },
+        "time": _time(e),
+        "limits": _limits(spec.task.limits, e),
+        "ladder": _ladder(e.clock),
+        "judge": vars(e.clock.ledger.account(e.clock.line)),
+        "reproduce": _reproduce(e),
+    }
+
+
+def _status(e: Evidence) -> dict[str, Any]:
+    spec, n = e.clock.run.spec, len(e.opening.labels)
+    origin = spec.task.data.provenance
+    if origin in ("written", "generated", "mixed"):
+        reason = f"the rows are {origin}, not collected from real use: the score says how well the "
+        reason += "model answers rows like these"
+        if origin == "written":
+            reason = "written for this example, " + reason
+        return {"verified": False, "reason": reason}
+    if n < MIN_VERIFIED:
+        reason = f"{n} sealed rows. Wanted at least {MIN_VERIFIED}: the interval is wide"
+        return {"verified": False, "reason": reason}
+    stated = "as stated" if origin == "collected" else "nobody said otherwise (--provenance)"
+    return {"verified": True, "reason": f"{n:,} sealed rows, collected from real use {stated}"}
+
+
+def _data(e: Evidence) -> dict[str, Any]:
+    spec = e.clock.run.spec
+    return {
+        "rows": spec.task.data.n_rows + spec.n_sealed,
+        "n_train": spec.task.data.n_rows,
+        "n_sealed": spec.n_sealed,
+        "sealed_from": spec.sealed_from,
+        "provenance": spec.task.data.provenance,
+        "near_duplicates": spec.near_duplicates,
+        "faults": list(spec.faults),
+    }
+
+
+def _shipped(e: Evidence) -> dict[str, Any]:
+    option, n_rounds, n_folds = e.choice.option, len(e.standing.turns), e.clock.shape.n_folds
+    assert option is not None
+    complete = n_rounds == n_folds
+    part = f"a held-out slice ({n_rounds} of {n_folds} folds)"
+    return {
+        "name": option.name,
+        "family": recipe_of(e.standing.spec).family,
+        "recipe": e.standing.spec.fields,
+        "int8": e.form == "int8",
+        "n_params": e.n_params,
+        "model_bytes": e.speed.get("model_bytes"),
+        "oof_accuracy": option.score,
+        "oof_se": option.stderr,
+        "chosen": e.choice.reason,
+        "fitted_on": f"{n_folds}-fold out-of-fold predictions" if complete else part,
+        "trained_on": e.trained_on,
+        "interrupted": e.interrupted,
+    }
+
+
+def _sealed(e: Evidence) -> dict[str, Any]:
+    names = list(e.clock.run.spec.task.labels)
+    truth, after = _answers(e, names)
+    before = np.exp(np.log(np.maximum(after, 1e-12)) * e.temperature)
+    before /= before.sum(1, keepdims=True)
+    known = truth < len(names)  # a label that training never saw cannot be scored by class
+    texts = [text for text, keep in zip(e.opening.texts, known, strict=True) if keep]
+    y, p = truth[known], after[known]
+    n_correct = sum(e.opening.correct("this model"))
+    low, high = judge.interval(n_correct, len(truth))
+    whole = {"n": len(truth), "n_correct": n_correct, "accuracy": n_correct / max(len(truth), 1)}
+    return {
+        **score(y, p, names),
+        **whole,
+        "low": low,
+        "high": high,
+        "opened": e.opening.n_openings,
+        "confusions": confusions(y, p.argmax(1), names, texts),
+        "worst": worst(y, p, names, texts),
+        "calibration": calibration(y, before[known], p),
+        "abstention": {
+            **abstention(y, p, float(e.threshold["threshold"])),
+            "fit": dict(e.threshold),
+        },
+        "temperature": e.temperature,
+    }
+
+
+def _answers(e: Evidence, names: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """True label numbers (K = unknown to training) and probabilities (n, K) of the sealed rows."""
+    number = {name: i for i, name in enumerate(names)}
+    truth = np.array([number.get(label, len(names)) for label in e.opening.labels], np.int64)
+    shares = np.zeros((len(truth), len(names)))
+    for i, answer in enumerate(e.opening.answers["this model"]):
+        for entry in answer["top"]:
+            shares[i, number[entry["label"]]] = entry["probability"]
+    return truth, shares / np.maximum(shares.sum(1, keepdims=True), 1e-12)
+
+
+def _baselines(e: Evidence) -> list[dict[str, Any]]:
+    rows = []
+    for name in e.opening.answers:
+        if name != "this model":
+            right = e.opening.correct(name)
+            low, high = judge.interval(sum(right), len(right))
+            accuracy = sum(right) / max(len(right), 1)
+            rows.append({"name": name, "accuracy": accuracy, "low": low, "high": high})
+    return rows
+
+
+def _claims(e: Evidence) -> list[dict[str, Any]]:
+    if e.claim is None:
+        return []
+    text = "better than TF-IDF + LinearSVC on the sealed rows"
+    return [{"text": text, "allowed": e.claim.keep, "reason": e.claim.reason}]
+
+
+def _time(e: Evidence) -> dict[str, Any]:
+    turns = e.clock.ledger.turns(e.clock.line, kinds=[Kind.TRIAL])
+    usable = [turn.at for turn in turns if "model" in turn.result.artifacts]
+    first = usable[0] - e.clock.run.spec.started if usable else None
+    stages = [{"name": name, "seconds": round(seconds, 1)} for name, seconds in e.stages]
+    return {
+        "budget_s": e.clock.run.spec.budget_s,
+        "spent_s": round(e.spent_s, 1),
+        "first_usable_s": None if first is None else round(first, 1),
+        "stages": stages,
+    }
+
+
+def _limits(limits: Limits, e: Evidence) -> list[dict[str, Any]]:
+    found = [
+        ("--max-size (bytes)", limits.max_bytes, e.speed.get("model_bytes")),
+        ("--max-params", limits.max_params, e.n_params),
+        ("--max-latency (ms, p50)", limits.max_latency_ms, e.speed.get("p50_ms")),
+    ]
+    rows = []
+    for name, wanted, got in found:
+        met = got is not None and got <= wanted
+        over = "" if met or got is None else f"missed by {got / wanted - 1:.1%}"
+        rows.append({"limit": name, "wanted": wanted, "got": got, "met": met, "note": over})
+    return rows
+
+
+def _ladder(clock: DesignClock) -> list[dict[str, Any]]:
+    rows = []
+    for standing in ladder.standings(clock.history.turns()):
+        facts, last = standing.turns[0].result.facts, standing.turns[-1]
+        mean = sum(standing.accuracies) / len(standing.turns)
+        n = sum(int((clock.rows.folds == i).sum()) for i in range(len(standing.turns)))
+        rows.append(
+            {
+                "name": standing.spec.name,
+                "family": recipe_of(standing.spec).family,
+                "rounds": len(standing.turns),
+                "accuracy": mean,
+                "se": (mean * (1 - mean) / n) ** 0.5,
+                "n_params": last.result.cost.n_params,
+                "model_bytes": facts["int8"]["n_bytes"],
+                "latency_ms": facts["int8"]["latency_ms"],
+                "seconds": sum(turn.result.cost.seconds for turn in standing.turns),
+                "decision": str(last.verdict.decision),
+                "reason": f"{standing.candidate.motivation}. {last.verdict.reason}",
+            }
+        )
+    return rows
+
+
+def _reproduce(e: Evidence) -> dict[str, Any]:
+    spec = e.clock.run.spec
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": spec.command,
+        "seed": spec.train.seed,
+        "line": str(e.clock.line),
+        "data_digest": spec.task.data.digest,
+        "versions": versions,
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+    }

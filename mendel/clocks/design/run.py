@@ -1,0 +1,131 @@
+"""One design run as a folder: its spec, its rows, its lock, and how much time it has used."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mendel.blobs import write_atomically
+from mendel.ledger import Ledger
+from mendel.spec import Spec, TaskSpec, TrainSpec
+from mendel.types import Digest, InputError, Line
+
+
+class RunSpec(Spec):
+    """What was asked for, as it was asked; written once, before the first trial."""
+
+    id: str
+    task: TaskSpec
+    train: TrainSpec
+    budget_s: float
+    out: str  # where the project goes
+    command: str
+    started: float  # unix seconds
+    sealed: Digest
+    n_sealed: int
+    sealed_from: str
+    near_duplicates: int  # sealed rows that have one in training
+    faults: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder in MENDEL_HOME; workers and a later --resume find everything in it."""
+
+    folder: Path
+    spec: RunSpec
+
+    @property
+    def line(self) -> Line:
+        return Line("design", self.spec.task.line_digest, self.spec.id)
+
+    @classmethod
+    def create(cls, ledger: Ledger, spec: RunSpec) -> Run:
+        folder = ledger.folder / "runs" / spec.id
+        folder.mkdir(parents=True)
+        return cls(folder, spec)
+
+    def commit(self) -> None:
+        """The spec is written last: a folder without one is no run."""
+        write_atomically(self.folder / "run.json", self.spec.to_json().encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        return cls(folder, RunSpec.from_json((folder / "run.json").read_text(encoding="utf-8")))
+
+    @classmethod
+    def of(cls, ledger: Ledger, out: Path) -> Run | None:
+        """The newest run that was to write to `out`."""
+        runs = [cls.load(f.parent) for f in (ledger.folder / "runs").glob("*/run.json")]
+        mine = [run for run in runs if run.spec.out == str(out.resolve())]
+        return max(mine, key=lambda run: run.spec.started, default=None)
+
+    @property
+    def state(self) -> Literal["open", "shipped"]:
+        return "shipped" if (self.folder / "shipped").exists() else "open"
+
+    def ship(self) -> None:
+        (self.folder / "shipped").touch()
+
+    def spent_s(self) -> float:
+        """Seconds of work in all sessions so far, a killed one's included."""
+        file = self.folder / "spent.json"
+        return float(json.loads(file.read_text())) if file.exists() else 0.0
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One process works on a run; raises InputError where another one does."""
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"run {self.spec.id} is being worked on by another process. "
+                    "Wait for it, or give another --out."
+                ) from None
+            yield
+
+
+class Stopwatch:
+    """Time of work, kept on disk so that a resumed run goes on counting where it was killed."""
+
+    def __init__(self, run: Run, already_s: float = 0.0) -> None:
+        self._file = run.folder / "spent.json"
+        self._before, self._began = run.spent_s() + already_s, time.monotonic()
+        self._saved = 0.0
+
+    @property
+    def spent_s(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    def save(self) -> None:
+        """Cheap to call often: it writes once a second."""
+        if self.spent_s - self._saved > 1:
+            self._saved = self.spent_s
+            write_atomically(self._file, json.dumps(round(self._saved, 2)).encode())
+
+
+def new_run_id() -> str:
+    """Sorts by time; two runs at once differ."""
+    return time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:6]
+
+
+def n_workers() -> int:
+    """Trials at once: one a core, since a small model trains fastest on one thread."""
+    return max(
+        1,
+        min(
+            4,
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1,
+        ),
+    )

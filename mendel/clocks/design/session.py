@@ -1,0 +1,168 @@
+"""Work on a run until its model is shipped: start workers, watch the ledger, finish.
+
+A run may be interrupted (ship the best so far), killed (resume) or left to its budget.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from mendel.clocks.design import ladder
+from mendel.clocks.design.clock import DesignClock
+from mendel.clocks.design.finish import Shipped, finish
+from mendel.clocks.design.prepare import Plan, Request, check_free, plan, prepare
+from mendel.clocks.design.run import Run, Stopwatch, n_workers
+from mendel.data.vault import TRIAL
+from mendel.driver import Driver
+from mendel.ledger import Ledger
+from mendel.types import Kind, MendelError, Turn
+
+MAX_RESTARTS = 5  # of workers that died; a trial that kills three is given up by the driver
+
+
+class Observer(Protocol):
+    """Who watches a run: a terminal, a notebook, nobody."""
+
+    def confirm(self, plan: Plan) -> bool:
+        """Shown before anything is written; False stops the run."""
+
+    def stage(self, name: str) -> None: ...
+
+    def turns(self, told: list[Turn], spent_s: float, budget_s: float) -> None:
+        """All turns so far; called several times a second."""
+
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """Nobody watches."""
+
+    def confirm(self, plan: Plan) -> bool:
+        return True
+
+    def stage(self, name: str) -> None: ...
+
+    def turns(self, told: list[Turn], spent_s: float, budget_s: float) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def design(request: Request, ledger: Ledger, observer: Observer | None = None) -> Shipped | None:
+    """Design a model for one task and ship it to `request.out`.
+
+    returns  None where the observer declined the plan
+    raises   InputError for what the user can mend; nothing half-written stays behind
+    """
+    observer = observer or Silent()
+    began = time.monotonic()
+    run = Run.of(ledger, request.out) if request.resume else None
+    if run is not None and run.state == "shipped":
+        observer.note(f"run {run.spec.id} was finished before; nothing is left to do")
+        return Shipped.load(run)
+    if run is None:
+        planned = plan(request)
+        began_waiting = time.monotonic()
+        if not observer.confirm(planned):
+            return None
+        began += time.monotonic() - began_waiting  # thinking time is the user's
+        observer.stage("reading, finding near-duplicates, sealing, splitting")
+        run = prepare(planned, ledger)
+    else:
+        check_free(Path(run.spec.out))
+        observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
+    with run.lock():
+        return _work(run, ledger, observer, request.yes, time.monotonic() - began)
+
+
+def _work(run: Run, ledger: Ledger, observer: Observer, yes: bool, preparing_s: float) -> Shipped:
+    watch = Stopwatch(run, preparing_s)
+    clock = DesignClock(run, ledger, time.time() + run.spec.budget_s - watch.spent_s)
+    driver = Driver(clock, ledger)
+    driver.start()
+    driver.release()
+    observer.stage("climbing the ladder")
+    with _interruptible() as interrupted:
+        _explore(clock, watch, observer, interrupted)
+    if interrupted:
+        observer.note("interrupted: shipping the best so far (Ctrl-C again gives up)")
+    if not ladder.standings(clock.history.turns()):
+        raise MendelError(
+            f"no rung was trained in {run.spec.budget_s:g} s. Wanted one. "
+            f"Raise --budget; the failed trials: mendel log --line {run.line}"
+        )
+    return finish(clock, watch, observer.stage, interrupted=bool(interrupted), yes=yes)
+
+
+def _explore(
+    clock: DesignClock, watch: Stopwatch, observer: Observer, interrupted: list[int]
+) -> None:
+    """Keep workers busy until the ladder is climbed or the rest of the time is for finishing."""
+    workers = [_spawn(clock) for _ in range(n_workers())]
+    restarts = 0
+    try:
+        while not interrupted:
+            turns = clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])
+            watch.save()
+            observer.turns(turns, watch.spent_s, clock.run.spec.budget_s)
+            if clock.left_s(ladder.standings(turns)) <= 0:
+                break
+            ended = [w for w in workers if w.poll() is not None]
+            if len(ended) == len(workers) and all(w.returncode == 0 for w in ended):
+                break  # the ladder is climbed
+            for worker in ended:
+                if worker.returncode != 0 and restarts < MAX_RESTARTS:
+                    restarts += 1
+                    workers[workers.index(worker)] = _spawn(clock)
+            if all(w.poll() is not None for w in workers):
+                break
+            time.sleep(0.1)
+    finally:
+        for worker in workers:
+            worker.kill()  # what it has not told, nobody was promised
+            worker.wait()
+
+
+def _spawn(clock: DesignClock) -> subprocess.Popen[bytes]:
+    """A worker sees no vault and computes on one thread."""
+    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = {**os.environ, **threads, TRIAL: "1"}
+    log = clock.run.folder / "workers.log"
+    module = "mendel.clocks.design.work"
+    argv = [sys.executable, "-m", module, str(clock.run.folder), str(clock.until)]
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            argv,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches only us
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """The first Ctrl-C is noted in the list; the handler before is back afterwards."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: nobody can interrupt us
+        before = {}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

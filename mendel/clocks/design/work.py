@@ -1,0 +1,44 @@
+"""A worker of a design run: python -m mendel.clocks.design.work RUN_FOLDER UNTIL
+
+It leases rounds from the ledger and tells them there; nothing else passes between it and its run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from mendel.clocks.design import ladder
+from mendel.clocks.design.clock import DesignClock
+from mendel.clocks.design.run import Run
+from mendel.driver import Driver
+from mendel.ledger import Ledger
+
+
+def work(folder: Path, until: float) -> None:
+    """Turn the clock until time is up, nothing is left to do, or the parent is gone."""
+    parent = os.getppid()
+    _die_with_parent()
+    ledger = Ledger(folder=folder.parent.parent)
+    clock = DesignClock(Run.load(folder), ledger, until)
+    driver = Driver(clock, ledger, lease_s=max(until - time.time(), 0) + 60)
+    while os.getppid() == parent and clock.left_s(ladder.standings(clock.history.turns())) > 0:
+        if driver.turn() is None:
+            if not clock.history.pending():
+                return
+            time.sleep(0.2)  # a rival's round may go on to another fold
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel ends us with the run, even one that was killed -9."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), float(sys.argv[2]))

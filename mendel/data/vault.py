@@ -1,0 +1,162 @@
+"""Sealed data: kept apart, opened in a fresh process for the judge alone, each opening a turn.
+
+seal: texts, labels -> Sealed (a name, not the data)
+open: candidate's command <- texts without labels; -> predictions beside labels, and a turn
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mendel.blobs import write_atomically
+from mendel.ledger import Ledger
+from mendel.types import (
+    Candidate,
+    Decision,
+    Digest,
+    Kind,
+    Line,
+    Result,
+    SealedError,
+    Turn,
+    Verdict,
+    digest,
+)
+
+TRIAL = "MENDEL_TRIAL"  # set in every process that proposes or measures
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """Names a sealed set. There is nothing in it to read."""
+
+    digest: Digest
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What one opening showed: the rows at last, and each command's answers to them."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    answers: Mapping[str, tuple[Mapping[str, Any], ...]]
+    turn: Turn
+    n_openings: int  # of this set, this one included
+
+    def correct(self, name: str) -> list[bool]:
+        pairs = zip(self.answers[name], self.labels, strict=True)
+        return [answer["label"] == label for answer, label in pairs]
+
+
+class Vault:
+    """Lives beside the ledger.
+
+    raises   SealedError in a process that runs a trial: it has no business here
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        if os.environ.get(TRIAL):
+            raise SealedError(
+                "a trial reached for sealed data. Wanted the judge. Measure on the folds instead."
+            )
+        self._ledger = ledger
+        self._folder = ledger.folder / "vault"
+
+    def seal(self, texts: Sequence[str], labels: Sequence[str]) -> Sealed:
+        """Put a test set away; the same rows twice are one set."""
+        rows = {"texts": list(texts), "labels": list(labels)}
+        name = digest(rows)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._path(name).exists():
+            write_atomically(self._path(name), json.dumps(rows).encode())  # mode 0600
+        return Sealed(name, len(texts))
+
+    def n_openings(self, sealed: Sealed) -> int:
+        turns = self._ledger.turns(kinds=[Kind.OPENING])
+        return sum(turn.result.facts["sealed"] == sealed.digest for turn in turns)
+
+    def open(
+        self,
+        sealed: Sealed,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        line: Line,
+        candidate: Candidate,
+        timeout_s: float = 600.0,
+    ) -> Opening:
+        """Run each command on the sealed texts in a fresh process, and write the turn.
+
+        commands   name -> argv that reads a text a line and prints a JSON object with "label" each
+        raises     SealedError when a command fails; that opening is a turn all the same
+        """
+        rows = json.loads(self._path(sealed.digest).read_bytes())
+        opening = Turn(
+            line,
+            Kind.OPENING,
+            candidate,
+            Result(facts={"sealed": sealed.digest, "n": sealed.n_rows}),
+            Verdict(Decision.DISCARD, f"sealed set opened for {', '.join(commands)}"),
+        )
+        try:
+            answers = {
+                name: _ask(name, argv, rows["texts"], timeout_s) for name, argv in commands.items()
+            }
+        except SealedError as error:
+            self._write(replace(opening, verdict=Verdict(Decision.DISCARD, str(error))))
+            raise
+        scores = {name: _accuracy(found, rows["labels"]) for name, found in answers.items()}
+        turn = self._write(replace(opening, sealed={"accuracy": scores}))
+        return Opening(
+            tuple(rows["texts"]), tuple(rows["labels"]), answers, turn, self.n_openings(sealed)
+        )
+
+    def _write(self, turn: Turn) -> Turn:
+        with self._ledger.writing(turn.line) as connection:
+            champion = self._ledger.champion(turn.line, connection)
+            return self._ledger.append(
+                connection, replace(turn, champion=champion.turn if champion else 0)
+            )
+
+    def _path(self, name: Digest) -> Path:
+        return self._folder / f"{name}.json"
+
+
+def _ask(
+    name: str, argv: Sequence[str], texts: Sequence[str], timeout_s: float
+) -> tuple[Mapping[str, Any], ...]:
+    """The command sees the texts, an empty folder and little else."""
+    lines = "".join(" ".join(text.splitlines() or [""]) + "\n" for text in texts)
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "VIRTUAL_ENV")}
+    environment = {**kept, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", TRIAL: "1"}
+    with tempfile.TemporaryDirectory(prefix="mendel-open-") as folder:
+        try:
+            done = subprocess.run(
+                list(argv),
+                input=lines.encode("utf-8", "replace"),
+                capture_output=True,
+                cwd=folder,
+                env={**environment, "HOME": folder},
+                timeout=timeout_s,
+                check=True,
+            )
+            answers = tuple(json.loads(line) for line in done.stdout.splitlines())
+        except (subprocess.SubprocessError, OSError, ValueError) as error:
+            said = getattr(error, "stderr", None) or str(error).encode()
+            last = said.decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise SealedError(f"{name} failed on the sealed set: {' '.join(last)}") from error
+    if len(answers) != len(texts):
+        raise SealedError(f"{name} gave {len(answers)} answers to {len(texts)} sealed texts.")
+    return answers
+
+
+def _accuracy(answers: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> float:
+    pairs = zip(answers, labels, strict=True)
+    return sum(bool(answer["label"] == label) for answer, label in pairs) / max(len(labels), 1)

@@ -1,0 +1,1 @@
+"""A champion becomes a project that runs alone."""

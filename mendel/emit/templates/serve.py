@@ -1,0 +1,144 @@
+"""Serve the model over HTTP: python serve.py. Needs requirements-serve.txt.
+
+    POST /predict    {"texts": ["..."], "top": 3, "abstain": true} -> {"predictions": [...]}
+    GET  /healthz    {"status": "ok"}; needs no key
+    GET  /metadata   name, labels, task, digests
+
+It listens to this machine only. To listen to others, say --host and --api-key-file: requests then
+carry `Authorization: Bearer KEY`. Put a proxy with TLS before it on any network you do not own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import ipaddress
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from predict import Model, ModelError
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+MAX_BODY = 2_000_000  # bytes of a request
+MAX_TEXTS = 1_000  # texts of a request
+MAX_TOP = 100
+MIN_KEY = 16  # characters of a key
+METADATA = ("name", "task", "signature", "labels", "threshold", "int8", "provenance", "sha256")
+LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
+
+
+def create_app(model: Model, key: str | None) -> FastAPI:
+    """The application; without a key it answers only to this machine's own names."""
+    schema = "/openapi.json" if key is None else None  # without it there are no /docs either
+    app = FastAPI(title=model.agent["name"], redoc_url=None, openapi_url=schema)
+    if key is None:  # a web page that points its own name at us is turned away
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False)
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/metadata")
+    def metadata(request: Request) -> dict[str, Any]:
+        check_key(request, key)
+        return {name: model.agent[name] for name in METADATA}
+
+    @app.post("/predict")
+    async def predict(request: Request) -> dict[str, Any]:
+        check_key(request, key)
+        texts, top, abstain = parse(await read_body(request))
+        answers = await run_in_threadpool(model.predict, texts, top=top, abstain=abstain)
+        return {"predictions": [answer.to_dict() for answer in answers]}
+
+    return app
+
+
+def check_key(request: Request, key: str | None) -> None:
+    if key is None:
+        return
+    given = request.headers.get("authorization", "").encode("utf-8", "replace")
+    if not hmac.compare_digest(given, f"Bearer {key}".encode()):
+        raise HTTPException(
+            401, "wanted the header Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}
+        )
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, or 413 as soon as it is known to be too large."""
+    too_large = HTTPException(413, f"the body is larger than {MAX_BODY:,} bytes")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > MAX_BODY:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise too_large
+    return bytes(body)
+
+
+def parse(body: bytes) -> tuple[list[str], int, bool]:
+    """texts, top, abstain; 422 with the reason where they are not as wanted."""
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise HTTPException(422, "the body is not JSON") from None
+    texts = given.get("texts") if isinstance(given, dict) else None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise HTTPException(422, 'wanted {"texts": ["...", ...]}, a list of strings')
+    if not 1 <= len(texts) <= MAX_TEXTS:
+        raise HTTPException(422, f"{len(texts):,} texts; wanted 1 to {MAX_TEXTS:,}")
+    top, abstain = given.get("top", 3), given.get("abstain", True)
+    if type(top) is not int or not 1 <= top <= MAX_TOP:
+        raise HTTPException(422, f"top: wanted a whole number, 1 to {MAX_TOP}")
+    if type(abstain) is not bool:
+        raise HTTPException(422, "abstain: wanted true or false")
+    return texts, top, abstain
+
+
+def read_key(file: Path | None, host: str) -> str | None:
+    """The key; raises ValueError where one is needed or does not serve."""
+    if file is None:
+        if is_loopback(host):
+            return None
+        raise ValueError(f"--host {host} listens to other machines: it needs --api-key-file FILE")
+    try:
+        key = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"--api-key-file {file} cannot be read: {error}") from None
+    if len(key) < MIN_KEY or key.split() != [key]:
+        raise ValueError(f"--api-key-file {file}: wanted one word of {MIN_KEY} characters or more")
+    return key
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Serve the model over HTTP.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port (8000)")
+    parser.add_argument("--api-key-file", type=Path, help="file with the key that callers show")
+    parser.add_argument("--threads", type=int, default=1, help="threads for one request (1)")
+    args = parser.parse_args()
+    try:
+        key = read_key(args.api_key_file, args.host)
+        app = create_app(Model(threads=args.threads), key)
+    except (ValueError, ModelError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    uvicorn.run(app, host=args.host, port=args.port, log_level="warning", server_header=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""The text classifier: features -> network -> fit -> graph. Imports nothing of mendel's.
+
+features.py   text -> ids and weights, numpy only       (needed to run)
+network.py    the torch modules                         (needed to train)
+fit.py        rows -> weights                           (needed to train)
+graph.py      weights -> ONNX, float32 or int8 tables   (needed to export)
+store.py      weights <-> safetensors                   (needed to keep)
+"""

@@ -1,0 +1,250 @@
+"""Rows to weights: keywords, linear, and the networks. Same data, recipe and seed: same weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .features import Config, Featurizer, Floats, Ints, Ragged
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from .network import Batch, TextNet
+
+Tensors = dict[str, NDArray[Any]]
+Progress = Callable[[float], None]  # told the share done, in 0 .. 1
+
+
+class OutOfTime(Exception):
+    """The deadline passed in the middle of a fit."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted text model: what the graph is built from."""
+
+    recipe: Recipe
+    featurizer: Featurizer
+    tensors: Tensors  # float32, by name
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts and the number of their label."""
+
+    texts: Sequence[str]
+    labels: Ints
+    names: Sequence[str]  # of the labels
+
+
+def fit(
+    recipe: Recipe,
+    data: Examples,
+    *,
+    seed: int = 0,
+    deadline: float = math.inf,
+    progress: Progress = lambda share: None,
+) -> Trained:
+    """Train one model.
+
+    deadline   time.monotonic() after which it gives up
+    raises     OutOfTime; FloatingPointError when the loss is not finite
+    """
+    if recipe.family == "keywords":
+        return fit_keywords(recipe, data)
+    featurizer = Featurizer.fit(recipe.config, data.texts)
+    if recipe.family == "linear":
+        return fit_linear(recipe, featurizer, data, seed)
+    return fit_network(recipe, featurizer, data, seed, deadline, progress)
+
+
+def fit_keywords(recipe: Recipe, data: Examples) -> Trained:
+    """No training: a text goes to the label whose name shares most with it, by tf-idf."""
+    names = [name.replace("_", " ").replace("-", " ").replace("/", " ") for name in data.names]
+    config = Config(recipe.char_min, recipe.char_max, recipe.phrase_max, phrase_min_df=1)
+    featurizer = Featurizer.fit(config, names)
+    table = np.zeros((featurizer.n_rows, len(names)), np.float32)
+    for column, name in enumerate(names):
+        ids, weights = featurizer.bag(_split(name))
+        table[ids, column] = 10 * weights  # a cosine of 1 is a logit of 10
+    bias = np.zeros(len(names), np.float32)
+    return Trained(recipe, featurizer, {"bag.table": table, "bag.bias": bias})
+
+
+def fit_linear(recipe: Recipe, featurizer: Featurizer, data: Examples, seed: int) -> Trained:
+    """One-vs-rest linear SVM over tf-idf; needs scikit-learn."""
+    from scipy.sparse import csr_matrix
+    from sklearn.svm import LinearSVC
+
+    ids, weights = zip(*(featurizer.bag(_split(text)) for text in data.texts), strict=True)
+    starts = np.cumsum([0, *(len(i) for i in ids)])
+    shape = (len(data.texts), featurizer.n_rows)
+    rows = csr_matrix((np.concatenate(weights), np.concatenate(ids), starts), shape=shape)
+    machine = LinearSVC(C=recipe.c, random_state=seed)
+    machine.fit(rows, data.labels)
+    table = np.zeros((featurizer.n_rows, len(data.names)), np.float32)
+    bias = np.full(len(data.names), -10.0, np.float32)  # a label without rows is never the answer
+    coef, intercept = machine.coef_, machine.intercept_
+    if len(machine.classes_) == 2:  # scikit-learn keeps one column for two classes
+        coef, intercept = np.stack([-coef[0], coef[0]]), np.array([-intercept[0], intercept[0]])
+    table[:, machine.classes_] = coef.T
+    bias[machine.classes_] = intercept
+    return Trained(recipe, featurizer, {"bag.table": table, "bag.bias": bias})
+
+
+def fit_network(
+    recipe: Recipe,
+    featurizer: Featurizer,
+    data: Examples,
+    seed: int,
+    deadline: float,
+    progress: Progress,
+) -> Trained:
+    """AdamW, warm-up then cosine, batches of like length, dropout on features and units."""
+    import torch
+
+    from .network import TextNet
+
+    torch.manual_seed(seed)
+    chance = np.random.default_rng(seed)
+    ragged = featurizer.ragged(data.texts)
+    net = TextNet(recipe, featurizer.n_rows, featurizer.n_subwords + 1, len(data.names))
+    optimizer = _optimizer(net, recipe)
+    labels = torch.from_numpy(data.labels)
+    n_steps = recipe.epochs * math.ceil(len(labels) / recipe.batch)
+    for step, index in enumerate(_batches(ragged, recipe, chance)):
+        if time.monotonic() > deadline:
+            raise OutOfTime(f"after {step} of {n_steps} steps")
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * schedule(step / n_steps, recipe.warmup)
+        logits = net(make_batch(ragged, index, recipe, chance))
+        loss = _loss(logits, labels[index], recipe)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step} of {n_steps}")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(optimizer.param_groups[1]["params"], 1.0)
+        optimizer.step()
+        if step % 16 == 0:
+            progress(step / n_steps)
+    return Trained(recipe, featurizer, named_tensors(net))
+
+
+def schedule(done: float, warmup: float) -> float:
+    """Share of the learning rate: up in a line, down along a cosine to a hundredth."""
+    if done < warmup:
+        return max(done / warmup, 1e-3)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def named_tensors(net: TextNet) -> Tensors:
+    return {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
+
+
+def make_batch(
+    ragged: Ragged, index: Ints, recipe: Recipe, chance: np.random.Generator | None
+) -> Batch:
+    """The texts of `index` as tensors; with `chance`, features are dropped as in training."""
+    from .network import Batch
+
+    return Batch(
+        *_word_tensors(ragged, index, recipe, chance), *_bag_tensors(ragged, index, recipe, chance)
+    )
+
+
+def _word_tensors(
+    ragged: Ragged, index: Ints, recipe: Recipe, chance: np.random.Generator | None
+) -> tuple[torch.Tensor, ...]:
+    import torch
+
+    texts = [ragged.tokens[i] for i in index]
+    lengths = np.array([len(text) for text in texts])
+    distinct, inverse = np.unique(np.concatenate(texts), return_inverse=True)
+    begins = ragged.starts[distinct]
+    counts = ragged.starts[distinct + 1] - begins
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    place = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)  # within its word
+    grams = ragged.rows[np.repeat(begins, counts) + place]
+    weights = np.repeat(1 / np.sqrt(np.maximum(counts, 1)), counts)
+    if chance is not None:
+        keep = chance.random(len(grams)) >= recipe.gram_drop
+        own = (place == 0) & np.repeat(ragged.known[distinct], counts)
+        keep[own] = chance.random(own.sum()) >= recipe.word_drop
+        weights = weights * keep / (1 - recipe.gram_drop)
+    tokens = np.full((len(texts), lengths.max()), len(distinct))
+    tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = inverse
+    return (
+        torch.from_numpy(grams),
+        torch.from_numpy(starts),
+        torch.from_numpy(weights.astype(np.float32)),
+        torch.from_numpy(tokens),
+    )
+
+
+def _bag_tensors(
+    ragged: Ragged, index: Ints, recipe: Recipe, chance: np.random.Generator | None
+) -> tuple[torch.Tensor, ...]:
+    import torch
+
+    ids = np.concatenate([ragged.bags[i][0] for i in index])
+    weights: Floats = np.concatenate([ragged.bags[i][1] for i in index])
+    if chance is not None:
+        keep = chance.random(len(weights), dtype=np.float32) >= recipe.bag_drop
+        weights = weights * keep / np.float32(1 - recipe.bag_drop)
+    offsets = np.cumsum([0, *(len(ragged.bags[i][0]) for i in index[:-1])])
+    return torch.from_numpy(ids), torch.from_numpy(offsets), torch.from_numpy(weights)
+
+
+def _batches(ragged: Ragged, recipe: Recipe, chance: np.random.Generator) -> Iterator[Ints]:
+    """Each epoch all rows once, in batches of like length, so that little is padding."""
+    lengths = np.array([len(text) for text in ragged.tokens])
+    size = recipe.batch
+    for _ in range(recipe.epochs):
+        order = chance.permutation(len(lengths))
+        batches = []
+        for begin in range(0, len(order), size * 16):
+            near = order[begin : begin + size * 16]
+            near = near[np.argsort(lengths[near], kind="stable")]
+            batches += [near[i : i + size] for i in range(0, len(near), size)]
+        for i in chance.permutation(len(batches)):
+            yield batches[i]
+
+
+def _optimizer(net: TextNet, recipe: Recipe) -> torch.optim.Optimizer:
+    import torch
+
+    tables = [p for name, p in net.named_parameters() if name.endswith("table")]
+    others = [p for name, p in net.named_parameters() if not name.endswith("table")]
+    groups = [
+        {"params": tables, "weight_decay": 0.0},
+        {"params": others, "weight_decay": recipe.weight_decay},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)
+
+
+def _loss(branches: list[torch.Tensor], labels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Cross entropy of the sum, and a share of each branch's own, so that both learn."""
+    import torch.nn.functional as F
+
+    def cross_entropy(logits: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+
+    total = cross_entropy(sum(branches[1:], branches[0]))
+    if len(branches) == 1:
+        return total
+    own = sum((cross_entropy(b) for b in branches[1:]), cross_entropy(branches[0]))
+    return (total + recipe.aux * own) / (1 + len(branches) * recipe.aux)
+
+
+def _split(text: str) -> list[str]:
+    from .features import words
+
+    return words(text)

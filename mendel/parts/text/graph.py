@@ -1,0 +1,142 @@
+"""Weights to ONNX, by hand: small graphs start fast, and int8 tables stay int8 on disk.
+
+tokens grams ids weights -> logits (B, K)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from .fit import Tensors, Trained
+
+OPSET = 17
+
+
+class Graph:
+    """Nodes and weights in the order in which they were said."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, NDArray[Any]] = {}
+
+    def weight(self, name: str, value: NDArray[Any]) -> str:
+        self.weights[name] = value
+        return name
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def ints(self, *values: int) -> str:
+        return self.weight("i_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+
+def build_graph(trained: Trained, *, int8: bool) -> bytes:
+    """The model as ONNX; with `int8`, tables are int8 with one scale a row.
+
+    tokens (B, T), grams (U, G), ids (B, N) int64; weights (B, N) float32, as Featurizer.arrays
+    returns   serialised ModelProto whose output is `logits` (B, K) float32
+    """
+    graph, tensors, recipe = Graph(), trained.tensors, trained.recipe
+    inputs = []
+    branches = []
+    if recipe.has_bag:
+        inputs += [_input("ids", "B", "N"), _input("weights", "B", "N", TensorProto.FLOAT)]
+        branches.append(_bag(graph, tensors, int8))
+    if recipe.has_cnn:
+        inputs += [_input("tokens", "B", "T"), _input("grams", "U", "G")]
+        branches.append(_cnn(graph, tensors, recipe.max_width, recipe.dim, int8))
+    last = branches[0] if len(branches) == 1 else graph.op("Add", *branches)
+    graph.nodes[-1].output[0] = "logits"
+    assert last == graph.nodes[-1].name
+    n_classes = len(
+        tensors.get("bag.bias", tensors.get("bag.out.bias", tensors.get("cnn.out.bias", ())))
+    )
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", n_classes])
+    made = helper.make_graph(
+        graph.nodes,
+        "text",
+        inputs,
+        [output],
+        [numpy_helper.from_array(value, name) for name, value in graph.weights.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 with one scale a row: (R, D) -> (R, D) int8, (R, 1) float32."""
+    scale = np.maximum(np.abs(table).max(1, keepdims=True), 1e-12) / 127
+    return np.round(table / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def _look_up(
+    graph: Graph, name: str, table: NDArray[Any], ids: str, weights: str, int8: bool
+) -> str:
+    """Weighted sum of rows: ids, weights (X, N) -> (X, 1, D)."""
+    if int8:
+        rows, scale = quantise(table)
+        scales = graph.op("Gather", graph.weight(name + ".scale", scale[:, 0]), ids)
+        weights = graph.op("Mul", weights, scales)
+        found = graph.op("Gather", graph.weight(name, rows), ids)
+        found = graph.op("Cast", found, to=TensorProto.FLOAT)
+    else:
+        found = graph.op("Gather", graph.weight(name, table), ids)
+    return graph.op("MatMul", graph.op("Unsqueeze", weights, graph.ints(1)), found)
+
+
+def _bag(graph: Graph, tensors: Tensors, int8: bool) -> str:
+    summed = _look_up(graph, "bag.table", tensors["bag.table"], "ids", "weights", int8)
+    summed = graph.op("Squeeze", summed, graph.ints(1))
+    if "bag.bias" in tensors:  # linear: the table's columns are the labels
+        return graph.op("Add", summed, graph.weight("bag.bias", tensors["bag.bias"]))
+    if "bag.hidden.weight" in tensors:
+        summed = graph.op("Relu", _linear(graph, tensors, "bag.hidden", summed))
+    return _linear(graph, tensors, "bag.out", summed)
+
+
+def _cnn(graph: Graph, tensors: Tensors, max_width: int, dim: int, int8: bool) -> str:
+    table = tensors["cnn.table"].copy()
+    table[0] = 0.0  # row 0 is padding
+    present = graph.op("Cast", graph.op("Greater", "grams", graph.ints(0)), to=TensorProto.FLOAT)
+    count = graph.op("ReduceSum", present, graph.ints(1), keepdims=1)
+    one = graph.weight("one", np.array([1.0], np.float32))
+    weights = graph.op("Div", present, graph.op("Sqrt", graph.op("Max", count, one)))
+    vectors = _look_up(graph, "cnn.table", table, "grams", weights, int8)  # (U, 1, D)
+    vectors = graph.op("Squeeze", vectors, graph.ints(1))
+    x = graph.op("Gather", vectors, "tokens")  # (B, T, D); word 0 is the zero vector
+    # rows of zeros behind the text, so that windows may reach over its end
+    x = graph.op("Pad", x, graph.ints(0, 0, 0, 0, max_width - 1, 0))
+    length = graph.op("Shape", "tokens", start=1, end=2)
+    absent = graph.op("Cast", graph.op("Equal", "tokens", graph.ints(0)), to=TensorProto.FLOAT)
+    far = graph.weight("far", np.array([-1e4], np.float32))
+    absent = graph.op("Unsqueeze", graph.op("Mul", absent, far), graph.ints(2))
+    pooled = []
+    window = ""
+    for w in range(max_width):
+        end = length if w == 0 else graph.op("Add", length, graph.ints(w))
+        part = graph.op("Slice", x, graph.ints(w), end, graph.ints(1))
+        window = part if w == 0 else graph.op("Concat", window, part, axis=2)
+        y = graph.op("Add", _linear(graph, tensors, f"cnn.convs.{w}", window), absent)
+        pooled.append(graph.op("ReduceMax", y, axes=[1], keepdims=0))
+    joined = pooled[0] if max_width == 1 else graph.op("Concat", *pooled, axis=1)
+    return _linear(graph, tensors, "cnn.out", graph.op("Relu", joined))
+
+
+def _linear(graph: Graph, tensors: Tensors, name: str, x: str) -> str:
+    weight = np.ascontiguousarray(tensors[name + ".weight"].T)
+    product = graph.op("MatMul", x, graph.weight(name + ".weight", weight))
+    return graph.op("Add", product, graph.weight(name + ".bias", tensors[name + ".bias"]))
+
+
+def _input(
+    name: str, rows: str, columns: str, kind: int = TensorProto.INT64
+) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, [rows, columns])
