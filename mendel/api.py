@@ -67,7 +67,9 @@ def load_model(folder: str | Path) -> Any:
     try:
         spec.loader.exec_module(module)
         return module.Model(place)
-    except module.ModelError if hasattr(module, "ModelError") else OSError as error:
+    except Exception as error:
+        if type(error).__name__ != "ModelError":  # the project's own class
+            raise
         raise InputError(f"{folder}: {error}") from error
     finally:
         sys.path.remove(str(place))

@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from mendel.emit import measure
-from mendel.emit.report import headline, markdown, page, write_report
+from mendel.emit.report import confusion_plot, headline, markdown, page, write_report
 from mendel.types import InputError
 
 LABELS = ["cancel", "refund", "status"]
-EVIL = "</td><script>alert(1)</script><img src=http://x.y/z> | *b* [a](http://x.y)\n# h\x00\u202e\ud800"
+EVIL = "</td><script>alert(1)</script><img src=http://x.y/z> | *b* [a](http://x.y)\n# h\x00"
+EVIL += "\u202e\ud800"
 PROBS = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
 Y = np.array([0, 1, 1, 2])  # the second is wrong
 TEXTS = ["stop it", "money back | now", "refund", "where is it"]
@@ -85,6 +87,18 @@ def report() -> dict[str, Any]:
                       "data_digest": "ab" * 32, "versions": {"torch": "2.13"},
                       "machine": {"cpu": "Xeon"}},
     }  # fmt: skip
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Plots are made and not drawn, which takes most of the time."""
+
+    def plan(draw: Any, **size: float) -> str:
+        draw(Figure().add_subplot())
+        return "<svg></svg>"
+
+    monkeypatch.setattr("mendel.emit.report._svg", plan)
+    return monkeypatch
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -188,8 +202,8 @@ def test_a_planted_temperature_is_recovered(planted: float) -> None:
 
 def test_a_temperature_stays_in_bounds_and_is_one_where_it_makes_no_difference() -> None:
     right, wrong = [[3.0, 0.0]], [[0.0, 3.0]]
-    assert measure.fit_temperature(right, [0]) == 0.05
-    assert measure.fit_temperature(wrong, [0]) == 20.0
+    assert measure.fit_temperature(right, [0]) == pytest.approx(0.05)
+    assert measure.fit_temperature(wrong, [0]) == pytest.approx(20)
     assert measure.fit_temperature([[0.0, 0.0]], [0]) == 1.0
     assert measure.fit_temperature([[1e6, 0.0]], [0]) == 1.0  # right beyond floats at any T
 
@@ -341,10 +355,11 @@ def test_any_part_may_be_missing(report: dict[str, Any]) -> None:
         assert markdown(changed(report, path, None)).startswith("# ")
 
 
-def test_each_branch_of_what_is_plotted_may_be_missing(report: dict[str, Any]) -> None:
+def test_any_part_of_what_is_plotted_may_be_missing(
+    report: dict[str, Any], quick: pytest.MonkeyPatch
+) -> None:
     for path in leaves({k: report[k] for k in ("sealed", "ladder", "shipped")}):
-        if len(path) < 3 or path[0] == "ladder" and path[1] == 0:
-            assert page(changed(report, path, None)).endswith("</html>\n")
+        assert page(changed(report, path, None)).endswith("</html>\n")
 
 
 def test_an_empty_report_says_that_nothing_was_measured(tmp_path: Path) -> None:
@@ -355,12 +370,26 @@ def test_an_empty_report_says_that_nothing_was_measured(tmp_path: Path) -> None:
 
 
 @given(words=st.text(max_size=60))
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_text_can_be_written(words: str, report: dict[str, Any], tmp_path: Path) -> None:
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_text_can_be_written(
+    words: str, report: dict[str, Any], quick: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     named = json.loads(json.dumps(report).replace('"refund"', json.dumps(words)))
     write_report(named | {"title": words, "status": {"reason": words}}, tmp_path)
     html = (tmp_path / "report.html").read_text("utf-8")
     assert set(Tags(html).tags) == set(Tags(page(report | {"status": None})).tags)
+
+
+@given(words=st.text(max_size=30))
+@settings(max_examples=5, deadline=None)
+@example("$\\frac{")
+@example("<b>&lt;]]>-->{}%s")
+@example("\u65e5\u672c\u8a9e\u0000\ud800")
+def test_any_label_can_be_drawn(words: str) -> None:
+    pair = {"true": words, "predicted": f"{words}2", "count": 3}
+    svg = confusion_plot({"sealed": {"confusions": [pair]}})
+    assert set(Tags(svg).tags) <= {"svg", "g", "defs", "path", "text", "clippath", "rect", "use"}
+    assert svg.count(">3</text>") == 1
 
 
 @given(words=st.text(max_size=80))

@@ -101,8 +101,8 @@ def promising(mine: Sequence[float], others: Sequence[Sequence[float]], slack: f
 def rungs(shape: Shape) -> Iterator[tuple[Recipe, str]]:
     """The ladder itself, with why each rung is on it."""
     base = starting_point(shape.n_rows)
-    yield replace(base, family="keywords", min_df=1), "needs no examples; the floor"
-    yield replace(base, family="linear", phrase_max=3, min_df=1), "strong, and trained in seconds"
+    yield Recipe("keywords", min_df=1), "needs no examples; the floor"
+    yield Recipe("linear", phrase_max=3, min_df=1), "strong, and trained in seconds"
     yield base, "words in context and counts, trained together"
     yield replace(base, family="cnn"), "words in context alone: half the size"
     yield replace(base, family="bag"), "counts alone: the quickest to answer"

@@ -121,6 +121,8 @@ def _read_agent(folder: Path) -> dict[str, Any]:
     try:
         agent: dict[str, Any] = json.loads((folder / "agent.json").read_bytes())
         version = agent["format"]
+        _ = [agent[name] for name in ("labels", "threshold", "temperature")]
+        _ = [agent["sha256"][name] for name in ("model.onnx", "vocabulary.npz")]
     except OSError as error:
         raise ModelError(f"refused: cannot read agent.json: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
