@@ -174,6 +174,11 @@ def test_the_files_are_listed_small_and_of_source_only(
             assert not imported & {"mendel", "pickle", "joblib", "marshal", "shelve"}, name
 
 
+def test_its_code_is_clean_by_its_own_rules(projects: dict[str, tuple[Path, Emitted]]) -> None:
+    run(projects["linear"][0], "-m", "ruff", "check", "--no-cache", ".")
+    run(projects["linear"][0], "-m", "ruff", "format", "--no-cache", "--check", ".")
+
+
 def modules_of(source: str) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(source)):

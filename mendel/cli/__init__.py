@@ -45,13 +45,19 @@ def main() -> None:
 
 
 def _is_users(error: Exception) -> bool:
-    return isinstance(error, (InputError, LedgerError, OSError))
+    return _is_full_disk(error) or isinstance(error, (InputError, LedgerError, OSError))
+
+
+def _is_full_disk(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return "database or disk is full" in str(error)  # SQLite's own words
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, MendelError):
         return f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if _is_full_disk(error):
         return "the disk is full; nothing half-written was left. Free some space and run it again."
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed. `mendel doctor` says how to get it."

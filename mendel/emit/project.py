@@ -21,9 +21,10 @@ TEXTMODEL = Path(text.__file__).parent
 COPIED = (
     *("predict.py", "train.py", "serve.py", "benchmark.py", "tests/test_model.py", "pytest.ini"),
     *("requirements.txt", "requirements-train.txt", "requirements-serve.txt"),
-    *("requirements-test.txt", "Dockerfile", "dockerignore", "card.md.j2"),
+    *("requirements-test.txt", "Dockerfile", "dockerignore", "ruff", "card.md.j2"),
 )
-RENAMED = {"dockerignore": ".dockerignore"}  # a package leaves hidden files out
+# a package leaves hidden files out, and a ruff.toml here would rule over ours
+RENAMED = {"dockerignore": ".dockerignore", "ruff": "ruff.toml"}
 NEEDED_TO_ANSWER = ("model.onnx", "vocabulary.npz")
 
 __all__ = ["Agent", "Emitted", "emit_project"]

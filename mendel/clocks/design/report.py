@@ -139,13 +139,10 @@ def _sealed(e: Evidence) -> dict[str, Any]:
         "low": low,
         "high": high,
         "opened": e.opening.n_openings,
-        "confusions": confusions(y, p.argmax(1), names, texts),
+        "confusions": confusions(y, p.argmax(1), names, texts, most=50),
         "worst": worst(y, p, names, texts),
         "calibration": calibration(y, before[known], p),
-        "abstention": {
-            **abstention(y, p, float(e.threshold["threshold"])),
-            "fit": dict(e.threshold),
-        },
+        "abstention": {**e.threshold, **abstention(y, p, float(e.threshold["threshold"]))},
         "temperature": e.temperature,
     }
 

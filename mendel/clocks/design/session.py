@@ -5,6 +5,7 @@ A run may be interrupted (ship the best so far), killed (resume) or left to its 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -112,6 +113,7 @@ def _explore(
         while not interrupted:
             turns = clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])
             watch.save()
+            _stop_where_the_disk_is_full(turns)
             observer.turns(turns, watch.spent_s, clock.run.spec.budget_s)
             if clock.left_s(ladder.standings(turns)) <= 0:
                 break
@@ -129,6 +131,13 @@ def _explore(
         for worker in workers:
             worker.kill()  # what it has not told, nobody was promised
             worker.wait()
+
+
+def _stop_where_the_disk_is_full(turns: list[Turn]) -> None:
+    """A trial that could not write is no fault of its candidate's: nothing later would be kept."""
+    full = f"[Errno {errno.ENOSPC}]"
+    if any(full in str(turn.result.error) for turn in turns[-8:]):
+        raise OSError(errno.ENOSPC, "a trial could not keep its model")
 
 
 def _spawn(clock: DesignClock) -> subprocess.Popen[bytes]:

@@ -36,7 +36,14 @@ HERE = Path(__file__).resolve().parent
 CODE = (
     *("predict.py", "train.py", "serve.py", "benchmark.py", "tests/test_model.py", "pytest.ini"),
     *("requirements.txt", "requirements-train.txt", "requirements-serve.txt"),
-    *("requirements-test.txt", "Dockerfile", ".dockerignore", "README.md", "card.md.j2"),
+    *(
+        "requirements-test.txt",
+        "Dockerfile",
+        ".dockerignore",
+        "ruff.toml",
+        "README.md",
+        "card.md.j2",
+    ),
 )
 HELD_OUT = 5  # one row in so many
 FEW = 50  # held-out rows below which an accuracy is not to be relied on

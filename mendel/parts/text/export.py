@@ -115,9 +115,9 @@ def training_logits(trained: Trained, texts: Sequence[str], batch: int = 256) ->
 def dequantised(trained: Trained) -> Trained:
     """The model that the int8 graph holds, in float32: its tables rounded to their int8 grid."""
     tensors = dict(trained.tensors)
-    for name in tensors:
+    for name, table in trained.tensors.items():
         if name.endswith(".table"):
-            rows, scale = quantise(tensors[name])
+            rows, scale = quantise(table)
             tensors[name] = rows.astype(np.float32) * scale
     return replace(trained, tensors=tensors)
 

@@ -1,0 +1,5 @@
+"""python -m mendel: the command line."""
+
+from mendel.cli import main
+
+main()
