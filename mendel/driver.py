@@ -83,13 +83,13 @@ class Driver:
         """Judge one round, write its turn, promote what is kept. Late or repeated: no harm."""
         line = self.clock.line
         with self.ledger.writing(line) as connection:
-            told = self.ledger.rounds(connection, trial.id)
             row = self.ledger.trial_row(connection, trial.id)
             if row is None:
                 raise LedgerError(
                     f"trial {trial.id} was never leased on {line}. Wanted one from ask()."
                 )
             if not row.open or row.round != trial.round:
+                told = self.ledger.rounds(connection, trial.id)
                 return told[min(trial.round, len(told) - 1)].verdict
             verdict = self._write(connection, row, trial, result)
         if verdict.keep:
