@@ -68,8 +68,7 @@ class DesignClock:
         for candidate in ladder.proposals(self.shape, found):
             recipe = recipe_of(ModelSpec.parse(dict(candidate.state["model"])))
             left = self.left_s(found)
-            fits = ladder.estimate_s(recipe, self.shape, found) < left
-            if candidate.id not in known and fits:
+            if candidate.id not in known and ladder.fits(recipe, self.shape, found, left):
                 return candidate
         return None
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from .features import MAX_TEXT, Floats, words
-from .fit import Tensors, Trained, make_batch
-from .graph import build_graph, quantise
+from .fit import Tensors, Trained, make_batch, tensors_of_copy
+from .graph import build_graph, n_labels, quantise
 from .store import pack
 
 FORMAT = 1  # of agent.json
@@ -122,27 +122,23 @@ def dequantised(trained: Trained) -> Trained:
     return replace(trained, tensors=tensors)
 
 
-def n_labels(trained: Trained) -> int:
-    last = ("bag.bias", "bag.out.bias", "cnn.out.bias")
-    return next(len(trained.tensors[name]) for name in last if name in trained.tensors)
-
-
 def _network_logits(trained: Trained, texts: Sequence[str], batch: int) -> Floats:
     import torch
 
     from .network import TextNet
 
     features, recipe = trained.featurizer, trained.recipe
-    net = TextNet(recipe, features.n_rows, features.n_subwords + 1, n_labels(trained))
-    net.load_state_dict(_as_torch(trained.tensors))
-    net.eval()
-    found = [np.zeros((0, n_labels(trained)), np.float32)]
-    for begin in range(0, len(texts), batch):
-        ragged = features.ragged(texts[begin : begin + batch])
-        with torch.no_grad():
-            branches = net(make_batch(ragged, np.arange(len(ragged.bags)), recipe, None))
-        found.append(sum(branches[1:], branches[0]).numpy())
-    return np.concatenate(found)
+    found = np.zeros((len(texts), n_labels(trained)), np.float32)
+    for copy in range(recipe.copies):
+        net = TextNet(recipe, features.n_rows, features.n_subwords + 1, n_labels(trained))
+        net.load_state_dict(_as_torch(tensors_of_copy(trained, copy)))
+        net.eval()
+        for begin in range(0, len(texts), batch):
+            ragged = features.ragged(texts[begin : begin + batch])
+            with torch.no_grad():
+                branches = net(make_batch(ragged, np.arange(len(ragged.bags)), recipe, None))
+            found[begin : begin + batch] += sum(branches[1:], branches[0]).numpy()
+    return found / np.float32(recipe.copies)
 
 
 def _as_torch(tensors: Tensors) -> dict[str, Any]:

@@ -108,6 +108,35 @@ def fit_network(
     deadline: float,
     progress: Progress,
 ) -> Trained:
+    """Each copy from a seed of its own; their tensors are named `0.cnn.table` and so on."""
+    ragged = featurizer.ragged(data.texts)
+    tensors: Tensors = {}
+    for copy in range(recipe.copies):
+
+        def share(done: float, before: int = copy) -> None:
+            progress((before + done) / recipe.copies)
+
+        trained = _fit_copy(recipe, featurizer, ragged, data, seed + 7919 * copy, deadline, share)
+        tensors.update({f"{copy}.{name}": value for name, value in trained.items()})
+    return Trained(recipe, featurizer, tensors)
+
+
+def tensors_of_copy(trained: Trained, copy: int) -> Tensors:
+    """One network's tensors under the names that its module gives them."""
+    start = f"{copy}."
+    found = trained.tensors.items()
+    return {name[len(start) :]: value for name, value in found if name.startswith(start)}
+
+
+def _fit_copy(
+    recipe: Recipe,
+    featurizer: Featurizer,
+    ragged: Ragged,
+    data: Examples,
+    seed: int,
+    deadline: float,
+    progress: Progress,
+) -> Tensors:
     """AdamW, warm-up then cosine, batches of like length, dropout on features and units."""
     import torch
 
@@ -115,7 +144,6 @@ def fit_network(
 
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
-    ragged = featurizer.ragged(data.texts)
     net = TextNet(recipe, featurizer.n_rows, featurizer.n_subwords + 1, len(data.names))
     optimizer = _optimizer(net, recipe)
     labels = torch.from_numpy(data.labels)
@@ -135,7 +163,7 @@ def fit_network(
         optimizer.step()
         if step % 16 == 0:
             progress(step / n_steps)
-    return Trained(recipe, featurizer, named_tensors(net))
+    return {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
 
 
 def schedule(done: float, warmup: float) -> float:
@@ -143,10 +171,6 @@ def schedule(done: float, warmup: float) -> float:
     if done < warmup:
         return max(done / warmup, 1e-3)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-
-
-def named_tensors(net: TextNet) -> Tensors:
-    return {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
 
 
 def make_batch(

@@ -12,9 +12,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from .fit import Tensors, Trained
+from .fit import Tensors, Trained, tensors_of_copy
 
 OPSET = 17
+LAST_BIASES = ("bag.bias", "out.bias")  # of a linear model, of a branch
 
 
 class Graph:
@@ -43,21 +44,23 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
     tokens (B, T), grams (U, G), ids (B, N) int64; weights (B, N) float32, as Featurizer.arrays
     returns   serialised ModelProto whose output is `logits` (B, K) float32
     """
-    graph, tensors, recipe = Graph(), trained.tensors, trained.recipe
+    graph, recipe = Graph(), trained.recipe
     inputs = []
-    branches = []
     if recipe.has_bag:
         inputs += [_input("ids", "B", "N"), _input("weights", "B", "N", TensorProto.FLOAT)]
-        branches.append(_bag(graph, tensors, int8))
     if recipe.has_cnn:
         inputs += [_input("tokens", "B", "T"), _input("grams", "U", "G")]
-        branches.append(_cnn(graph, tensors, recipe.max_width, recipe.dim, int8))
-    last = branches[0] if len(branches) == 1 else graph.op("Add", *branches)
+    if recipe.is_learned:
+        branches = _networks(graph, trained, int8)
+    else:
+        branches = [_bag(graph, trained.tensors, "", int8)]
+    last = branches[0] if len(branches) == 1 else graph.op("Sum", *branches)
+    if recipe.copies > 1:
+        share = graph.weight("share", np.array([1 / recipe.copies], np.float32))
+        last = graph.op("Mul", last, share)
     graph.nodes[-1].output[0] = "logits"
     assert last == graph.nodes[-1].name
-    n_classes = len(
-        tensors.get("bag.bias", tensors.get("bag.out.bias", tensors.get("cnn.out.bias", ())))
-    )
+    n_classes = n_labels(trained)
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", n_classes])
     made = helper.make_graph(
         graph.nodes,
@@ -69,6 +72,12 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def n_labels(trained: Trained) -> int:
+    """Labels that the model tells apart: K."""
+    last = (value for name, value in trained.tensors.items() if name.endswith(LAST_BIASES))
+    return len(next(last))
 
 
 def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -92,24 +101,34 @@ def _look_up(
     return graph.op("MatMul", graph.op("Unsqueeze", weights, graph.ints(1)), found)
 
 
-def _bag(graph: Graph, tensors: Tensors, int8: bool) -> str:
-    summed = _look_up(graph, "bag.table", tensors["bag.table"], "ids", "weights", int8)
+def _networks(graph: Graph, trained: Trained, int8: bool) -> list[str]:
+    """The logits of every branch of every copy."""
+    recipe, branches = trained.recipe, []
+    for copy in range(recipe.copies):
+        tensors = tensors_of_copy(trained, copy)
+        if recipe.has_bag:
+            branches.append(_bag(graph, tensors, f"{copy}.", int8))
+        if recipe.has_cnn:
+            branches.append(_cnn(graph, tensors, f"{copy}.", recipe.max_width, int8))
+    return branches
+
+
+def _bag(graph: Graph, tensors: Tensors, prefix: str, int8: bool) -> str:
+    table = tensors["bag.table"]
+    summed = _look_up(graph, prefix + "bag.table", table, "ids", "weights", int8)
     summed = graph.op("Squeeze", summed, graph.ints(1))
     if "bag.bias" in tensors:  # linear: the table's columns are the labels
         return graph.op("Add", summed, graph.weight("bag.bias", tensors["bag.bias"]))
     if "bag.hidden.weight" in tensors:
-        summed = graph.op("Relu", _linear(graph, tensors, "bag.hidden", summed))
-    return _linear(graph, tensors, "bag.out", summed)
+        summed = graph.op("Relu", _linear(graph, tensors, prefix, "bag.hidden", summed))
+    return _linear(graph, tensors, prefix, "bag.out", summed)
 
 
-def _cnn(graph: Graph, tensors: Tensors, max_width: int, dim: int, int8: bool) -> str:
+def _cnn(graph: Graph, tensors: Tensors, prefix: str, max_width: int, int8: bool) -> str:
     table = tensors["cnn.table"].copy()
     table[0] = 0.0  # row 0 is padding
-    present = graph.op("Cast", graph.op("Greater", "grams", graph.ints(0)), to=TensorProto.FLOAT)
-    count = graph.op("ReduceSum", present, graph.ints(1), keepdims=1)
-    one = graph.weight("one", np.array([1.0], np.float32))
-    weights = graph.op("Div", present, graph.op("Sqrt", graph.op("Max", count, one)))
-    vectors = _look_up(graph, "cnn.table", table, "grams", weights, int8)  # (U, 1, D)
+    weights = _gram_weights(graph)
+    vectors = _look_up(graph, prefix + "cnn.table", table, "grams", weights, int8)  # (U, 1, D)
     vectors = graph.op("Squeeze", vectors, graph.ints(1))
     x = graph.op("Gather", vectors, "tokens")  # (B, T, D); word 0 is the zero vector
     # rows of zeros behind the text, so that windows may reach over its end
@@ -124,16 +143,25 @@ def _cnn(graph: Graph, tensors: Tensors, max_width: int, dim: int, int8: bool) -
         end = length if w == 0 else graph.op("Add", length, graph.ints(w))
         part = graph.op("Slice", x, graph.ints(w), end, graph.ints(1))
         window = part if w == 0 else graph.op("Concat", window, part, axis=2)
-        y = graph.op("Add", _linear(graph, tensors, f"cnn.convs.{w}", window), absent)
+        y = graph.op("Add", _linear(graph, tensors, prefix, f"cnn.convs.{w}", window), absent)
         pooled.append(graph.op("ReduceMax", y, axes=[1], keepdims=0))
     joined = pooled[0] if max_width == 1 else graph.op("Concat", *pooled, axis=1)
-    return _linear(graph, tensors, "cnn.out", graph.op("Relu", joined))
+    return _linear(graph, tensors, prefix, "cnn.out", graph.op("Relu", joined))
 
 
-def _linear(graph: Graph, tensors: Tensors, name: str, x: str) -> str:
+def _gram_weights(graph: Graph) -> str:
+    """1 / sqrt(n) for each of a word's n rows, 0 for padding; (U, G)."""
+    present = graph.op("Cast", graph.op("Greater", "grams", graph.ints(0)), to=TensorProto.FLOAT)
+    count = graph.op("ReduceSum", present, graph.ints(1), keepdims=1)
+    one = graph.weight("one", np.array([1.0], np.float32))
+    return graph.op("Div", present, graph.op("Sqrt", graph.op("Max", count, one)))
+
+
+def _linear(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:
     weight = np.ascontiguousarray(tensors[name + ".weight"].T)
-    product = graph.op("MatMul", x, graph.weight(name + ".weight", weight))
-    return graph.op("Add", product, graph.weight(name + ".bias", tensors[name + ".bias"]))
+    product = graph.op("MatMul", x, graph.weight(prefix + name + ".weight", weight))
+    bias = graph.weight(prefix + name + ".bias", tensors[name + ".bias"])
+    return graph.op("Add", product, bias)
 
 
 def _input(

@@ -22,6 +22,7 @@ class Recipe:
     dim bag_dim     width of a learned vector, of words and of the bag
     channels        convolution channels for each width 1 .. max_width (words)
     hidden          units between bag and logits; 0 = none
+    copies          networks of this shape, from different seeds, whose logits are averaged
     *_drop          share dropped in training: n-grams of a word, whole-word rows, features of
                     the bag, components of word vectors, the pooled vector, hidden units
     aux             weight of each branch's own loss beside that of the sum
@@ -41,6 +42,7 @@ class Recipe:
     channels: int = 128
     max_width: int = 3
     hidden: int = 256
+    copies: int = 1
     epochs: int = 15
     batch: int = 128
     lr: float = 4e-3
