@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ from mendel.clocks.design.finish import Shipped
 from mendel.clocks.design.prepare import Provenance, Request, check_free
 from mendel.clocks.design.session import Observer
 from mendel.clocks.design.session import design as run_design
+from mendel.emit.runtime import load_model
 from mendel.ledger import Ledger
 from mendel.spec import Limits
 from mendel.types import InputError
@@ -42,37 +41,6 @@ class Design:
     @cached_property
     def _model(self) -> Any:
         return load_model(self.folder)
-
-
-def load_model(folder: str | Path) -> Any:
-    """The `Model` of an emitted project, by the project's own code.
-
-    raises   InputError where the folder holds no project, or its files were changed
-    """
-    place = Path(folder).resolve()
-    code = place / "predict.py"
-    if not (code.exists() and (place / "agent.json").exists()):
-        raise InputError(
-            f"{folder} holds no emitted model. Wanted a folder that `mendel design` wrote. "
-            "Look for the one with predict.py and agent.json in it."
-        )
-    # by path: two projects in one process each bring a `predict` and a `textmodel`
-    sys.modules.pop("textmodel", None)
-    sys.modules.pop("textmodel.features", None)
-    spec = importlib.util.spec_from_file_location(f"mendel_agent_{abs(hash(place))}", code)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    sys.path.insert(0, str(place))
-    try:
-        spec.loader.exec_module(module)
-        return module.Model(place)
-    except Exception as error:
-        if type(error).__name__ != "ModelError":  # the project's own class
-            raise
-        raise InputError(f"{folder}: {error}") from error
-    finally:
-        sys.path.remove(str(place))
 
 
 def design(

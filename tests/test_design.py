@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import mendel
-from mendel.api import load_model
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.run import Run
 from mendel.data.vault import TRIAL, Sealed, Vault
+from mendel.emit.runtime import load_model
 from mendel.ledger import Ledger, View, replay
 from mendel.types import Kind, SealedError, Trial
 
@@ -104,6 +104,30 @@ def test_a_saved_design_answers_the_same(
     texts = ["my kettle is broken", "invoice please"]
     mine = designed[0].predict(texts)
     assert [a.probability for a in copy.predict(texts)] == [a.probability for a in mine]
+
+
+def test_predicting_needs_neither_torch_nor_what_designing_needs(
+    designed: tuple[mendel.Design, Path],
+) -> None:
+    absent = ["torch", "sklearn", "onnx", "datasketch", "safetensors", "jinja2", "matplotlib"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+        f"sys.argv = ['mendel', 'predict', {str(designed[0].folder)!r}, 'where is my refund']\n"
+        "from mendel.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["top"]
+
+
+def test_a_stranger_s_project_is_read_as_data_and_its_code_is_not_run(
+    designed: tuple[mendel.Design, Path], tmp_path: Path
+) -> None:
+    folder = designed[0].save(tmp_path / "stranger")
+    for code in (folder / "predict.py", folder / "textmodel" / "features.py"):
+        code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert load_model(folder).predict(["hello"])
+    assert not (tmp_path / "ran").exists()
 
 
 def test_live_is_the_champion_is_the_replay(clock: DesignClock) -> None:

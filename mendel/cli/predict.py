@@ -21,7 +21,7 @@ def predict(
     abstain: Annotated[bool, typer.Option(help="Give no label below the threshold.")] = True,
 ) -> None:
     """Answer texts with a designed model: one JSON object a line, in order."""
-    from mendel.api import load_model
+    from mendel.emit.runtime import load_model
 
     model = load_model(folder)
     for text in texts or (line.rstrip("\n") for line in sys.stdin):

@@ -12,11 +12,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from mendel.emit.runtime import TEMPLATES
 from mendel.parts import text
 from mendel.parts.text.export import Agent, render, write_card, write_model
 from mendel.types import Digest
 
-TEMPLATES = Path(__file__).parent / "templates"
 TEXTMODEL = Path(text.__file__).parent
 COPIED = (
     *("predict.py", "train.py", "serve.py", "benchmark.py", "tests/test_model.py", "pytest.ini"),

@@ -1,0 +1,109 @@
+"""The ladder's decisions, without training anything."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mendel.clocks.design import ladder
+from mendel.clocks.design.ladder import Shape, Standing
+from mendel.parts.text.recipe import Recipe
+from mendel.spec import Limits, ModelSpec
+from mendel.train import recipe_of
+from mendel.types import Candidate, Cost, Decision, InputError, Kind, Line, Result, Turn, Verdict
+
+SHAPE = Shape(10_000, 77, Limits(), 5)
+LINE = Line("design", "task", "run")
+
+
+def standing(accuracies: list[float], family: str = "dual", seconds: float = 10.0) -> Standing:
+    spec = ModelSpec(fields={"family": family, "dim": 60 + len(accuracies)})
+    candidate = Candidate({"model": spec.to_dict()})
+    turns = tuple(
+        Turn(
+            LINE,
+            Kind.TRIAL,
+            candidate,
+            Result((accuracy,), cost=Cost(seconds)),
+            Verdict(Decision.CONTINUE, ""),
+            trial=f"{family}{accuracies}",
+            round=i,
+        )
+        for i, accuracy in enumerate(accuracies)
+    )
+    return Standing(candidate, spec, turns)
+
+
+def test_the_first_candidate_goes_on_and_a_clear_loser_does_not() -> None:
+    assert ladder.promising([0.5], [], 0.003) is None
+    stop = ladder.promising([0.5], [[0.9], [0.8], [0.7]], 0.003)
+    assert stop is not None and "rank 4 of 4" in stop
+
+
+def test_whoever_is_level_with_the_best_goes_on() -> None:
+    better = [[0.90 + i / 1000, 0.9] for i in range(6)]
+    assert ladder.promising([0.903, 0.898], better, 0.003) is None
+    assert ladder.promising([0.80, 0.80], better, 0.003) is not None
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=5), max_size=8), st.integers(1, 4))
+def test_the_best_of_its_round_always_goes_on(others: list[list[float]], r: int) -> None:
+    assert ladder.promising([1.0] * r, others, 0.003) is None
+
+
+def test_candidates_are_compared_on_the_folds_they_share() -> None:
+    hard_folds_too = standing([0.95, 0.80, 0.80])
+    easy_fold_only = standing([0.94])
+    scores = ladder.level_scores([hard_folds_too, easy_fold_only])
+    assert scores[0] > scores[1]
+    assert ladder.leader([easy_fold_only, hard_folds_too]) is hard_folds_too
+
+
+def test_the_ladder_comes_before_mutations_and_mutations_name_their_parent() -> None:
+    alone = list(ladder.proposals(SHAPE, []))
+    families = [recipe_of(ModelSpec.parse(dict(c.state["model"]))).family for c in alone]
+    assert families[:2] == ["keywords", "linear"] and {"dual", "cnn", "bag"} <= set(families)
+    more = list(ladder.proposals(SHAPE, [standing([0.9])]))
+    assert len(more) == len(alone) + len(ladder.MUTATIONS)
+    assert all(candidate.links for candidate in more[len(alone) :])
+
+
+@given(st.integers(2, 400), st.integers(60_000, 10**8), st.integers(20_000, 10**8))
+def test_tables_are_cut_to_the_limits(n_labels: int, max_bytes: int, max_params: int) -> None:
+    limits = Limits(max_bytes=max_bytes, max_params=max_params)
+    recipe = ladder.within(Recipe("linear", min_df=1), Shape(1000, n_labels, limits, 5))
+    if recipe.max_rows > ladder.MIN_ROWS:
+        assert recipe.max_rows * n_labels + n_labels <= max_params
+        assert recipe.max_rows * n_labels <= max_bytes
+
+
+@pytest.mark.parametrize(
+    ("limits", "budget_s", "flag"),
+    [
+        (Limits(max_bytes=1000), 600, "--max-size"),
+        (Limits(max_params=10), 600, "--max-params"),
+        (Limits(max_latency_ms=0.001), 600, "--max-latency"),
+        (Limits(), 1, "--budget"),
+    ],
+)
+def test_limits_that_arithmetic_rules_out_are_refused(
+    limits: Limits, budget_s: float, flag: str
+) -> None:
+    with pytest.raises(InputError, match=flag):
+        ladder.check_limits(limits, 77, budget_s)
+    ladder.check_limits(Limits(), 77, 600)
+
+
+def test_estimates_follow_what_rounds_have_taken() -> None:
+    quick = ladder.estimate_s(Recipe(), SHAPE, [standing([0.9], seconds=5)])
+    slow = ladder.estimate_s(Recipe(), SHAPE, [standing([0.9], seconds=50)])
+    assert slow == pytest.approx(10 * quick)
+
+
+def test_nothing_is_begun_that_cannot_be_completed_once_something_is_complete() -> None:
+    complete = standing([0.9] * 5, seconds=10)
+    one_round = ladder.estimate_s(Recipe(), SHAPE, [complete])
+    assert not ladder.fits(Recipe(), SHAPE, [complete], left_s=2 * one_round)
+    assert ladder.fits(Recipe(), SHAPE, [complete], left_s=6 * one_round)
+    assert ladder.fits(Recipe(), SHAPE, [standing([0.9])], left_s=2 * one_round)

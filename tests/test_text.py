@@ -1,0 +1,186 @@
+"""The text model: what trains is what serves, the same twice, alone or in a batch."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mendel.parts.text.export import dequantised, training_logits
+from mendel.parts.text.features import Config, Featurizer
+from mendel.parts.text.fit import Examples, OutOfTime, Trained, fit, schedule
+from mendel.parts.text.graph import build_graph, quantise
+from mendel.parts.text.recipe import FAMILIES, Recipe
+from mendel.parts.text.store import pack, unpack
+from mendel.train import Runner, count_params
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "support_desk" / "messages.jsonl"
+QUICK = Recipe(epochs=2, batch=32, dim=16, bag_dim=12, channels=16, hidden=24)
+
+
+@pytest.fixture(scope="module")
+def data() -> Examples:
+    rows = [json.loads(line) for line in EXAMPLE.read_text(encoding="utf-8").splitlines()][:200]
+    names = sorted({row["label"] for row in rows})
+    numbers = np.array([names.index(row["label"]) for row in rows])
+    return Examples([row["text"] for row in rows], numbers, names)
+
+
+@pytest.fixture(scope="module")
+def models(data: Examples) -> dict[str, Trained]:
+    recipes = {family: replace(QUICK, family=family) for family in FAMILIES}
+    recipes["two copies"] = replace(QUICK, copies=2)
+    return {name: fit(recipe, data) for name, recipe in recipes.items()}
+
+
+NAMES = [*FAMILIES, "two copies"]
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_graph_says_what_the_training_code_says(
+    name: str, int8: bool, models: dict[str, Trained], data: Examples
+) -> None:
+    trained = models[name]
+    graph = Runner(build_graph(trained, int8=int8), trained.featurizer)
+    twin = dequantised(trained) if int8 else trained
+    expected = training_logits(twin, list(data.texts[:50]))
+    assert np.abs(graph.logits(list(data.texts[:50])) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_alone_gets_the_answer_it_gets_in_a_batch(
+    name: str, models: dict[str, Trained], data: Examples
+) -> None:
+    runner = Runner(build_graph(models[name], int8=True), models[name].featurizer)
+    together = runner.logits(list(data.texts[:40]))
+    alone = np.concatenate([runner.logits([text]) for text in data.texts[:40]])
+    assert np.abs(together - alone).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_comes_back_from_its_bytes(name: str, models: dict[str, Trained]) -> None:
+    trained = models[name]
+    again = unpack(pack(trained))
+    assert again.recipe == trained.recipe
+    assert build_graph(again, int8=False) == build_graph(trained, int8=False)
+
+
+@pytest.mark.parametrize("family", ["linear", "dual"])
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    family: str, data: Examples
+) -> None:
+    recipe = replace(QUICK, family=family)
+    one, same = fit(recipe, data, seed=3), fit(recipe, data, seed=3)
+    assert pack(one) == pack(same)
+    if recipe.is_learned:
+        assert pack(fit(recipe, data, seed=4)) != pack(one)
+
+
+def test_copies_are_different_networks(models: dict[str, Trained]) -> None:
+    tensors = models["two copies"].tensors
+    assert not np.array_equal(tensors["0.cnn.table"], tensors["1.cnn.table"])
+    assert count_params(models["two copies"]) == 2 * count_params(models["dual"])
+
+
+def test_a_network_learns_what_a_table_of_words_cannot(data: Examples) -> None:
+    """Two classes that differ in word order alone."""
+    texts = ["dog bites man", "man bites dog"] * 40
+    labels = np.array([0, 1] * 40)
+    pair = Examples(texts, labels, ["dog", "man"])
+    recipe = replace(QUICK, family="cnn", epochs=30, min_df=1)
+    trained = fit(recipe, pair)
+    runner = Runner(build_graph(trained, int8=False), trained.featurizer)
+    assert runner.logits(texts[:2]).argmax(1).tolist() == [0, 1]
+
+
+def test_a_label_without_rows_is_never_the_answer_of_a_linear_model(data: Examples) -> None:
+    more = Examples(data.texts, data.labels, [*data.names, "never seen"])
+    trained = fit(Recipe("linear"), more)
+    runner = Runner(build_graph(trained, int8=False), trained.featurizer)
+    assert (runner.logits(list(data.texts)).argmax(1) < len(data.names)).all()
+
+
+def test_a_fit_gives_up_at_its_deadline(data: Examples) -> None:
+    with pytest.raises(OutOfTime):
+        fit(replace(QUICK, epochs=500), data, deadline=time.monotonic() + 0.3)
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit(data: Examples) -> None:
+    with pytest.raises(FloatingPointError, match="step"):
+        fit(replace(QUICK, lr=1e30), data)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    rates = [schedule(i / 100, 0.1) for i in range(101)]
+    assert max(rates) == pytest.approx(1, abs=0.01) and np.argmax(rates) == 10
+    assert rates[-1] == pytest.approx(0.01) and rates[0] > 0
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_any_texts_give_the_same_features_padded_or_ragged(texts: list[str]) -> None:
+    features = Featurizer.fit(Config(min_df=1, phrase_min_df=1), [*texts, "hello world"])
+    arrays, ragged = features.arrays(texts), features.ragged(texts)
+    for i in range(len(texts)):
+        ids, weights = ragged.bags[i]
+        n = len(ids)
+        assert np.array_equal(arrays["ids"][i, :n], ids) and not arrays["ids"][i, n:].any()
+        assert np.array_equal(arrays["weights"][i, :n], weights)
+        padded = arrays["grams"][arrays["tokens"][i]]
+        for row, word in zip(padded, ragged.tokens[i], strict=False):
+            begin, end = ragged.starts[word], ragged.starts[word + 1]
+            assert np.array_equal(row[row > 0], ragged.rows[begin:end])
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=40, deadline=None)
+def test_no_text_breaks_the_featuriser(junk: bytes) -> None:
+    features = Featurizer.fit(Config(), ["a b", "a b c"])
+    text = junk.decode("utf-8", "surrogateescape")
+    assert features.arrays([text])["weights"].shape[0] == 1
+
+
+def test_a_vocabulary_comes_back_from_its_file(data: Examples) -> None:
+    features = Featurizer.fit(Config(max_rows=500), data.texts)
+    file = io.BytesIO()
+    features.save(file)
+    file.seek(0)
+    again = Featurizer.load(file)  # type: ignore[arg-type]
+    mine, its = features.arrays(data.texts[:20]), again.arrays(data.texts[:20])
+    assert all(np.array_equal(mine[name], its[name]) for name in mine)
+    assert again.n_rows == 501
+
+
+def test_quantised_rows_are_within_half_a_step() -> None:
+    table = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    table[3] = 0
+    rows, scale = quantise(table)
+    assert (np.abs(rows * scale - table) <= scale / 2 + 1e-7).all()
+    assert not rows[3].any()
+
+
+def test_an_unknown_field_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'channels'"):
+        Recipe.from_dict({"family": "cnn", "chanels": 3})
+
+
+def test_a_recipe_says_only_what_differs_and_comes_back() -> None:
+    recipe = replace(Recipe(), dim=32)
+    assert recipe.to_dict() == {"family": "dual", "dim": 32}
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_tf_idf_weights_have_length_one(data: Examples) -> None:
+    features = Featurizer.fit(Config(), data.texts)
+    weights = features.arrays(data.texts[:20])["weights"]
+    assert np.allclose(np.sqrt((weights**2).sum(1)), 1, atol=1e-5)
+    assert math.isfinite(float(weights.sum()))
