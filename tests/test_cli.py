@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mendel.cli import main
 
@@ -155,3 +158,31 @@ def test_doctor_says_how_to_get_what_is_missing(
     assert call(monkeypatch, "doctor") == 0
     said = capsys.readouterr().out
     assert "without torch" in said and 'pip install "mendel[design]"' in said
+
+
+@pytest.mark.parametrize(
+    ("text", "units", "value"),
+    [
+        ("10m", "SECONDS", 600.0),
+        ("1.5h", "SECONDS", 5400.0),
+        ("90", "SECONDS", 90.0),
+        ("10MB", "BYTES", 1e7),
+        ("2 MiB", "BYTES", 2 * 1024.0**2),
+        ("7M", "COUNT", 7e6),
+        ("500us", "MILLISECONDS", 0.5),
+    ],
+)
+def test_amounts_are_read_as_people_write_them(text: str, units: str, value: float) -> None:
+    from mendel.cli import amounts
+
+    assert amounts.parser(getattr(amounts, units), "x")(text) == pytest.approx(value)
+
+
+@given(st.text(max_size=12))
+def test_no_amount_breaks_the_parser(text: str) -> None:
+    from mendel.cli import amounts
+
+    try:
+        assert amounts.parser(amounts.BYTES, "10MB")(text) >= 0
+    except typer.BadParameter as error:
+        assert "Wanted a number" in str(error)

@@ -107,3 +107,10 @@ def test_nothing_is_begun_that_cannot_be_completed_once_something_is_complete() 
     assert not ladder.fits(Recipe(), SHAPE, [complete], left_s=2 * one_round)
     assert ladder.fits(Recipe(), SHAPE, [complete], left_s=6 * one_round)
     assert ladder.fits(Recipe(), SHAPE, [standing([0.9])], left_s=2 * one_round)
+
+
+def test_a_complete_but_hopeless_candidate_does_not_ship_before_a_good_incomplete_one() -> None:
+    hopeless, good = standing([0.45] * 5, "keywords"), standing([0.90], "linear")
+    assert ladder.finalists([hopeless, good]) == [good]
+    level = standing([0.905] * 5)
+    assert ladder.finalists([hopeless, good, level]) == [level]

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -219,7 +219,7 @@ def _agent(clock: DesignClock, chosen: Chosen, trained: Trained) -> Agent:
         labels=task.labels,
         temperature=chosen.temperature,
         threshold=float(chosen.threshold["threshold"]),
-        task=task.to_dict(),
+        task={"description": task.description, "kind": task.kind},
         examples=tuple(clock.rows.texts[i][:500] for i in shown),
         provenance=task.data.provenance,
         card={},
@@ -227,8 +227,25 @@ def _agent(clock: DesignClock, chosen: Chosen, trained: Trained) -> Agent:
 
 
 def _with_card(agent: Agent, report: dict[str, Any]) -> Agent:
-    sections = ("status", "shipped", "sealed", "data", "latency", "baselines", "limits")
-    return Agent(**{**vars(agent), "card": {name: report.get(name) for name in sections}})
+    """The same agent with the facts that its model card states."""
+    sealed, shipped = report["sealed"], report["shipped"]
+    interval = f"{sealed['low']:.1%} to {sealed['high']:.1%}"
+    scores = {
+        "accuracy on sealed rows": f"{sealed['accuracy']:.1%} (95 % interval {interval})",
+        "sealed rows": f"{sealed['n']:,}, opened {sealed['opened']} times",
+        "macro F1": f"{sealed['macro_f1']:.1%}",
+        **{f"beside: {row['name']}": f"{row['accuracy']:.1%}" for row in report["baselines"]},
+        "out-of-fold accuracy": f"{shipped['oof_accuracy']:.1%}",
+        "standing": report["status"]["reason"],
+    }
+    faults = {fault["kind"]: fault["count"] for fault in report["data"]["faults"]}
+    card = {
+        "scores": scores,
+        "data": {**report["data"], "faults": faults or "none"},
+        "latency": report["latency"],
+        "trained on": shipped["trained_on"],
+    }
+    return replace(agent, card=card)
 
 
 def _benchmark(folder: Path) -> dict[str, Any]:

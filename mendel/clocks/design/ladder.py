@@ -17,6 +17,7 @@ from mendel.types import Candidate, InputError, Kind, Result, Turn
 MIN_ROWS = 256  # of a table; fewer features make no model worth shipping
 MIN_BUDGET_S = 10.0
 MIN_LATENCY_MS = 0.03
+NEAR = 0.03  # accuracies this far apart are told apart by a single fold
 OVERHEAD_BYTES = 4_000  # of a graph without its weights
 
 # seconds a row (an epoch, for networks) on one core of 2024; the run corrects it by what it sees
@@ -218,9 +219,11 @@ def closing_s(shape: Shape, found: Sequence[Standing]) -> float:
 
 
 def finalists(found: Sequence[Standing]) -> list[Standing]:
-    """Those that saw the most folds, and so can be compared and chosen."""
-    most = max((len(s.turns) for s in found), default=0)
-    return [s for s in found if len(s.turns) == most]
+    """Of those near the best, the ones that saw the most folds: they can be compared and chosen."""
+    scores = level_scores(found)
+    near = [s for s, score in zip(found, scores, strict=True) if score >= max(scores) - NEAR]
+    most = max((len(s.turns) for s in near), default=0)
+    return [s for s in near if len(s.turns) == most]
 
 
 def _guess_s(recipe: Recipe, shape: Shape) -> float:

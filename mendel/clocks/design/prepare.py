@@ -94,16 +94,19 @@ def plan(request: Request) -> Plan:
     return Plan(request, data, test, labels, faults, sealed_from, stages)
 
 
-def prepare(plan: Plan, ledger: Ledger) -> Run:
-    """Seal the test rows, split the others into folds, write the run down."""
+def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
+    """Seal the test rows, split the others into folds, write the run down.
+
+    started   unix seconds when the user began to wait; None = now
+    raises    InputError where the rows cannot be split
+    """
     request = plan.request
     texts, labels = list(plan.data.texts), np.array(plan.data.labels, object)
     test_texts = [] if plan.test is None else list(plan.test.texts)
     groups = near_duplicate_groups([*texts, *test_texts])
     mine = groups[: len(texts)]
     if plan.test is None:
-        held = holdout(list(labels), mine, share=SEALED_SHARE, seed=request.seed)
-        held = _keep_every_label(held, labels)
+        held = _hold_out(labels, mine, request.seed)
         sealed_texts = [t for t, h in zip(texts, held, strict=True) if h]
         sealed_labels, near = list(labels[held]), 0
         texts, labels, mine = _only(texts, ~held), labels[~held], mine[~held]
@@ -136,7 +139,7 @@ def prepare(plan: Plan, ledger: Ledger) -> Run:
         budget_s=request.budget_s,
         out=str(request.out.resolve()),
         command=request.command,
-        started=time.time(),
+        started=started or time.time(),
         sealed=sealed.digest,
         n_sealed=sealed.n_rows,
         sealed_from=plan.sealed_from,
@@ -193,6 +196,21 @@ def _provenance(request: Request, data: Examples) -> Provenance:
     found = request.provenance or data.provenance or "unknown"
     known: tuple[Provenance, ...] = ("collected", "written", "generated", "mixed", "unknown")
     return next((p for p in known if p == found), "unknown")
+
+
+def _hold_out(
+    labels: NDArray[np.object_], groups: NDArray[np.int64], seed: int
+) -> NDArray[np.bool_]:
+    """The rows to seal: the usual share, more of a set so small that it would give none."""
+    for share in (SEALED_SHARE, 0.3, 0.45):
+        held = holdout(list(labels), groups, share=share, seed=seed)
+        held = _keep_every_label(held, labels)
+        if held.any():
+            return held
+    raise InputError(
+        f"{len(labels)} rows leave none to seal: they are near-duplicates of one another, or each "
+        "label has too few. Wanted rows that differ. Add some, or give a --test file."
+    )
 
 
 def _keep_every_label(held: NDArray[np.bool_], labels: NDArray[np.object_]) -> NDArray[np.bool_]:

@@ -178,7 +178,10 @@ def _claims(e: Evidence) -> list[dict[str, Any]]:
 
 def _time(e: Evidence) -> dict[str, Any]:
     turns = e.clock.ledger.turns(e.clock.line, kinds=[Kind.TRIAL])
-    usable = [turn.at for turn in turns if "model" in turn.result.artifacts]
+    assert e.choice.option is not None
+    enough = 0.9 * e.choice.option.score  # within a tenth of what ships
+    kept = [turn for turn in turns if "model" in turn.result.artifacts]
+    usable = [turn.at for turn in kept if turn.result.scores[0] >= enough]
     first = usable[0] - e.clock.run.spec.started if usable else None
     stages = [{"name": name, "seconds": round(seconds, 1)} for name, seconds in e.stages]
     return {
@@ -191,14 +194,14 @@ def _time(e: Evidence) -> dict[str, Any]:
 
 def _limits(limits: Limits, e: Evidence) -> list[dict[str, Any]]:
     found = [
-        ("--max-size (bytes)", limits.max_bytes, e.speed.get("model_bytes")),
-        ("--max-params", limits.max_params, e.n_params),
-        ("--max-latency (ms, p50)", limits.max_latency_ms, e.speed.get("p50_ms")),
+        ("max_bytes", "--max-size", limits.max_bytes, e.speed.get("model_bytes")),
+        ("max_params", "--max-params", limits.max_params, e.n_params),
+        ("max_latency_ms", "--max-latency", limits.max_latency_ms, e.speed.get("p50_ms")),
     ]
     rows = []
-    for name, wanted, got in found:
+    for name, flag, wanted, got in found:
         met = got is not None and got <= wanted
-        over = "" if met or got is None else f"missed by {got / wanted - 1:.1%}"
+        over = "" if met or got is None else f"missed by {got / wanted - 1:.1%}: raise {flag}"
         rows.append({"limit": name, "wanted": wanted, "got": got, "met": met, "note": over})
     return rows
 

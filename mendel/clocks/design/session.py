@@ -76,7 +76,7 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
             return None
         began += time.monotonic() - began_waiting  # thinking time is the user's
         observer.stage("reading, finding near-duplicates, sealing, splitting")
-        run = prepare(planned, ledger)
+        run = prepare(planned, ledger, time.time() - (time.monotonic() - began))
     else:
         check_free(Path(run.spec.out))
         observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
