@@ -67,10 +67,12 @@ class Driver:
     def ask(self) -> Trial | None:
         """Lease the next round of a trial; None where there is nothing to do now."""
         for _ in range(16):  # a rival may lease or propose the same: look again, but not for ever
-            trial = self._take_waiting()
-            if trial is not None:
-                return trial
-            champion = self._champion()
+            waiting, champion = self._look()
+            if waiting:
+                trial = self._take_waiting()
+                if trial is not None:
+                    return trial
+                continue
             candidate = self.clock.propose(champion, self.view)
             if candidate is None:
                 return None
@@ -137,12 +139,17 @@ class Driver:
 
     # -- inside --
 
-    def _champion(self) -> Champion:
-        return self.ledger.champion(self.clock.line) or self.start()
+    def _look(self) -> tuple[bool, Champion]:
+        """Does a round wait that nobody holds, and who is champion? Takes no lock."""
+        line = self.clock.line
+        with self.ledger.reading() as connection:
+            waiting = bool(self.ledger.open_trials(connection, line, due=self.now()))
+            champion = self.ledger.champion(line, connection)
+        return waiting, champion or self.start()
 
     def _make_live(self) -> Champion:
         """Promote the ledger's champion; under the line's lock, so that the newest comes last."""
-        with self.ledger.writing(self.clock.line) as connection:
+        with self.ledger.writing(self.clock.line, durable=False) as connection:  # only the lock
             champion = self.ledger.champion(self.clock.line, connection)
             assert champion is not None
             if self.clock.champion().identity != champion.identity:
@@ -152,10 +159,7 @@ class Driver:
     def _take_waiting(self) -> Trial | None:
         """Lease a round whose trial goes on, or whose worker died."""
         line = self.clock.line
-        with self.ledger.reading() as connection:  # most asks find none: no lock for those
-            if not self.ledger.open_trials(connection, line, due=self.now()):
-                return None
-        with self.ledger.writing(line) as connection:
+        with self.ledger.writing(line, durable=False) as connection:
             for row in self.ledger.open_trials(connection, line, due=self.now()):
                 told = self.ledger.rounds(connection, row.id)
                 champion = self.ledger.champion(line, connection)
@@ -181,7 +185,7 @@ class Driver:
     def _lease(self, candidate: Candidate, champion: Champion) -> Trial | None:
         deadline = self.now() + self.lease_s
         trial = Trial(uuid.uuid4().hex, self.clock.line, candidate, champion, deadline=deadline)
-        with self.ledger.writing(trial.line) as connection:
+        with self.ledger.writing(trial.line, durable=False) as connection:
             rivals = self.ledger.open_trials(connection, trial.line)
             if any(row.candidate_id == candidate.id for row in rivals):
                 return None  # proposed by two workers at once: the first has it

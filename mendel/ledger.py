@@ -101,9 +101,13 @@ class Ledger:
             yield connection
 
     @contextmanager
-    def writing(self, line: Line) -> Iterator[sa.Connection]:
-        """One transaction; one writer at a time for each clock and task."""
-        with self.engine.execution_options(mendel_writes=True).begin() as connection:
+    def writing(self, line: Line, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """One transaction; one writer at a time for each clock and task.
+
+        durable   on disk when it returns; else a power cut, but no crash of ours, may undo it
+        """
+        options = {"mendel_writes": True, "mendel_durable": durable}
+        with self.engine.execution_options(**options).begin() as connection:
             key = {"clock": line.clock, "task": line.task}
             if connection.execute(LOCK, key).first() is None:
                 schema.insert_once(connection, accounts, {**key, "alpha": 0.05})

@@ -97,6 +97,8 @@ def finish(
     trained, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
     out = Path(run.spec.out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    for stale in out.parent.glob(f".{out.name}.part-*"):  # of this run, killed while it finished
+        shutil.rmtree(stale, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.part-", dir=out.parent))
     try:
         enter("packing and timing the project")
