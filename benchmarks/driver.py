@@ -22,7 +22,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mendel.driver import Driver
-from mendel.ledger import Ledger, replay
+from mendel.ledger import Ledger
+from mendel.rows import replay
 from mendel.types import Candidate, Decision, Kind, Result, Turn, Verdict
 from tests.toy import ToyClock
 

@@ -30,7 +30,7 @@ import numpy as np
 import scipy
 from scipy.stats import binomtest
 
-from mendel import judge
+from mendel import evidence, judge
 from mendel.types import Account, Candidate, Champion, Decision, Line, Result, Trial
 
 Floats = Any  # arrays of float64
@@ -38,7 +38,7 @@ Rng = np.random.Generator
 Noise = Callable[[Rng, tuple[int, ...]], Floats]
 
 N_CANDIDATES, N_SCREEN, N_ROUND, MAX_PAIRS, MIN_T = 500, 4, 4, 80, 1.0
-LEVELS = [judge.next_level(Account(n_begun=i)) for i in range(N_CANDIDATES + 1)]
+LEVELS = [evidence.next_level(Account(n_begun=i)) for i in range(N_CANDIDATES + 1)]
 
 # every noise has mean 0 and sd 1
 NOISES: dict[str, Noise] = {
@@ -60,14 +60,14 @@ def t_of(gains: Floats) -> Floats:
 
 
 def e_processes(gains: Floats) -> Floats:
-    """judge.e_process of each row."""
+    """evidence.e_process of each row."""
     magnitudes = np.abs(gains)
     medians = np.empty_like(magnitudes)
     for n in range(1, gains.shape[1] + 1):
         medians[:, n - 1] = np.partition(magnitudes[:, :n], n // 2, axis=1)[:, n // 2]
-    stakes = np.clip(gains / medians, -judge.MAX_GAIN, judge.MAX_GAIN)
+    stakes = np.clip(gains / medians, -evidence.MAX_GAIN, evidence.MAX_GAIN)
     total = np.zeros_like(stakes)
-    for bet, share in zip(judge.BETS, judge.SHARES, strict=True):
+    for bet, share in zip(evidence.BETS, evidence.SHARES, strict=True):
         total += share * np.exp(np.cumsum(math.log(2) - np.log1p(np.exp(-2 * bet * stakes)), 1))
     return total
 
@@ -118,7 +118,7 @@ class Lines:
         if not keep.any():
             account = Account(n_begun=len(truly))
         for i in range(len(truly)) if keep.any() else ():
-            level = judge.next_level(account)
+            level = evidence.next_level(account)
             keep[[i]], _, measured[[i]] = begun.end(level, [i])
             account = replace(
                 account, n_begun=account.n_begun + 1, n_kept=account.n_kept + bool(keep[i])
@@ -228,7 +228,7 @@ def check(rng: Rng, n: int) -> dict[str, Any]:
         gains = scores - baseline
         passed = t_of(gains[:, :N_SCREEN]) >= MIN_T
         accounts = [Account(n_begun=int(i), n_kept=int(i) // 9) for i in rng.integers(0, 400, n)]
-        levels = np.array([judge.next_level(account) for account in accounts])
+        levels = np.array([evidence.next_level(account) for account in accounts])
         keep, decided, measured = Confirmations.of(gains[:, N_SCREEN:]).end(levels)
         for i in range(n):
             ours = real(accounts[i], scores[i], baseline[i])[:3]
@@ -283,7 +283,7 @@ def power(rng: Rng, n_lines: int, n_before: int = 250) -> Iterator[dict[str, Any
     for name in ("Gaussian", "t, 3 df"):
         noise = NOISES[name]
         accounts = our_lines(rng, noise, n_lines, n_before).accounts
-        levels = np.array([judge.next_level(account) for account in accounts])
+        levels = np.array([evidence.next_level(account) for account in accounts])
         for gain, n_allowed in ((2.0, 20), (1.0, 80), (0.5, 80)):
             passed = t_of(noise(rng, (n_lines, N_SCREEN)) + gain) >= MIN_T
             confirmations = Confirmations.of(noise(rng, (n_lines, MAX_PAIRS)) + gain)
@@ -364,7 +364,7 @@ def gates(rng: Rng, n: int, n_examples: int = 1000) -> Iterator[dict[str, Any]]:
             rounds = (Result((1.0,), (0.0,)), Result(tuple(baseline + gains), tuple(baseline)))
             told = replace(TRIAL, results=rounds, level=level)
             kept += judge.noninferiority(told, Account(), margin=margin, max_pairs=n_examples).keep
-            symmetric += bool((judge.e_process(gains + margin) >= 1 / level).any())
+            symmetric += bool((evidence.e_process(gains + margin) >= 1 / level).any())
         for rule, k in (("mendel", kept), ("e_process + margin", symmetric)):
             yield {"table": "gate", "case": name, "rule": rule, **proportion(k, n)}
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mendel.ledger import Ledger, View, candidate_from
+from mendel.ledger import Ledger, View
+from mendel.rows import candidate_from
 from mendel.types import (
     Candidate,
     Champion,
@@ -37,6 +38,7 @@ class Driver:
 
     lease_s         a trial not told for so long is given to another worker
     max_attempts    leases of one round; after them the trial has failed
+    alpha           false discovery rate of the clock and task; None = as it is, at first 5 %
     now             the wall clock, for tests
     """
 
@@ -47,16 +49,19 @@ class Driver:
         *,
         lease_s: float = 600.0,
         max_attempts: int = 3,
+        alpha: float | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.clock, self.ledger, self.now = clock, ledger, now
-        self.lease_s, self.max_attempts = lease_s, max_attempts
+        self.lease_s, self.max_attempts, self.alpha = lease_s, max_attempts, alpha
         self.view = View(ledger, clock.line)
 
     def start(self) -> Champion:
         """Begin the line, or after a crash make live what its ledger says."""
         line = self.clock.line
         with self.ledger.writing(line) as connection:
+            if self.alpha is not None:
+                self.ledger.set_alpha(connection, line, self.alpha)
             if self.ledger.champion(line, connection) is None:
                 first = self.clock.champion()
                 verdict = Verdict(Decision.KEEP, "where the line starts")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,24 +18,28 @@ import sqlalchemy as sa
 
 from mendel import schema
 from mendel.blobs import Blobs
+from mendel.rows import (
+    as_champion,
+    candidate_from,
+    makes_champion,
+    row_of_trial,
+    row_of_turn,
+    turn_of,
+)
 from mendel.schema import accounts, blob_refs, champions, lines, trials, turns
 from mendel.types import (
     Account,
     Candidate,
     Champion,
-    Cost,
     Decision,
     Digest,
+    InputError,
     Kind,
     LedgerError,
     Line,
-    Result,
     Trial,
     Turn,
-    Verdict,
 )
-
-POINTERS = (Kind.START, Kind.ROLLBACK)  # turns that move the champion whatever their verdict
 
 # Built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
 _turn_and_line = sa.select(turns, lines).join(lines, turns.c.line_id == lines.c.id)
@@ -48,6 +52,7 @@ LINE_ID = sa.select(lines.c.id).where(
 ACCOUNT = sa.select(accounts).where(
     accounts.c.clock == sa.bindparam("clock"), accounts.c.task == sa.bindparam("task")
 )
+LINE_NAME = lines.c.clock + "/" + sa.func.substr(lines.c.task, 1, 12) + "/" + lines.c.run
 LOCK = ACCOUNT.with_for_update()
 INSERT_TURN = sa.insert(turns)
 ROUNDS = _turn_and_line.where(turns.c.trial == sa.bindparam("trial")).order_by(turns.c.round)
@@ -123,22 +128,9 @@ class Ledger:
     def append(self, connection: sa.Connection, turn: Turn) -> Turn:
         """Write one turn; where it makes a champion, move the pointer with it."""
         line_id = self._line_id(connection, turn.line)
-        at = turn.at or time.time()
-        row = dict(
-            line_id=line_id,
-            kind=turn.kind,
-            trial=turn.trial,
-            round=turn.round,
-            candidate=_to_json(asdict(turn.candidate)),
-            result=_to_json(asdict(turn.result)),
-            decision=turn.verdict.decision,
-            verdict=_to_json(asdict(turn.verdict)),
-            champion=turn.champion,
-            sealed=None if turn.sealed is None else _to_json(turn.sealed),
-            at=at,
-        )
-        result = connection.execute(INSERT_TURN, row)
-        turn = replace(turn, id=cast(int, result.inserted_primary_key[0]), at=at)  # type: ignore[index]
+        turn = replace(turn, at=turn.at or time.time())
+        result = connection.execute(INSERT_TURN, row_of_turn(turn, line_id))
+        turn = replace(turn, id=cast(int, result.inserted_primary_key[0]))  # type: ignore[index]
         for blob in sorted(set(turn.result.artifacts.values())):
             schema.insert_once(connection, blob_refs, {"digest": blob, "turn": turn.id})
         if makes_champion(turn):
@@ -149,21 +141,27 @@ class Ledger:
         self,
         line: Line | None = None,
         *,
+        named: str | None = None,
         kinds: Iterable[Kind] = (),
         kept: bool = False,
         limit: int | None = None,
     ) -> list[Turn]:
-        """The newest `limit` turns that fit, oldest first."""
+        """The newest `limit` turns that fit, oldest first.
+
+        named   a part of the line's name, as str(line) writes it
+        """
         query = _turn_and_line
         if line is not None:
             query = query.where(*_line_key(line))
+        if named is not None:
+            query = query.where(LINE_NAME.contains(named, autoescape=True))
         if kinds:
             query = query.where(turns.c.kind.in_(list(kinds)))
         if kept:
             query = query.where(turns.c.decision == Decision.KEEP)
         with self.reading() as connection:
             rows = connection.execute(query.order_by(turns.c.id.desc()).limit(limit)).all()
-        return [_turn(row) for row in reversed(rows)]
+        return [turn_of(row) for row in reversed(rows)]
 
     def turn(self, id: int) -> Turn:
         """One turn; raises LedgerError where there is none of that number."""
@@ -171,7 +169,7 @@ class Ledger:
             row = connection.execute(_turn_and_line.where(turns.c.id == id)).first()
         if row is None:
             raise LedgerError(f"turn {id} is not in the ledger. `mendel log` lists those that are.")
-        return _turn(row)
+        return turn_of(row)
 
     def why(self, id: int) -> list[Turn]:
         """The chain of verdicts that led to a turn: its own rounds, and each champion before."""
@@ -190,7 +188,7 @@ class Ledger:
         )
         with self.reading() as connection:
             rows = connection.execute(query.order_by(turns.c.id)).all()
-        return [_turn(row) for row in rows]
+        return [turn_of(row) for row in rows]
 
     # -- champions --
 
@@ -199,12 +197,12 @@ class Ledger:
         with self._reading(connection) as open_one:
             line_id = self._find_line(open_one, line)
             row = open_one.execute(CHAMPION, {"line": line_id}).first()
-        return None if row is None else as_champion(_turn(row))
+        return None if row is None else as_champion(turn_of(row))
 
     def champions(self) -> list[tuple[Line, Champion]]:
         query = _turn_and_line.join(champions, champions.c.turn == turns.c.id)
         with self.reading() as connection:
-            found = [_turn(row) for row in connection.execute(query.order_by(turns.c.id))]
+            found = [turn_of(row) for row in connection.execute(query.order_by(turns.c.id))]
         return [(turn.line, as_champion(turn)) for turn in found]
 
     def account(self, line: Line, connection: sa.Connection | None = None) -> Account:
@@ -212,6 +210,26 @@ class Ledger:
         with self._reading(connection) as open_one:
             row = open_one.execute(ACCOUNT, {"clock": line.clock, "task": line.task}).first()
         return Account() if row is None else Account(row.alpha, row.n_begun, row.n_kept)
+
+    def set_alpha(self, connection: sa.Connection, line: Line, alpha: float) -> None:
+        """The share of false keeps that all runs of a clock and task may expect.
+
+        raises   InputError once a confirmation has begun: the level it was given stands
+        """
+        account = self.account(line, connection)
+        if account.alpha == alpha:
+            return
+        if account.n_begun or not 0 < alpha < 1:
+            raise InputError(
+                f"alpha={alpha:g} on {line}, which has {account.alpha:g} and {account.n_begun} "
+                "confirmations begun. Wanted a share in (0, 1), set before the first. "
+                "Start a new task to use another."
+            )
+        connection.execute(
+            sa.update(accounts)
+            .where(accounts.c.clock == line.clock, accounts.c.task == line.task)
+            .values(alpha=alpha)
+        )
 
     def charge(self, connection: sa.Connection, line: Line, *, begun: int, kept: int) -> None:
         """Write down that confirmations began, and how many of them were kept."""
@@ -248,19 +266,7 @@ class Ledger:
     # -- trials in flight (the driver's) --
 
     def add_trial(self, connection: sa.Connection, trial: Trial) -> None:
-        row = dict(
-            id=trial.id,
-            line_id=self._line_id(connection, trial.line),
-            candidate_id=trial.candidate.id,
-            candidate=_to_json(asdict(trial.candidate)),
-            champion=trial.champion.turn,
-            round=0,
-            attempts=1,
-            level=None,
-            deadline=trial.deadline,
-            open=True,
-            at=time.time(),
-        )
+        row = row_of_trial(trial, self._line_id(connection, trial.line), time.time())
         connection.execute(INSERT_TRIAL, row)
 
     def open_trials(
@@ -278,7 +284,7 @@ class Ledger:
         connection.execute(UPDATE_TRIAL, {**old, **values, "trial": row.id})
 
     def rounds(self, connection: sa.Connection, trial: str) -> list[Turn]:
-        return [_turn(row) for row in connection.execute(ROUNDS, {"trial": trial})]
+        return [turn_of(row) for row in connection.execute(ROUNDS, {"trial": trial})]
 
     # -- inside --
 
@@ -327,63 +333,6 @@ class View:
         with self._ledger.reading() as connection:
             rows = self._ledger.open_trials(connection, self._line)
         return [candidate_from(row.candidate) for row in rows]
-
-
-def makes_champion(turn: Turn) -> bool:
-    """Does this turn move the pointer? The one rule that replay and append share."""
-    return turn.kind in POINTERS or (turn.kind is Kind.TRIAL and turn.verdict.keep)
-
-
-def as_champion(turn: Turn) -> Champion:
-    return Champion(turn.candidate, turn.result, turn.id)
-
-
-def replay(history: Iterable[Turn]) -> dict[Line, Champion]:
-    """The champions that the turns alone lead to, whatever the pointers say."""
-    return {turn.line: as_champion(turn) for turn in history if makes_champion(turn)}
-
-
-def candidate_from(data: Mapping[str, Any]) -> Candidate:
-    return Candidate(data["state"], data["motivation"], tuple(data["links"]))
-
-
-def _turn(row: sa.Row[Any]) -> Turn:
-    result = dict(row.result)
-    return Turn(
-        line=Line(row.clock, row.task, row.run),
-        kind=Kind(row.kind),
-        candidate=candidate_from(row.candidate),
-        result=Result(
-            **{
-                **result,
-                "scores": _floats(result["scores"]),
-                "baseline": _floats(result["baseline"]),
-                "cost": Cost(**result["cost"]),
-            }
-        ),
-        verdict=Verdict(**{**row.verdict, "decision": Decision(row.decision)}),
-        champion=row.champion,
-        trial=row.trial,
-        round=row.round,
-        id=row.id,
-        at=row.at,
-        sealed=row.sealed,
-    )
-
-
-def _floats(values: Sequence[float | None]) -> tuple[float, ...]:
-    return tuple(math.nan if value is None else float(value) for value in values)
-
-
-def _to_json(value: Any) -> Any:
-    """Plain JSON: what is not finite becomes null, since JSON has no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(item) for item in value]
-    return value
 
 
 def _line_key(line: Line) -> tuple[sa.ColumnElement[bool], ...]:

@@ -11,7 +11,8 @@ import pytest
 
 from mendel import schema
 from mendel.driver import Driver
-from mendel.ledger import Ledger, View, replay
+from mendel.ledger import Ledger, View
+from mendel.rows import replay
 from mendel.types import (
     Candidate,
     Decision,

@@ -19,7 +19,8 @@ from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.run import Run
 from mendel.data.vault import TRIAL, Sealed, Vault
 from mendel.emit.runtime import load_model
-from mendel.ledger import Ledger, View, replay
+from mendel.ledger import Ledger, View
+from mendel.rows import replay
 from mendel.types import Kind, SealedError, Trial
 
 ROOT = Path(__file__).parents[1]

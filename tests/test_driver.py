@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from mendel.driver import Driver
-from mendel.ledger import Ledger, replay
+from mendel.ledger import Ledger
+from mendel.rows import replay
 from mendel.types import (
     Account,
     Champion,
     Decision,
+    InputError,
     Kind,
     LedgerError,
     Result,
@@ -153,6 +155,19 @@ def test_a_confirmation_is_charged_once_however_many_rounds_it_takes(
     account = ledger.account(clock.line)
     assert (account.n_begun, account.n_kept) == (1, 1)
     assert len({t.trial for t in ledger.turns(kinds=[Kind.TRIAL])}) == 1
+
+
+def test_the_error_budget_is_the_user_s_to_set_until_it_is_drawn_on(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    Driver(clock, ledger, alpha=0.01).start()
+    assert ledger.account(clock.line).alpha == 0.01
+    Driver(clock, ledger, alpha=0.02).start()
+    assert ledger.account(clock.line).alpha == 0.02
+    with ledger.writing(clock.line) as connection:
+        ledger.charge(connection, clock.line, begun=1, kept=0)
+    with pytest.raises(InputError, match="before the first"):
+        Driver(clock, ledger, alpha=0.05).start()
 
 
 def test_a_roll_back_makes_an_earlier_champion_live_again(clock: ToyClock, ledger: Ledger) -> None:

@@ -12,20 +12,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mendel.evidence import Floats, e_process, e_process_of_mean, next_level, share
 from mendel.judge import (
-    Floats,
     Miss,
     Option,
     better_than,
-    e_process,
-    e_process_of_mean,
     interval,
     matched_cost,
-    next_level,
     noninferiority,
     screen,
     select,
-    share,
     superiority,
 )
 from mendel.types import (

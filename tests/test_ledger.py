@@ -33,46 +33,48 @@ class TestSQLite(LedgerContract):
         assert "hunter2" not in str(error.value)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of our own, as an unprivileged user, on a UNIX socket; its URL."""
+    pytest.importorskip("psycopg", reason="needs mendel[postgres]")
+    folder = tmp_path_factory.mktemp("postgres")
+    programs = _postgres_programs()
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if user:
+        for place in (folder, *folder.parents[:3]):
+            place.chmod(0o755)
+        shutil.chown(folder, "postgres", "postgres")
+    data, options = folder / "data", f"-k {folder} -c listen_addresses= -c fsync=off"
+    command = [
+        *user,
+        programs / "initdb",
+        "-D",
+        data,
+        "-U",
+        "mendel",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+    ]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    control = [*user, programs / "pg_ctl", "-D", data, "-w"]
+    log = folder / "log"
+    subprocess.run(
+        [*control, "-o", options, "-l", log, "start"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+    )
+    yield f"postgresql+psycopg://mendel@/postgres?host={folder}"
+    subprocess.run(
+        [*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder
+    )
+
+
 @pytest.mark.slow
 class TestPostgreSQL(LedgerContract):
-    """Starts a server of its own, as an unprivileged user, on a UNIX socket."""
-
-    @pytest.fixture(scope="class")
-    def server(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-        pytest.importorskip("psycopg", reason="needs mendel[postgres]")
-        folder = tmp_path_factory.mktemp("postgres")
-        programs = _postgres_programs()
-        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        if user:
-            for place in (folder, *folder.parents[:3]):
-                place.chmod(0o755)
-            shutil.chown(folder, "postgres", "postgres")
-        data, options = folder / "data", f"-k {folder} -c listen_addresses= -c fsync=off"
-        command = [
-            *user,
-            programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            "mendel",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-        ]
-        subprocess.run(command, check=True, capture_output=True, cwd=folder)
-        control = [*user, programs / "pg_ctl", "-D", data, "-w"]
-        log = folder / "log"
-        subprocess.run(
-            [*control, "-o", options, "-l", log, "start"],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-        )
-        yield f"postgresql+psycopg://mendel@/postgres?host={folder}"
-        subprocess.run(
-            [*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder
-        )
+    """On a server of our own."""
 
     @pytest.fixture
     def url(self, server: str) -> Iterator[str | None]:

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mendel.data.readers import MAX_CHARS, NOTES, Examples, Fault, as_error, read_examples
+from mendel.data.readers import Examples, read_examples
+from mendel.data.tables import MAX_CHARS, NOTES, Fault, as_error
 from mendel.types import InputError
 
 BANKING = Path(__file__).parents[2] / "shared" / "data" / "banking77" / "train.csv"

@@ -18,16 +18,8 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from mendel.emit import measure
-from mendel.emit.report import (
-    confusion_plot,
-    coverage_plot,
-    headline,
-    ladder_plot,
-    markdown,
-    page,
-    reliability_plot,
-    write_report,
-)
+from mendel.emit.plots import confusion_plot, coverage_plot, ladder_plot, reliability_plot
+from mendel.emit.report import headline, markdown, page, write_report
 from mendel.types import InputError
 
 LABELS = ["cancel", "refund", "status"]
@@ -111,7 +103,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         draw(Figure().add_subplot())
         return "<svg></svg>"
 
-    monkeypatch.setattr("mendel.emit.report._svg", plan)
+    monkeypatch.setattr("mendel.emit.plots._svg", plan)
     return monkeypatch
 
 
@@ -307,6 +299,14 @@ def test_classes_are_listed_worst_first_and_folded_away_when_many(report: dict[s
     assert re.findall(r"^\| c(\d+) ", many, re.M) == [str(i) for i in range(40)]
     assert "<details><summary>all 40 rows</summary>\n\n| Class" in many
     assert "<details>" not in markdown(report)
+
+
+def test_a_number_is_aligned_however_narrow_its_column(report: dict[str, Any]) -> None:
+    rows = [dict(label="c", n=9, precision=None, recall=None, f1=None)]
+    lines = markdown(changed(report, ("sealed", "per_class"), rows)).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("| Class"))
+    assert "| -: |" in lines[at + 1]
+    assert not [line for line in lines if "| : |" in line]
 
 
 def test_the_same_report_gives_the_same_bytes(

@@ -35,8 +35,7 @@ def log(
 ) -> None:
     """List turns, oldest first."""
     with _open() as ledger:
-        turns = ledger.turns(limit=None if line else limit)
-    turns = [turn for turn in turns if line is None or line in str(turn.line)][-limit:]
+        turns = ledger.turns(named=line, limit=limit)
     _show(turns, as_json)
 
 
@@ -65,6 +64,13 @@ def champions(as_json: Json = False) -> None:
         spent = f"{account.n_begun} / {account.n_kept}"
         table.add_row(str(line), str(champion.turn), _state(champion), spent)
     Console().print(table)
+    tasks = {(line.clock, line.task): account for line, account in accounts.items()}
+    n_begun, n_kept = (sum(getattr(a, n) for a in tasks.values()) for n in ("n_begun", "n_kept"))
+    expected = sum(account.alpha for account in tasks.values())
+    print(
+        f"{len(tasks)} tasks: {n_begun} confirmations begun, {n_kept} kept. Were nothing truly "
+        f"better, at most {expected:.2g} of the tasks would be expected to have kept anything."
+    )
 
 
 def gc(

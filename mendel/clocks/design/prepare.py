@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from mendel.clocks.design import ladder
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
-from mendel.data.readers import Examples, Fault, as_error, read_examples
+from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds, holdout, near_duplicate_groups
+from mendel.data.tables import Fault, as_error
 from mendel.data.vault import Vault
 from mendel.ledger import Ledger
 from mendel.spec import DataSpec, Limits, TaskSpec, TrainSpec

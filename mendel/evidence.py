@@ -1,0 +1,125 @@
+"""Evidence that may be read after every pair, and the error budget that it is held against.
+
+    pairs -> e_process -> e, kept at e >= 1/level <- next_level <- Account
+
+Each function says why it holds; what is done with it is the judge's.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mendel.types import Account
+
+Floats = NDArray[np.float64]
+
+HEAD_START = 3  # larger: later confirmations get more of the budget, the first ones less
+BETS = 2.0 ** np.arange(-4, 3)  # per median gain; 1/16 suits thousands of examples, 4 a few seeds
+SHARES = np.sqrt(BETS) / np.sqrt(BETS).sum()  # small bets take many pairs, so can start with less
+MAX_GAIN = 2.0  # in medians: one wild pair cannot undo the others
+
+
+def share(i: int) -> float:
+    """What the i-th confirmation gets of the budget: about 1 / (i log^2 i), summing to 1.
+
+    i        from 1
+    returns  log(k) * (1/log(j) - 1/log(j+1)) with k = HEAD_START, j = k - 1 + i; the sum over
+             i telescopes to log(k) * 1/log(k) = 1, so the normaliser is exact
+    """
+    j = HEAD_START - 1 + i
+    return math.log(HEAD_START) * math.log1p(1 / j) / (math.log(j) * math.log(j + 1))
+
+
+def next_level(account: Account) -> float:
+    """The error level of the confirmation that begins now (e-LOND).
+
+    account  n_begun counts the confirmations in flight and the claims too, n_kept those kept
+    returns  level_i = alpha * share(i) * (n_kept + 1), fixed for as long as i runs
+
+    Why it holds: let e_i be the e-value that stopped confirmation i; E[e_i] <= 1 where i is null.
+    If i is kept by time t, the K_t kept by then are at least those kept before i began, and i:
+    K_t >= level_i / (alpha * share(i)). Hence, for every t at once,
+
+        FDP_t = sum_{null i kept} 1/K_t  <=  sum_{null i} 1{e_i >= 1/level_i} alpha share(i)/level_i
+                                         <=  sum_{null i} e_i alpha share(i)
+
+    and E[sup_t FDP_t] <= alpha * sum share = alpha. Nothing was asked of the dependence between
+    confirmations, of their order of ending, or of when to stop. Where no candidate is truly
+    better FDP is 1 from the first keep on, so any false keep, ever, has probability <= alpha.
+
+    source   Xu & Ramdas, Online multiple testing with e-values, AISTATS 2024
+    """
+    return account.alpha * share(account.n_begun + 1) * (account.n_kept + 1)
+
+
+@np.errstate(over="ignore")  # a huge ratio is cut to MAX_GAIN
+def e_process(differences: ArrayLike) -> Floats:
+    """Running evidence that gains outweigh losses; may be read after every pair.
+
+    differences  challenger minus champion, in the order measured; ties count for nothing
+    returns      e after each pair; a value that is not finite ends it at 0
+
+    Null: given the past, a gain above any t >= 0 is no likelier than a loss beyond it,
+    P(x > t) <= P(x < -t). That is: x is symmetric about 0, or stochastically smaller than
+    something that is. Nothing is asked of variance, tails or bounds, or that pairs be alike.
+    Factor: 1 + sign(x) g(|x|), g(0) = 0 <= g < 1, where g may depend on the past. If g does not
+    fall, E[sign(x) g(|x|) | past] = integral of (P(x > t) - P(x < -t)) dg(t) <= 0, with
+    equality under symmetry. So the product is a nonnegative supermartingale that starts at 1,
+    and so is a mixture of products: E[e] <= 1 at any stopping time (Ville: P(sup e >= 1/a) <= a).
+    Here g(m) = tanh(bet * min(m/s, MAX_GAIN)), s the median of the nonzero magnitudes so far, m
+    among them. A median does not fall when m grows, and k times all magnitudes is k times s; so
+    k >= 1 times m alone makes at most k times s: m/s does not fall, and neither does g.
+    Each pair at most doubles e. For 0/1 scores this is McNemar's test, valid at any time.
+    Not covered: differences with mean 0 and skew. Most may be gains while rare losses are big;
+    so `superiority` asks for a clear mean as well, which helps once such a loss has been seen.
+
+    source   Ramdas et al., Admissible anytime-valid sequential inference, 2020 (symmetry)
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    finite = np.isfinite(x)
+    stakes = np.clip(np.where(finite, x, 0.0) / _running_median(x), -MAX_GAIN, MAX_GAIN)
+    # log(1 + tanh(z)) without cancellation
+    logs = math.log(2) - np.logaddexp(0.0, -2 * BETS[:, None] * stakes)
+    return _mix(np.where(finite, logs, -np.inf))
+
+
+def e_process_of_mean(differences: ArrayLike, *, margin: float = 0.0) -> Floats:
+    """Running evidence that the mean of bounded differences is above -margin.
+
+    differences  in [-1, 1], such as those of 0/1 scores; may be as skewed as they like
+    returns      e after each pair
+
+    With a margin, differences of 0/1 scores are not symmetric under the null (a rare loss of
+    nearly 1 against many gains of the margin), so `e_process` would be wrong. Here the factor is
+    1 + b (x + margin) / (1 + margin), b < 1: linear, so E <= 1 wherever E[x | past] <= -margin,
+    in [0, 2] for every x allowed, and equal to `e_process` where margin = 0 and x is -1, 0 or 1.
+
+    source   Waudby-Smith & Ramdas, Estimating means of bounded random variables by betting, 2024
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    allowed = np.abs(x) <= 1  # NaN is not
+    gains = np.where(allowed, (x + margin) / (1 + margin), 0.0)
+    return _mix(np.where(allowed, np.log1p(np.tanh(BETS)[:, None] * gains), -np.inf))
+
+
+def _mix(log_factors: Floats) -> Floats:
+    """Products over the pairs, averaged over the bets."""
+    wealth = np.log(SHARES)[:, None] + np.cumsum(log_factors, axis=1)
+    log_e: Floats = np.logaddexp.reduce(wealth, axis=0)
+    return np.exp(np.minimum(log_e, 700.0))  # exp(710) overflows
+
+
+def _running_median(x: Floats) -> Floats:
+    """The upper median of the nonzero finite magnitudes up to each pair; 1 before the first."""
+    seen: list[float] = []
+    medians = np.ones(len(x))
+    for i, magnitude in enumerate(np.abs(x).tolist()):
+        if 0 < magnitude < math.inf:
+            insort(seen, magnitude)
+        if seen:
+            medians[i] = seen[len(seen) // 2]
+    return medians
