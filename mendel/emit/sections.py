@@ -268,6 +268,8 @@ def _data(r: Row) -> Section:
             say(" ({})", text(d.get("sealed_from"))) or ""),
         say("Provenance: {}.", text(d.get("provenance"))),
         say("Sealed rows with a near-duplicate in training: {}.", count(d.get("near_duplicates"))),
+        say("Accuracy on the {} others: {}.", count(part(r, "sealed", "far", "n")),
+            pct(part(r, "sealed", "far", "accuracy"))) if d.get("near_duplicates") else None,
     )  # fmt: skip
 
 

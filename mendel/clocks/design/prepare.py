@@ -109,11 +109,11 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     if plan.test is None:
         held = _hold_out(labels, mine, request.seed)
         sealed_texts = [t for t, h in zip(texts, held, strict=True) if h]
-        sealed_labels, near = list(labels[held]), 0
+        sealed_labels, near = list(labels[held]), []
         texts, labels, mine = _only(texts, ~held), labels[~held], mine[~held]
     else:
         sealed_texts, sealed_labels = test_texts, list(plan.test.labels)
-        near = int(np.isin(groups[len(texts) :], mine).sum())
+        near = np.flatnonzero(np.isin(groups[len(texts) :], mine)).tolist()
     sealed = Vault(ledger).seal(sealed_texts, sealed_labels)
     task = TaskSpec(
         description=request.description.strip(),
@@ -144,7 +144,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         sealed=sealed.digest,
         n_sealed=sealed.n_rows,
         sealed_from=plan.sealed_from,
-        near_duplicates=near,
+        near_duplicates=tuple(near),
         faults=tuple(asdict(fault) for fault in plan.faults),
     )
     run = Run.create(ledger, spec)

@@ -96,7 +96,7 @@ def _data(e: Evidence) -> dict[str, Any]:
         "n_sealed": spec.n_sealed,
         "sealed_from": spec.sealed_from,
         "provenance": spec.task.data.provenance,
-        "near_duplicates": spec.near_duplicates,
+        "near_duplicates": len(spec.near_duplicates),
         "faults": list(spec.faults),
     }
 
@@ -138,6 +138,7 @@ def _sealed(e: Evidence) -> dict[str, Any]:
         **whole,
         "low": low,
         "high": high,
+        "far": _far(e),
         "opened": e.opening.n_openings,
         "confusions": confusions(y, p.argmax(1), names, texts, most=50),
         "worst": worst(y, p, names, texts),
@@ -145,6 +146,13 @@ def _sealed(e: Evidence) -> dict[str, Any]:
         "abstention": {**e.threshold, **abstention(y, p, float(e.threshold["threshold"]))},
         "temperature": e.temperature,
     }
+
+
+def _far(e: Evidence) -> dict[str, Any]:
+    """The score on sealed rows that have no near-duplicate in training."""
+    near = set(e.clock.run.spec.near_duplicates)
+    right = [ok for i, ok in enumerate(e.opening.correct("this model")) if i not in near]
+    return {"n": len(right), "accuracy": sum(right) / len(right) if right else None}
 
 
 def _answers(e: Evidence, names: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -32,7 +32,7 @@ class RunSpec(Spec):
     sealed: Digest
     n_sealed: int
     sealed_from: str
-    near_duplicates: int  # sealed rows that have one in training
+    near_duplicates: tuple[int, ...]  # sealed rows, by place, that have one in training
     faults: tuple[dict[str, Any], ...] = ()
 
 
