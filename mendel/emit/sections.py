@@ -288,6 +288,7 @@ def _speed(r: Row) -> Section:
         ("latency, median", ms(part(r, "latency", "p50_ms"))),
         ("latency, p95", ms(part(r, "latency", "p95_ms"))),
         ("latency, p99", ms(part(r, "latency", "p99_ms"))),
+        ("latency, median, every word new", ms(part(r, "latency", "p50_cold_ms"))),
         ("throughput", say("{} texts/s", count(part(r, "resources", "texts_per_s")))),
         ("load time", duration(part(r, "resources", "load_s"))),
         ("peak memory", say("{} MB", count(part(r, "resources", "peak_mb")))),

@@ -24,6 +24,7 @@ from mendel.train import recipe_of
 from mendel.types import Kind, Verdict
 
 MIN_VERIFIED = 50  # real labelled test rows
+LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "p50_cold_ms")
 LIBRARIES = ("mendel", "numpy", "onnxruntime", "scikit-learn", "torch")
 
 
@@ -59,7 +60,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "sealed": _sealed(e),
         "baselines": _baselines(e),
         "claims": _claims(e),
-        "latency": {k: e.speed.get(k) for k in ("p50_ms", "p95_ms", "p99_ms")},
+        "latency": {k: e.speed.get(k) for k in LATENCIES},
         "resources": {
             k: e.speed.get(k)
             for k in ("model_bytes", "project_bytes", "peak_mb", "load_s", "texts_per_s")
