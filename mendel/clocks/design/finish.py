@@ -12,33 +12,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mendel import judge
-from mendel.clocks.design import ladder
-from mendel.clocks.design.clock import DesignClock, out_of_fold
-from mendel.clocks.design.ladder import Standing
+from mendel.clocks.design.choose import Chosen, choose
+from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.report import Evidence, report_of
 from mendel.clocks.design.run import Run, Stopwatch
 from mendel.data.vault import Opening, Sealed, Vault
-from mendel.emit.measure import fit_temperature, fit_threshold
 from mendel.emit.project import Agent, emit_project
 from mendel.emit.report import write_report
-from mendel.judge import Choice, Miss, Option
-from mendel.parts.text.features import Featurizer
 from mendel.parts.text.fit import Trained, fit
 from mendel.parts.text.store import unpack
-from mendel.spec import Limits
 from mendel.train import count_params, recipe_of
 from mendel.types import Candidate, Kind, Result, SealedError, Turn, Verdict
 
-Form = Literal["float32", "int8"]
 QUICK_S = 10.0  # a refit this short is made even when the user wants to leave
 N_SHOWN = 30  # rows of training that travel with the project, for its own tests
 
@@ -58,79 +52,83 @@ class Shipped:
         return cls(folder, json.loads(text), (folder / "model.onnx").exists())
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The candidate that ships, in which form, and what its out-of-fold answers say."""
+class Stages:
+    """Names what is being done, for who watches, and remembers how long each took."""
 
-    standing: Standing
-    form: Form
-    choice: Choice
-    labels: NDArray[np.int64]  # (n,) of the rows held out in some round
-    logits: NDArray[np.float32]  # (n, K)
-    temperature: float
-    threshold: dict[str, Any]
+    def __init__(self, watch: Stopwatch, show: Callable[[str], None]) -> None:
+        self._watch, self._show = watch, show
+        self._entered = [("preparing and climbing the ladder", 0.0)]
+
+    def enter(self, name: str) -> None:
+        self._show(name)
+        self._watch.save()
+        self._entered.append((name, self._watch.spent_s))
+
+    def durations(self) -> list[tuple[str, float]]:
+        ends = [began for _, began in self._entered[1:]] + [self._watch.spent_s]
+        return [(n, end - began) for (n, began), end in zip(self._entered, ends, strict=True)]
 
 
 def finish(
     clock: DesignClock,
     watch: Stopwatch,
-    stage: Callable[[str], None],
+    show: Callable[[str], None],
     *,
     interrupted: bool,
     yes: bool,
 ) -> Shipped:
     """Ship the best of the ladder to the run's folder.
 
+    show  told the name of each stage
     yes   ship the nearest model where none meets every limit; else only the report
     """
-    run = clock.run
-    stages = [("preparing and climbing the ladder", watch.spent_s)]
-
-    def enter(name: str) -> None:
-        stage(name)
-        watch.save()
-        stages.append((name, watch.spent_s))
-
-    enter("choosing by out-of-fold score")
+    stages = Stages(watch, show)
+    stages.enter("choosing by out-of-fold score")
     chosen = choose(clock)
-    enter("training the chosen model on all rows")
+    stages.enter("training the chosen model on all rows")
     trained, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
-    out = Path(run.spec.out)
+    out = Path(clock.run.spec.out)
+    with _appearing_whole(out) as part:
+        stages.enter("packing and timing the project")
+        agent = _agent(clock, chosen, trained)
+        emit_project(agent, part)
+        speed = _benchmark(part)
+        stages.enter("opening the sealed set")
+        opening = _open(clock, chosen, part)
+        claim = _claim(clock, chosen, opening)
+        stages.enter("writing the report")
+        evidence = Evidence(
+            clock=clock,
+            chosen=chosen,
+            trained_on=trained_on,
+            n_params=count_params(trained),
+            speed=speed,
+            opening=opening,
+            claim=claim,
+            spent_s=watch.spent_s,
+            stages=stages.durations(),
+            interrupted=interrupted,
+        )
+        report = report_of(evidence)
+        emit_project(_with_card(agent, report), part)
+        write_report(report, part)
+        ships = yes or all(limit["met"] for limit in report["limits"])
+        if not ships:
+            _keep_report_only(part)
+    watch.save()
+    clock.run.ship()
+    return Shipped(out, report, ships)
+
+
+@contextmanager
+def _appearing_whole(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its name when the block is done, and is gone if it fails."""
     out.parent.mkdir(parents=True, exist_ok=True)
     for stale in out.parent.glob(f".{out.name}.part-*"):  # of this run, killed while it finished
         shutil.rmtree(stale, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.part-", dir=out.parent))
     try:
-        enter("packing and timing the project")
-        agent = _agent(clock, chosen, trained)
-        emit_project(agent, part)
-        speed = _benchmark(part)
-        enter("opening the sealed set")
-        opening = _open(clock, chosen, part)
-        claim = _claim(clock, chosen, opening)
-        enter("writing the report")
-        evidence = Evidence(
-            clock,
-            chosen.standing,
-            chosen.form,
-            chosen.choice,
-            trained_on,
-            count_params(trained),
-            chosen.temperature,
-            chosen.threshold,
-            speed,
-            opening,
-            claim,
-            watch.spent_s,
-            _durations(stages, watch.spent_s),
-            interrupted,
-        )
-        report = report_of(evidence)
-        emit_project(_with_card(agent, report), part)
-        write_report(report, part)
-        fits = all(limit["met"] for limit in report["limits"])
-        if not (fits or yes):
-            _keep_report_only(part)
+        yield part
         part.chmod(0o755)
         if out.exists():
             out.rmdir()  # empty, or the run would not have begun
@@ -138,62 +136,6 @@ def finish(
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    watch.save()
-    run.ship()
-    return Shipped(out, report, fits or yes)
-
-
-def choose(clock: DesignClock) -> Chosen:
-    """The smallest that is level with the best, among those that saw the most folds."""
-    found = ladder.finalists(ladder.standings(clock.history.turns()))
-    options: dict[str, tuple[Standing, Form, Option]] = {}
-    forms: tuple[Form, ...] = ("float32", "int8")
-    for standing in found:
-        for form in forms:
-            option = _option(clock, standing, form)
-            options[option.name] = (standing, form, option)
-    prefer = clock.run.spec.task.prefer
-    choice = judge.select([option for _, _, option in options.values()], prefer=prefer)
-    assert choice.option is not None  # a round without a finite score is a failed one
-    standing, form, _ = options[choice.option.name]
-    rows, logits = out_of_fold(clock.ledger, standing, form)
-    labels = clock.rows.labels[rows]
-    temperature = fit_temperature(logits, labels)
-    threshold = fit_threshold(softmax(logits / temperature), labels)
-    return Chosen(standing, form, choice, labels, logits, temperature, threshold)
-
-
-def _option(clock: DesignClock, standing: Standing, form: Form) -> Option:
-    facts = [turn.result.facts[form] for turn in standing.turns]
-    sizes = np.bincount(clock.rows.folds, minlength=clock.shape.n_folds)[: len(facts)]
-    score = float(np.average([fact["accuracy"] for fact in facts], weights=sizes))
-    stderr = float(np.sqrt(max(score * (1 - score), 1e-9) / sizes.sum()))
-    n_params, n_bytes = _final_size(clock, standing, facts[0]["n_bytes"])
-    latency = float(np.median([fact["latency_ms"] for fact in facts]))
-    misses = missed(clock.run.spec.task.limits, n_bytes, n_params, latency)
-    return Option(f"{standing.spec.name} {form}", score, stderr, n_bytes, misses)
-
-
-def _final_size(clock: DesignClock, standing: Standing, n_bytes: int) -> tuple[int, int]:
-    """Parameters and bytes of the model on all rows, whose vocabulary is a little larger."""
-    recipe = recipe_of(standing.spec)
-    n_params = standing.turns[0].result.cost.n_params
-    if recipe.family == "keywords":
-        return n_params, n_bytes
-    fold_texts = clock.rows.examples(clock.rows.folds != 0).texts
-    sizes = [Featurizer.fit(recipe.config, t).n_rows for t in (fold_texts, clock.rows.texts)]
-    growth = sizes[1] / sizes[0]
-    return round(n_params * growth), round(n_bytes * growth)
-
-
-def missed(limits: Limits, n_bytes: int, n_params: int, latency_ms: float) -> tuple[Miss, ...]:
-    """The limits that are not met, and by how much."""
-    found = [
-        ("--max-size", n_bytes / limits.max_bytes),
-        ("--max-params", n_params / limits.max_params),
-        ("--max-latency", latency_ms / limits.max_latency_ms),
-    ]
-    return tuple(Miss(name, ratio - 1) for name, ratio in found if ratio > 1)
 
 
 def _final_fit(
@@ -306,19 +248,7 @@ def _claim(clock: DesignClock, chosen: Chosen, opening: Opening) -> Verdict | No
     return verdict
 
 
-def _durations(entered: list[tuple[str, float]], end_s: float) -> list[tuple[str, float]]:
-    """(name, when it began) -> (name, how long it took); the first is named by when it ended."""
-    first, *rest = entered
-    ends = [began for _, began in rest[1:]] + [end_s]
-    return [first, *((name, end - began) for (name, began), end in zip(rest, ends, strict=True))]
-
-
 def _keep_report_only(folder: Path) -> None:
     for file in list(folder.iterdir()):
         if not file.name.startswith("report."):
             shutil.rmtree(file) if file.is_dir() else file.unlink()
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float64)

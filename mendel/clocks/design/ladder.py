@@ -15,7 +15,7 @@ from mendel.train import recipe_of
 from mendel.types import Candidate, InputError, Kind, Result, Turn
 
 MIN_ROWS = 256  # of a table; fewer features make no model worth shipping
-MIN_BUDGET_S = 10.0
+MIN_BUDGET_S = 20.0
 MIN_LATENCY_MS = 0.03
 NEAR = 0.03  # accuracies this far apart are told apart by a single fold
 OVERHEAD_BYTES = 4_000  # of a graph without its weights
@@ -215,7 +215,7 @@ def closing_s(shape: Shape, found: Sequence[Standing]) -> float:
     """Seconds to keep for the end: the leader on all rows, the baseline, packing, the report."""
     more = shape.n_folds / (shape.n_folds - 1)
     final = max((s.seconds for s in finalists(found)), default=0.0) * more
-    return final + 10 + 1.5e-3 * shape.n_rows
+    return final + 13 + 1.5e-3 * shape.n_rows
 
 
 def finalists(found: Sequence[Standing]) -> list[Standing]:

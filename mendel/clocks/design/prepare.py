@@ -19,7 +19,7 @@ from mendel.clocks.design.run import Run, RunSpec, new_run_id
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds, holdout, near_duplicate_groups
 from mendel.data.tables import Fault, as_error
-from mendel.data.vault import Vault
+from mendel.data.vault import Sealed, Vault
 from mendel.ledger import Ledger
 from mendel.spec import DataSpec, Limits, TaskSpec, TrainSpec
 from mendel.train import Rows
@@ -95,62 +95,81 @@ def plan(request: Request) -> Plan:
     return Plan(request, data, test, labels, faults, sealed_from, stages)
 
 
+@dataclass(frozen=True)
+class Split:
+    """The rows to learn from; the others are in the vault."""
+
+    texts: list[str]
+    labels: list[str]
+    groups: NDArray[np.int64]  # of near-duplicates
+    sealed: Sealed
+    near: tuple[int, ...]  # sealed rows, by place, that have a near-duplicate here
+
+
 def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     """Seal the test rows, split the others into folds, write the run down.
 
     started   unix seconds when the user began to wait; None = now
     raises    InputError where the rows cannot be split
     """
-    request = plan.request
-    texts, labels = list(plan.data.texts), np.array(plan.data.labels, object)
-    test_texts = [] if plan.test is None else list(plan.test.texts)
-    groups = near_duplicate_groups([*texts, *test_texts])
-    mine = groups[: len(texts)]
-    if plan.test is None:
-        held = _hold_out(labels, mine, request.seed)
-        sealed_texts = [t for t, h in zip(texts, held, strict=True) if h]
-        sealed_labels, near = list(labels[held]), []
-        texts, labels, mine = _only(texts, ~held), labels[~held], mine[~held]
-    else:
-        sealed_texts, sealed_labels = test_texts, list(plan.test.labels)
-        near = np.flatnonzero(np.isin(groups[len(texts) :], mine)).tolist()
-    sealed = Vault(ledger).seal(sealed_texts, sealed_labels)
-    task = TaskSpec(
-        description=request.description.strip(),
-        labels=plan.labels,
-        data=DataSpec(
-            digest=plan.data.digest,
-            n_rows=len(texts),
-            text_column=plan.data.text_column or "text",
-            label_column=plan.data.label_column or "label",
-            provenance=_provenance(request, plan.data),
-            sealed=sealed.digest,
-        ),
-        limits=request.limits,
-        prefer=request.prefer,
-    )
-    train = TrainSpec(seed=request.seed)
-    folds = assign_folds(list(labels), mine, n_folds=train.n_folds, seed=request.seed)
+    request, train = plan.request, TrainSpec(seed=plan.request.seed)
+    split = seal(plan, ledger)
+    folds = assign_folds(split.labels, split.groups, n_folds=train.n_folds, seed=request.seed)
     number = {name: i for i, name in enumerate(plan.labels)}
-    numbers = np.array([number[label] for label in labels], np.int64)
+    numbers = np.array([number[label] for label in split.labels], np.int64)
     spec = RunSpec(
         id=new_run_id(),
-        task=task,
+        task=_task(plan, split),
         train=train,
         budget_s=request.budget_s,
         out=str(request.out.resolve()),
         command=request.command,
         started=started or time.time(),
-        sealed=sealed.digest,
-        n_sealed=sealed.n_rows,
+        sealed=split.sealed.digest,
+        n_sealed=split.sealed.n_rows,
         sealed_from=plan.sealed_from,
-        near_duplicates=tuple(near),
+        near_duplicates=split.near,
         faults=tuple(asdict(fault) for fault in plan.faults),
     )
     run = Run.create(ledger, spec)
-    Rows(tuple(texts), numbers, plan.labels, folds.astype(np.int64)).save(run.folder)
+    Rows(tuple(split.texts), numbers, plan.labels, folds.astype(np.int64)).save(run.folder)
     run.commit()
     return run
+
+
+def seal(plan: Plan, ledger: Ledger) -> Split:
+    """Put the test rows into the vault: those of the test file, or a share of the data."""
+    texts, labels = list(plan.data.texts), np.array(plan.data.labels, object)
+    test_texts = [] if plan.test is None else list(plan.test.texts)
+    groups = near_duplicate_groups([*texts, *test_texts])
+    mine = groups[: len(texts)]
+    vault = Vault(ledger)
+    if plan.test is not None:
+        near = np.flatnonzero(np.isin(groups[len(texts) :], mine)).tolist()
+        sealed = vault.seal(test_texts, plan.test.labels)
+        return Split(texts, list(labels), mine, sealed, tuple(near))
+    held = _hold_out(labels, mine, plan.request.seed)
+    sealed = vault.seal(_only(texts, held), list(labels[held]))
+    return Split(_only(texts, ~held), list(labels[~held]), mine[~held], sealed, ())
+
+
+def _task(plan: Plan, split: Split) -> TaskSpec:
+    request = plan.request
+    data = DataSpec(
+        digest=plan.data.digest,
+        n_rows=len(split.texts),
+        text_column=plan.data.text_column or "text",
+        label_column=plan.data.label_column or "label",
+        provenance=_provenance(request, plan.data),
+        sealed=split.sealed.digest,
+    )
+    return TaskSpec(
+        description=request.description.strip(),
+        labels=plan.labels,
+        data=data,
+        limits=request.limits,
+        prefer=request.prefer,
+    )
 
 
 def check_free(out: Path) -> None:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from mendel import judge
 from mendel.clocks.design import ladder
+from mendel.clocks.design.choose import Chosen
 from mendel.clocks.design.clock import DesignClock
-from mendel.clocks.design.ladder import Standing
 from mendel.data.vault import Opening
 from mendel.emit.measure import abstention, calibration, confusions, score, worst
-from mendel.judge import Choice
+from mendel.judge import Option
 from mendel.spec import Limits
 from mendel.train import recipe_of
 from mendel.types import Kind, Verdict
@@ -33,19 +33,20 @@ class Evidence:
     """All that the report is made from."""
 
     clock: DesignClock
-    standing: Standing
-    form: str
-    choice: Choice
+    chosen: Chosen
     trained_on: str
     n_params: int
-    temperature: float
-    threshold: Mapping[str, Any]
-    speed: Mapping[str, Any]
+    speed: Mapping[str, Any]  # what the project's own benchmark printed
     opening: Opening
     claim: Verdict | None
     spent_s: float
-    stages: Sequence[tuple[str, float]]
+    stages: Sequence[tuple[str, float]]  # name, seconds
     interrupted: bool
+
+    @property
+    def option(self) -> Option:
+        assert self.chosen.choice.option is not None
+        return self.chosen.choice.option
 
 
 def report_of(e: Evidence) -> dict[str, Any]:
@@ -103,20 +104,20 @@ def _data(e: Evidence) -> dict[str, Any]:
 
 
 def _shipped(e: Evidence) -> dict[str, Any]:
-    option, n_rounds, n_folds = e.choice.option, len(e.standing.turns), e.clock.shape.n_folds
-    assert option is not None
+    option, standing = e.option, e.chosen.standing
+    n_rounds, n_folds = len(standing.turns), e.clock.shape.n_folds
     complete = n_rounds == n_folds
     part = f"a held-out slice ({n_rounds} of {n_folds} folds)"
     return {
         "name": option.name,
-        "family": recipe_of(e.standing.spec).family,
-        "recipe": e.standing.spec.fields,
-        "int8": e.form == "int8",
+        "family": recipe_of(standing.spec).family,
+        "recipe": standing.spec.fields,
+        "int8": e.chosen.form == "int8",
         "n_params": e.n_params,
         "model_bytes": e.speed.get("model_bytes"),
         "oof_accuracy": option.score,
         "oof_se": option.stderr,
-        "chosen": e.choice.reason,
+        "chosen": e.chosen.choice.reason,
         "fitted_on": f"{n_folds}-fold out-of-fold predictions" if complete else part,
         "trained_on": e.trained_on,
         "interrupted": e.interrupted,
@@ -126,7 +127,7 @@ def _shipped(e: Evidence) -> dict[str, Any]:
 def _sealed(e: Evidence) -> dict[str, Any]:
     names = list(e.clock.run.spec.task.labels)
     truth, after = _answers(e, names)
-    before = np.exp(np.log(np.maximum(after, 1e-12)) * e.temperature)
+    before = np.exp(np.log(np.maximum(after, 1e-12)) * e.chosen.temperature)
     before /= before.sum(1, keepdims=True)
     known = truth < len(names)  # a label that training never saw cannot be scored by class
     texts = [text for text, keep in zip(e.opening.texts, known, strict=True) if keep]
@@ -144,8 +145,11 @@ def _sealed(e: Evidence) -> dict[str, Any]:
         "confusions": confusions(y, p.argmax(1), names, texts, most=50),
         "worst": worst(y, p, names, texts),
         "calibration": calibration(y, before[known], p),
-        "abstention": {**e.threshold, **abstention(y, p, float(e.threshold["threshold"]))},
-        "temperature": e.temperature,
+        "abstention": {
+            **e.chosen.threshold,
+            **abstention(y, p, float(e.chosen.threshold["threshold"])),
+        },
+        "temperature": e.chosen.temperature,
     }
 
 
@@ -187,8 +191,7 @@ def _claims(e: Evidence) -> list[dict[str, Any]]:
 
 def _time(e: Evidence) -> dict[str, Any]:
     turns = e.clock.ledger.turns(e.clock.line, kinds=[Kind.TRIAL])
-    assert e.choice.option is not None
-    enough = 0.9 * e.choice.option.score  # within a tenth of what ships
+    enough = 0.9 * e.option.score  # within a tenth of what ships
     kept = [turn for turn in turns if "model" in turn.result.artifacts]
     usable = [turn.at for turn in kept if turn.result.scores[0] >= enough]
     first = usable[0] - e.clock.run.spec.started if usable else None
