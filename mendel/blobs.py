@@ -18,6 +18,14 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def owner(self, claimant: str) -> str:
+        """The id of the ledger whose blobs these are: the first that claimed an unowned folder."""
+        file = self.folder / "OWNER"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, claimant.encode())
+        return file.read_text()
+
     def path(self, digest: Digest) -> Path:
         return self.folder / digest[:2] / digest[2:]
 

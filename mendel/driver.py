@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mendel.ledger import Ledger, View
-from mendel.rows import candidate_from
+from mendel.rows import candidate_from, checked, makes_champion
 from mendel.types import (
     Candidate,
     Champion,
@@ -87,28 +87,41 @@ class Driver:
         return None
 
     def tell(self, trial: Trial, result: Result) -> Verdict:
-        """Judge one round, write its turn, promote what is kept. Late or repeated: no harm."""
+        """Judge one round, write its turn, promote what is kept. Late or repeated: no harm.
+
+        Of the trial, only its id, round and champion are believed; the rest is the ledger's.
+        """
         line = self.clock.line
         with self.ledger.writing(line) as connection:
             row = self.ledger.trial_row(connection, trial.id)
-            if row is None:
+            if row is None or row.line_id != self.ledger.find_line(connection, line):
                 raise LedgerError(
                     f"trial {trial.id} was never leased on {line}. Wanted one from ask()."
                 )
-            if not row.open or row.round != trial.round:
+            if row.open and row.round == trial.round:
+                verdict = self._write(connection, row, checked(result), trial.champion.turn)
+            else:
                 told = self.ledger.rounds(connection, trial.id)
-                return told[min(trial.round, len(told) - 1)].verdict
-            verdict = self._write(connection, row, trial, result)
+                if trial.round >= len(told):
+                    raise LedgerError(
+                        f"round {trial.round} of trial {trial.id} was never leased. "
+                        f"Wanted one up to {len(told) - 1}, or the next from ask()."
+                    )
+                return told[trial.round].verdict
         if verdict.keep:
             self._make_live()
         return verdict
 
-    def release(self) -> None:
-        """Free the rounds of workers that are known to be gone; a late tell still does no harm."""
+    def release(self, *, forgive: bool = False) -> None:
+        """Free the rounds that lost workers may hold; a late tell still does no harm.
+
+        forgive   their leases do not count as attempts: the workers were stopped, not killed by it
+        """
         line = self.clock.line
-        with self.ledger.writing(line) as connection:
+        with self.ledger.writing(line, durable=False) as connection:
             for row in self.ledger.open_trials(connection, line):
-                self.ledger.update_trial(connection, row, deadline=0.0)
+                attempts = 0 if forgive else row.attempts
+                self.ledger.update_trial(connection, row, deadline=0.0, attempts=attempts)
 
     def turn(self) -> Verdict | None:
         """ask, trial, tell, here and now; None where there was nothing to ask."""
@@ -133,8 +146,13 @@ class Driver:
             return replace(failed, cost=cost)
 
     def roll_back(self, turn: int, reason: str) -> Champion:
-        """Make the champion of an earlier turn live again; that is a turn too."""
+        """Make the champion of an earlier turn live again; that is a turn too.
+
+        raises   LedgerError where that turn made no champion of this line
+        """
         line, then = self.clock.line, self.ledger.turn(turn)
+        if then.line != line or not makes_champion(then):
+            raise LedgerError(f"turn {turn} made no champion of {line}. `mendel log` shows those.")
         verdict = Verdict(Decision.KEEP, reason)
         back = Turn(line, Kind.ROLLBACK, then.candidate, then.result, verdict, at=self.now())
         with self.ledger.writing(line) as connection:
@@ -166,70 +184,83 @@ class Driver:
         line = self.clock.line
         with self.ledger.writing(line, durable=False) as connection:
             for row in self.ledger.open_trials(connection, line, due=self.now()):
-                told = self.ledger.rounds(connection, row.id)
+                results = [turn.result for turn in self.ledger.rounds(connection, row.id)]
                 champion = self.ledger.champion(line, connection)
                 assert champion is not None
-                trial = Trial(
+                if row.attempts >= self.max_attempts:
+                    lost = Result(error=LOST.format(n=row.attempts))
+                    self._write(connection, row, lost, row.champion)
+                    return None
+                if champion.turn != row.champion and any(r.baseline for r in results):
+                    self._write(connection, row, Result(), row.champion)  # it is discarded there
+                    return None
+                deadline = self.now() + self.lease_s
+                self.ledger.update_trial(
+                    connection,
+                    row,
+                    attempts=row.attempts + 1,
+                    deadline=deadline,
+                    champion=champion.turn,
+                )
+                return Trial(
                     row.id,
                     line,
                     candidate_from(row.candidate),
                     champion,
-                    tuple(turn.result for turn in told),
+                    tuple(results),
                     row.level,
-                    self.now() + self.lease_s,
+                    deadline,
                 )
-                if row.attempts >= self.max_attempts:
-                    self._write(connection, row, trial, Result(error=LOST.format(n=row.attempts)))
-                    return None
-                self.ledger.update_trial(
-                    connection, row, attempts=row.attempts + 1, deadline=trial.deadline
-                )
-                return trial
         return None
 
     def _lease(self, candidate: Candidate, champion: Champion) -> Trial | None:
         deadline = self.now() + self.lease_s
         trial = Trial(uuid.uuid4().hex, self.clock.line, candidate, champion, deadline=deadline)
         with self.ledger.writing(trial.line, durable=False) as connection:
-            rivals = self.ledger.open_trials(connection, trial.line)
-            if any(row.candidate_id == candidate.id for row in rivals):
+            if self.ledger.is_in_flight(connection, trial.line, candidate.id):
                 return None  # proposed by two workers at once: the first has it
             self.ledger.add_trial(connection, trial)
         return trial
 
     def _write(
-        self, connection: sa.Connection, row: sa.Row[Any], trial: Trial, result: Result
+        self, connection: sa.Connection, row: sa.Row[Any], result: Result, beside: int
     ) -> Verdict:
-        """The turn, the pointer, the error budget and the lease, in one transaction."""
-        ledger, line = self.ledger, trial.line
+        """The turn, the pointer, the error budget and the lease, in one transaction.
+
+        beside   turn of the champion that the worker measured beside
+        """
+        ledger, line = self.ledger, self.clock.line
         now = ledger.champion(line, connection)
         assert now is not None
-        moved = now.turn != trial.champion.turn
-        case = replace(trial, champion=now, results=(*trial.results, result))
+        before = [turn.result for turn in ledger.rounds(connection, row.id)] if row.round else []
+        candidate = candidate_from(row.candidate)
+        case = Trial(row.id, line, candidate, now, (*before, result), row.level)
+        moved = not (now.turn == row.champion == beside)
         verdict = self._decide(case, connection, moved)
         turn = Turn(
             line,
             Kind.TRIAL,
-            trial.candidate,
+            candidate,
             result,
             verdict,
             now.turn,
-            trial.id,
-            trial.round,
+            row.id,
+            row.round,
             at=self.now(),
         )
         ledger.append(connection, turn)
-        begun = int(verdict.level is not None and trial.level is None)
-        kept = int(verdict.keep and verdict.level is not None)
+        level = row.level if verdict.level is None else verdict.level
+        begun = int(level is not None and row.level is None)
+        kept = int(verdict.keep and level is not None)
         if begun or kept:
             ledger.charge(connection, line, begun=begun, kept=kept)
         ledger.update_trial(
             connection,
             row,
             open=verdict.decision is Decision.CONTINUE,
-            round=trial.round + 1,
+            round=row.round + 1,
             attempts=0,
-            level=trial.level if verdict.level is None else verdict.level,
+            level=level,
             deadline=0.0,
         )
         return verdict
@@ -242,7 +273,10 @@ class Driver:
             reason = "measured beside a champion that has since been replaced; propose it again"
             return Verdict(Decision.DISCARD, reason, case.level)
         try:
-            return self.clock.policy(case, self.ledger.account(case.line, connection))
+            verdict = self.clock.policy(case, self.ledger.account(case.line, connection))
+            if not isinstance(verdict, Verdict):
+                raise TypeError(f"it gave {type(verdict).__name__}, wanted a Verdict")
         except Exception as error:
             reason = f"the policy failed: {type(error).__name__}: {error}"
             return Verdict(Decision.DISCARD, reason, case.level)
+        return verdict

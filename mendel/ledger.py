@@ -44,6 +44,7 @@ from mendel.types import (
 # Built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
 _turn_and_line = sa.select(turns, lines).join(lines, turns.c.line_id == lines.c.id)
 _of_line: sa.BindParameter[int] = sa.bindparam("line")
+TOLD = ("open", "round", "attempts", "level", "deadline", "champion")  # what changes of a trial
 LINE_ID = sa.select(lines.c.id).where(
     lines.c.clock == sa.bindparam("clock"),
     lines.c.task == sa.bindparam("task"),
@@ -69,10 +70,13 @@ OPEN_TRIALS = (
     .where(trials.c.line_id == _of_line, trials.c.open, trials.c.deadline <= sa.bindparam("due"))
     .order_by(trials.c.at, trials.c.id)
 )
+IN_FLIGHT = sa.select(trials.c.id).where(
+    trials.c.line_id == _of_line, trials.c.open, trials.c.candidate_id == sa.bindparam("candidate")
+)
 UPDATE_TRIAL = (
     sa.update(trials)
     .where(trials.c.id == sa.bindparam("trial"))
-    .values({c: sa.bindparam(c) for c in ("open", "round", "attempts", "level", "deadline")})
+    .values({c: sa.bindparam(c) for c in TOLD})
 )
 
 
@@ -96,6 +100,8 @@ class Ledger:
         url = url or os.environ.get("MENDEL_LEDGER") or f"sqlite:///{self.folder / 'ledger.db'}"
         self.engine = schema.open_engine(url)
         self._line_ids: dict[Line, int] = {}
+        with self.reading() as connection:
+            self.blobs.owner(connection.execute(sa.select(schema.meta.c.id)).scalar_one())
 
     def close(self) -> None:
         self.engine.dispose()
@@ -190,12 +196,16 @@ class Ledger:
             rows = connection.execute(query.order_by(turns.c.id)).all()
         return [turn_of(row) for row in rows]
 
+    def lines(self) -> list[Line]:
+        with self.reading() as connection:
+            return [Line(r.clock, r.task, r.run) for r in connection.execute(sa.select(lines))]
+
     # -- champions --
 
     def champion(self, line: Line, connection: sa.Connection | None = None) -> Champion | None:
         """What the pointer says is live; None on a line that never began."""
         with self._reading(connection) as open_one:
-            line_id = self._find_line(open_one, line)
+            line_id = self.find_line(open_one, line)
             row = open_one.execute(CHAMPION, {"line": line_id}).first()
         return None if row is None else as_champion(turn_of(row))
 
@@ -241,24 +251,49 @@ class Ledger:
 
     # -- blobs that nobody points to --
 
-    def gc(self, *, older_than_s: float | None = None, grace_s: float = 3600.0) -> tuple[int, int]:
+    def gc(
+        self,
+        *,
+        older_than_s: float | None = None,
+        grace_s: float = 3600.0,
+        working: Iterable[Line] = (),
+    ) -> tuple[int, int]:
         """Delete blobs without a turn, and with an age also what a replay can rebuild.
 
-        older_than_s   artifacts of turns older than this go too, unless they are a champion's
+        older_than_s   artifacts of turns older than this go too; never a champion's, of any of its
+                       rounds, nor those of a line with a trial in flight
         grace_s        a blob this young may belong to a trial that has not told yet
+        working        lines to leave alone besides
         returns        number of blobs deleted, bytes freed
+        raises         LedgerError where the folder's blobs are another ledger's
         """
-        keep = self._kept_blobs(older_than_s)
+        with self.reading() as connection:
+            mine = connection.execute(sa.select(schema.meta.c.id)).scalar_one()
+        owner = self.blobs.owner(mine)
+        if owner != mine:
+            raise LedgerError(
+                f"the blobs in {self.blobs.folder} belong to another ledger. Wanted this one's. "
+                "Set MENDEL_HOME or MENDEL_LEDGER as they were when the blobs were written."
+            )
+        keep = self._kept_blobs(older_than_s, working)
         gone = [b for b in self.blobs if b not in keep and self.blobs.age_s(b) > grace_s]
         return len(gone), sum(self.blobs.remove(blob) for blob in gone)
 
-    def _kept_blobs(self, older_than_s: float | None) -> set[Digest]:
+    def _kept_blobs(self, older_than_s: float | None, working: Iterable[Line]) -> set[Digest]:
         query = sa.select(blob_refs.c.digest)
         if older_than_s is not None:
-            since = time.time() - older_than_s
-            live = turns.c.id.in_(sa.select(champions.c.turn))
+            live = sa.select(turns.c.trial).join(champions, champions.c.turn == turns.c.id)
+            busy = sa.select(trials.c.line_id).where(trials.c.open)
+            with self.reading() as connection:
+                left = [self.find_line(connection, line) for line in working]
             query = query.join(turns, turns.c.id == blob_refs.c.turn).where(
-                sa.or_(turns.c.at > since, live)
+                sa.or_(
+                    turns.c.at > time.time() - older_than_s,
+                    turns.c.id.in_(sa.select(champions.c.turn)),
+                    sa.and_(turns.c.trial != "", turns.c.trial.in_(live)),
+                    turns.c.line_id.in_(busy),
+                    turns.c.line_id.in_(left),
+                )
             )
         with self.reading() as connection:
             return {row.digest for row in connection.execute(query)}
@@ -273,14 +308,18 @@ class Ledger:
         self, connection: sa.Connection, line: Line, *, due: float = math.inf
     ) -> Sequence[sa.Row[Any]]:
         """Trials not yet decided, oldest first; with `due`, only those that nobody holds then."""
-        line_id = self._find_line(connection, line)
+        line_id = self.find_line(connection, line)
         return connection.execute(OPEN_TRIALS, {"line": line_id, "due": min(due, 1e300)}).all()
+
+    def is_in_flight(self, connection: sa.Connection, line: Line, candidate: Digest) -> bool:
+        found = {"line": self.find_line(connection, line), "candidate": candidate}
+        return connection.execute(IN_FLIGHT, found).first() is not None
 
     def trial_row(self, connection: sa.Connection, id: str) -> sa.Row[Any] | None:
         return connection.execute(TRIAL, {"trial": id}).first()
 
     def update_trial(self, connection: sa.Connection, row: sa.Row[Any], **values: Any) -> None:
-        old = {c: getattr(row, c) for c in ("open", "round", "attempts", "level", "deadline")}
+        old = {c: getattr(row, c) for c in TOLD}
         connection.execute(UPDATE_TRIAL, {**old, **values, "trial": row.id})
 
     def rounds(self, connection: sa.Connection, trial: str) -> list[Turn]:
@@ -293,7 +332,7 @@ class Ledger:
         if moved.rowcount == 0:
             connection.execute(sa.insert(champions).values(line_id=line_id, turn=turn))
 
-    def _find_line(self, connection: sa.Connection, line: Line) -> int:
+    def find_line(self, connection: sa.Connection, line: Line) -> int:
         """Its number; 0 where the ledger has not seen it."""
         if line not in self._line_ids:
             found = connection.execute(LINE_ID, asdict(line)).scalar()
@@ -304,7 +343,7 @@ class Ledger:
 
     def _line_id(self, connection: sa.Connection, line: Line) -> int:
         """Its number; the line is written down where it is new."""
-        if not self._find_line(connection, line):
+        if not self.find_line(connection, line):
             schema.insert_once(connection, lines, asdict(line))
             # not remembered yet: this transaction may still be undone
             return cast(int, connection.execute(LINE_ID, asdict(line)).scalar_one())

@@ -5,15 +5,18 @@ Turn <-> row of turns; Trial -> row of trials; turns --replay--> champions
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from mendel.types import (
+    TRIAL,
     Candidate,
     Champion,
     Cost,
@@ -59,7 +62,7 @@ def turn_of(row: sa.Row[Any]) -> Turn:
         round=row.round,
         id=row.id,
         at=row.at,
-        sealed=row.sealed,
+        sealed=None if os.environ.get(TRIAL) else row.sealed,  # not for those who measure
     )
 
 
@@ -77,6 +80,19 @@ def row_of_turn(turn: Turn, line_id: int) -> dict[str, Any]:
         sealed=None if turn.sealed is None else _to_json(turn.sealed),
         at=turn.at,
     )
+
+
+def checked(result: object) -> Result:
+    """The result as the ledger can keep it; what is malformed becomes a failed result."""
+    try:
+        if not isinstance(result, Result):
+            raise TypeError(f"a trial gave {type(result).__name__}. Wanted a Result.")
+        scores, baseline = (tuple(map(float, s)) for s in (result.scores, result.baseline))
+        result = replace(result, scores=scores, baseline=baseline)
+        json.dumps(_to_json(result), allow_nan=False)
+        return result
+    except (TypeError, ValueError) as error:
+        return Result(error=f"malformed result: {error}")
 
 
 def row_of_trial(trial: Trial, line_id: int, at: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,12 @@ from mendel.types import LedgerError
 metadata = sa.MetaData()
 Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER counts up by itself there
 
-meta = sa.Table("meta", metadata, sa.Column("version", sa.Integer, nullable=False))
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("id", sa.String(32), nullable=False),  # whose blobs are whose
+)
 
 lines = sa.Table(
     "lines",
@@ -158,7 +164,7 @@ def _prepare(engine: sa.Engine) -> None:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(20031953)"))
         if not sa.inspect(connection).has_table("meta"):
             metadata.create_all(connection)
-            connection.execute(sa.insert(meta).values(version=VERSION))
+            connection.execute(sa.insert(meta).values(version=VERSION, id=uuid.uuid4().hex))
             return
         version = connection.execute(sa.select(meta.c.version)).scalar_one()
         if version > VERSION:

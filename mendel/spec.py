@@ -114,10 +114,8 @@ class TaskSpec(Spec):
 
     @property
     def line_digest(self) -> Digest:
-        """Names the line: what is asked and of which data, not the limits or how long we look."""
-        return digest(
-            {"description": self.description, "kind": self.kind, "data": self.data.to_dict()}
-        )
+        """Names the line by the data alone: other words or limits draw on one error budget."""
+        return digest({"kind": self.kind, "data": self.data.digest, "sealed": self.data.sealed})
 
 
 def _explain(cls: type[Spec], error: ValidationError) -> str:

@@ -28,7 +28,7 @@ from mendel.spec import ModelSpec, SpecError
 N_TIMED = 200  # texts whose latency is measured
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """The rows that trials may see: no sealed one is among them."""
 

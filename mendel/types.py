@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 Json = Mapping[str, Any]
 Digest = str  # 64 hex digits of sha256
+TRIAL = "MENDEL_TRIAL"  # set in the environment of processes that propose or measure
 
 
 class MendelError(Exception):

@@ -220,6 +220,9 @@ def test_ctrl_c_ships_the_best_so_far(home: Path, tmp_path: Path) -> None:
 
 def test_a_killed_run_resumes_and_a_second_resume_does_nothing(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
+    mine = tmp_path / ".model.part-mine" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
     child = subprocess.Popen(command("--out", str(out)), stderr=subprocess.DEVNULL)
     wait_for_a_model(home)
     child.kill()
@@ -233,8 +236,30 @@ def test_a_killed_run_resumes_and_a_second_resume_does_nothing(home: Path, tmp_p
     turns = Ledger().turns(Run.load(folder).line, kinds=[Kind.TRIAL])
     assert len(turns) > before or before > 12
     assert len({(t.trial, t.round) for t in turns}) == len(turns)
+    assert mine.read_text() == "years of work"
+    assert [p.name for p in tmp_path.glob(".model.part-*")] == [".model.part-mine"]
     again = run("--out", str(out), "--resume")
     assert again.returncode == 0 and "finished before" in again.stderr
+
+
+def test_there_is_nothing_to_resume_where_nothing_ran(home: Path, tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path / "model"), "--resume")
+    assert done.returncode == 2 and "Leave out --resume" in done.stderr
+
+
+def test_ctrl_c_while_it_finishes_does_not_lose_the_model(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    child = subprocess.Popen(
+        command("--out", str(out), budget="20s"), stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "packing" in line:
+            child.send_signal(signal.SIGINT)
+            break
+    _, errors = child.communicate(timeout=120)
+    assert child.returncode == 0, errors
+    assert (out / "model.onnx").exists()
 
 
 def test_two_runs_on_one_ledger_both_proceed(home: Path, tmp_path: Path) -> None:

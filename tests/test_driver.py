@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from mendel.ledger import Ledger
 from mendel.rows import replay
 from mendel.types import (
     Account,
+    Candidate,
     Champion,
     Decision,
     InputError,
@@ -139,6 +141,123 @@ def test_evidence_measured_beside_a_dethroned_champion_keeps_nothing(
     assert not stale.keep and "since been replaced" in stale.reason
 
 
+def test_no_confirmation_goes_on_beside_another_champion_than_it_began_with(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    """Evidence against the old one, carried over, would keep what is no better than the new."""
+    clock.policy = (  # type: ignore[method-assign]
+        lambda trial, account: Verdict(
+            Decision.KEEP if trial.candidate.state["x"] > 9 else Decision.CONTINUE, "so far", 0.01
+        )
+    )
+    driver = Driver(clock, ledger)
+    driver.start()
+    undecided = driver.ask()
+    assert undecided is not None
+    driver.tell(undecided, Result(scores=(1.0,), baseline=(0.0,)))
+    clock.propose = lambda champion, history: Candidate({"x": 10.0})  # type: ignore[method-assign]
+    again = driver.ask()  # the undecided one's second round, leased before the champion moves
+    better = driver._lease(Candidate({"x": 10.0}), ledger.champion(clock.line))  # type: ignore[arg-type]
+    assert again is not None and again.id == undecided.id and better is not None
+    assert driver.tell(better, Result(scores=(1.0,), baseline=(0.0,))).keep
+    late = driver.tell(again, Result(scores=(1.0,), baseline=(0.0,)))
+    assert late.decision is Decision.DISCARD and "since been replaced" in late.reason
+
+
+def test_a_waiting_confirmation_ends_when_the_champion_moves(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    clock.policy = lambda trial, account: Verdict(  # type: ignore[method-assign]
+        Decision.CONTINUE, "so far", 0.01
+    )
+    driver = Driver(clock, ledger)
+    first = driver.start()
+    waiting = driver.ask()
+    assert waiting is not None
+    driver.tell(waiting, Result(scores=(1.0,), baseline=(0.0,)))
+    driver.roll_back(first.turn, "the pointer moves")
+    following = driver.ask()
+    assert following is not None and following.id != waiting.id
+    last = ledger.turns(clock.line, kinds=[Kind.TRIAL])[-1]
+    assert last.trial == waiting.id and last.verdict.decision is Decision.DISCARD
+
+
+def test_a_worker_cannot_change_the_level_or_the_candidate_that_it_was_leased(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    seen: list[Trial] = []
+
+    def look(trial: Trial, account: Account) -> Verdict:
+        seen.append(trial)
+        return Verdict(Decision.DISCARD, "looked")
+
+    clock.policy = look  # type: ignore[method-assign]
+    driver = Driver(clock, ledger)
+    driver.start()
+    trial = driver.ask()
+    assert trial is not None
+    forged = replace(trial, level=0.9, candidate=Candidate({"x": 1e9}), results=())
+    driver.tell(forged, Result(scores=(1.0,)))
+    assert seen[0].level is None and seen[0].candidate == trial.candidate
+
+
+def test_a_trial_of_another_line_or_of_a_round_ahead_is_refused(home: Path, ledger: Ledger) -> None:
+    one, two = (Driver(ToyClock(home / f"{run}.json", run=run, seed=1), ledger) for run in "ab")
+    one.start()
+    two.start()
+    trial = one.ask()
+    assert trial is not None
+    with pytest.raises(LedgerError, match="never leased"):
+        two.tell(trial, Result(scores=(1.0,)))
+    ahead = replace(trial, results=(Result(), Result()))
+    with pytest.raises(LedgerError, match="round 2"):
+        one.tell(ahead, Result(scores=(1.0,)))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Result(scores=("high",)),  # type: ignore[arg-type]
+        Result(scores=(1.0,), facts={"a": {1, 2}}),
+        Result(scores=(1.0,), facts={"a": object()}),
+        None,
+        0.93,
+    ],
+    ids=["words", "a set", "an object", "nothing", "a number"],
+)
+def test_a_malformed_result_is_a_failed_turn_that_the_ledger_can_read(
+    bad: Result, clock: ToyClock, ledger: Ledger
+) -> None:
+    driver = Driver(clock, ledger)
+    driver.start()
+    trial = driver.ask()
+    assert trial is not None
+    assert driver.tell(trial, bad).decision is Decision.DISCARD
+    [turn] = ledger.turns(kinds=[Kind.TRIAL])
+    assert "malformed result" in str(turn.result.error)
+
+
+def test_a_policy_that_gives_no_verdict_discards(clock: ToyClock, ledger: Ledger) -> None:
+    clock.policy = lambda trial, account: True  # type: ignore[method-assign,assignment,return-value]
+    driver = Driver(clock, ledger)
+    driver.start()
+    verdict = driver.turn()
+    assert verdict is not None and "wanted a Verdict" in verdict.reason
+
+
+def test_only_a_champion_of_the_line_can_be_rolled_back_to(home: Path, ledger: Ledger) -> None:
+    clock = ToyClock(home / "a.json", seed=1)
+    other = Driver(ToyClock(home / "b.json", run="b"), ledger).start()
+    driver = Driver(clock, ledger)
+    driver.start()
+    clock.policy = lambda trial, account: Verdict(Decision.DISCARD, "no")  # type: ignore[method-assign]
+    driver.turn()
+    discarded = ledger.turns(clock.line, kinds=[Kind.TRIAL])[-1].id
+    for turn in (other.turn, discarded):
+        with pytest.raises(LedgerError, match="made no champion"):
+            driver.roll_back(turn, "why not")
+
+
 def test_a_confirmation_is_charged_once_however_many_rounds_it_takes(
     clock: ToyClock, ledger: Ledger
 ) -> None:
@@ -257,7 +376,7 @@ def _work(home: Path, acknowledged: Path, seed: int, die_at: int | None = None) 
 
 
 def _kill_self_at_line(n: int) -> None:
-    ours = ("driver.py", "ledger.py", "schema.py", "blobs.py", "toy.py")
+    ours = ("driver.py", "ledger.py", "schema.py", "rows.py", "blobs.py", "live.py", "toy.py")
     left = [n]
 
     def trace(frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:

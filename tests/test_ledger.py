@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mendel.driver import Driver
 from mendel.ledger import Ledger
-from mendel.types import Kind, LedgerError, Result
+from mendel.types import TRIAL, Kind, LedgerError, Result
 from tests.ledger_contract import LINE, LedgerContract, turn
+from tests.toy import ToyClock
 
 
 class TestSQLite(LedgerContract):
@@ -104,20 +107,56 @@ def test_a_damaged_blob_is_noticed(ledger: Ledger) -> None:
         ledger.blobs.get(digest)
 
 
+LONG_AGO = time.time() - 40 * 86400
+
+
+def old_blob(ledger: Ledger, name: str) -> str:
+    digest = ledger.blobs.put(name.encode())
+    os.utime(ledger.blobs.path(digest), (LONG_AGO, LONG_AGO))
+    return digest
+
+
 def test_gc_removes_only_what_nobody_points_to(ledger: Ledger) -> None:
-    live, old, orphan, fresh = (
-        ledger.blobs.put(name) for name in (b"live", b"old", b"orphan", b"fresh")
-    )
-    long_ago = time.time() - 40 * 86400
-    for blob in (live, old, orphan):
-        os.utime(ledger.blobs.path(blob), (long_ago, long_ago))
+    old, orphan = old_blob(ledger, "old"), old_blob(ledger, "orphan")
+    first_round, last_round = old_blob(ledger, "model"), old_blob(ledger, "logits")
+    fresh = ledger.blobs.put(b"fresh")
     with ledger.writing(LINE) as connection:
-        ledger.append(connection, turn(1, result=Result(artifacts={"weights": old}), at=long_ago))
-        start = turn(
-            2, kind=Kind.START, keep=True, result=Result(artifacts={"weights": live}), at=long_ago
-        )
-        ledger.append(connection, start)
+        made = [Result(artifacts={"blob": b}) for b in (old, first_round, last_round)]
+        ledger.append(connection, turn(1, result=made[0], at=LONG_AGO))
+        ledger.append(connection, turn(2, trial="t", round=0, result=made[1], at=LONG_AGO))
+        last = turn(3, trial="t", round=1, keep=True, result=made[2], at=LONG_AGO)
+        ledger.append(connection, last)
     assert ledger.gc() == (1, len(b"orphan"))
-    assert set(ledger.blobs) == {live, old, fresh}
+    assert orphan not in set(ledger.blobs)
+    assert ledger.gc(older_than_s=30 * 86400, working=[LINE]) == (0, 0)
     assert ledger.gc(older_than_s=30 * 86400) == (1, len(b"old"))
-    assert set(ledger.blobs) == {live, fresh}
+    assert set(ledger.blobs) == {first_round, last_round, fresh}
+
+
+def test_gc_leaves_a_line_alone_that_has_a_trial_in_flight(ledger: Ledger, home: Path) -> None:
+    driver = Driver(ToyClock(home / "live.json"), ledger)
+    driver.start()
+    blob = old_blob(ledger, "of a round before")
+    with ledger.writing(driver.clock.line) as connection:
+        told = turn(1, result=Result(artifacts={"weights": blob}), at=LONG_AGO)
+        ledger.append(connection, replace(told, line=driver.clock.line))
+    assert driver.ask() is not None
+    assert ledger.gc(older_than_s=0) == (0, 0)
+
+
+def test_gc_refuses_the_blobs_of_another_ledger(ledger: Ledger, home: Path) -> None:
+    old_blob(ledger, "mine")
+    other = Ledger(f"sqlite:///{home / 'other.db'}")
+    with pytest.raises(LedgerError, match="another ledger"):
+        other.gc()
+    other.close()
+
+
+def test_those_who_measure_read_no_sealed_score(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ledger.writing(LINE) as connection:
+        ledger.append(connection, turn(1, kind=Kind.OPENING, sealed={"accuracy": 0.9}))
+    assert ledger.turns()[0].sealed == {"accuracy": 0.9}
+    monkeypatch.setenv(TRIAL, "1")
+    assert ledger.turns()[0].sealed is None

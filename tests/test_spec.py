@@ -70,8 +70,9 @@ def test_a_diff_names_the_fields_that_differ() -> None:
     assert one.diff(two) == {"max_bytes": (1, 2)}
 
 
-def test_a_line_is_named_by_task_and_data_and_not_by_limits() -> None:
+def test_a_line_is_named_by_its_data_and_not_by_words_or_limits() -> None:
+    """Else another wording would open a fresh error budget."""
     assert task().line_digest == task(limits={"max_bytes": 5}).line_digest
-    assert task().line_digest != task(description="Sort well").line_digest
+    assert task().line_digest == task(description="Sort well").line_digest
     other = DataSpec(digest=digest("other rows"), n_rows=7)
     assert task().line_digest != task(data=other.to_dict()).line_digest

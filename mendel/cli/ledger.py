@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mendel.cli import amounts
 
 if TYPE_CHECKING:
     from mendel.ledger import Ledger
-    from mendel.types import Champion, Turn
+    from mendel.types import Champion, Line, Turn
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 age = amounts.parser(amounts.SECONDS, "30d")
@@ -84,11 +85,21 @@ def gc(
 ) -> None:
     """Delete blobs that no turn points to; champions' are always kept."""
     with _open() as ledger:
-        n, freed = ledger.gc(older_than_s=older_than)
+        n, freed = ledger.gc(older_than_s=older_than, working=_open_runs(ledger))
     if as_json:
         print(json.dumps({"n_blobs": n, "n_bytes": freed}))
     else:
         print(f"{n} blobs deleted, {freed / 1e6:.1f} MB freed")
+
+
+def _open_runs(ledger: Ledger) -> list[Line]:
+    """Lines of design runs that --resume could go on with."""
+    found: list[Line] = []
+    for file in (ledger.folder / "runs").glob("*/run.json"):
+        if not (file.parent / "shipped").exists():
+            told = json.loads(file.read_text(encoding="utf-8"))
+            found += [line for line in ledger.lines() if line.run == told["id"]]
+    return found
 
 
 @contextmanager
@@ -117,7 +128,7 @@ def _show(turns: list[Turn], as_json: bool) -> None:
 
 
 def _plain(text: str) -> str:
-    return str(text).replace("[", r"\[")
+    return escape(str(text))
 
 
 def _state(champion: Champion) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -99,7 +100,7 @@ def plan_card(plan: Plan) -> Panel:
         *(("fault", f"{f.count} x {f.kind}: {f.note}") for f in plan.faults),
     ]
     for name, value in rows:
-        table.add_row(f"[dim]{name}[/dim]", value.replace("[", r"\["))
+        table.add_row(f"[dim]{name}[/dim]", escape(value))
     return Panel(table, title="plan", expand=False)
 
 
@@ -117,7 +118,7 @@ def ladder_table(told: list[Turn], most: int = 12) -> Table:
         good = [turn.result for turn in turns if turn.result.error is None]
         family = turns[0].candidate.state["model"]["fields"].get("family", "?")
         if not good:
-            table.add_row(family, "0", "", "", "", "", turns[-1].verdict.reason[:60])
+            table.add_row(family, "0", "", "", "", "", escape(turns[-1].verdict.reason[:60]))
             continue
         mean = sum(result.scores[0] for result in good) / len(good)
         form = good[0].facts["int8"]

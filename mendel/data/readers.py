@@ -141,7 +141,7 @@ def _repeating(table: Table, taken: str) -> str:
     few = [
         column
         for column, (mean, n, m) in _shapes(table, taken).items()
-        if 1 <= n <= (m / 2 if m >= 20 else m - 1) and mean <= 60 and column != "provenance"
+        if 1 <= n <= (m / 2 if m >= 20 else m - 1) and mean <= 60 and column.lower() != "provenance"
     ]
     return few[0] if len(few) == 1 else ""
 
@@ -157,7 +157,8 @@ def _plain(value: object) -> str:
 def _cleaned(table: Table, text_column: str, label_column: str, log: Log) -> list[Row]:
     texts = table.values(text_column)
     labels = table.values(label_column) if label_column else repeat("")
-    origins = table.values("provenance") if "provenance" in table.columns else repeat("")
+    column = next((c for c in table.columns if c.lower() == "provenance"), None)
+    origins = repeat("") if column is None else table.values(column)
     rows = []
     for number, *cells in zip(table.numbers, texts, labels, origins, strict=False):
         text, label, origin = map(_plain, cells)

@@ -18,6 +18,7 @@ from typing import Any
 from mendel.blobs import write_atomically
 from mendel.ledger import Ledger
 from mendel.types import (
+    TRIAL,
     Candidate,
     Decision,
     Digest,
@@ -30,7 +31,7 @@ from mendel.types import (
     digest,
 )
 
-TRIAL = "MENDEL_TRIAL"  # set in every process that proposes or measures
+KEPT = ("PATH", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,9 @@ def _ask(
 ) -> tuple[Mapping[str, Any], ...]:
     """The command sees the texts, an empty folder and little else."""
     lines = "".join(" ".join(text.splitlines() or [""]) + "\n" for text in texts)
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "VIRTUAL_ENV")}
+    kept = {k: v for k, v in os.environ.items() if k in KEPT}
     environment = {**kept, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", TRIAL: "1"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     with tempfile.TemporaryDirectory(prefix="mendel-open-") as folder:
         try:
             done = subprocess.run(

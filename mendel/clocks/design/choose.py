@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +15,9 @@ from mendel.clocks.design.clock import DesignClock, out_of_fold
 from mendel.clocks.design.ladder import Standing
 from mendel.emit.measure import fit_temperature, fit_threshold
 from mendel.judge import Choice, Miss, Option
-from mendel.parts.text.features import Featurizer
+from mendel.parts.text.features import Config, Featurizer
 from mendel.spec import Limits
-from mendel.train import recipe_of
+from mendel.train import Rows, recipe_of
 
 Form = Literal["float32", "int8"]
 
@@ -71,10 +72,15 @@ def _final_size(clock: DesignClock, standing: Standing, n_bytes: int) -> tuple[i
     n_params = standing.turns[0].result.cost.n_params
     if recipe.family == "keywords":
         return n_params, n_bytes
-    fold_texts = clock.rows.examples(clock.rows.folds != 0).texts
-    sizes = [Featurizer.fit(recipe.config, t).n_rows for t in (fold_texts, clock.rows.texts)]
-    growth = sizes[1] / sizes[0]
+    growth = _growth(recipe.config, clock.rows)
     return round(n_params * growth), round(n_bytes * growth)
+
+
+@cache
+def _growth(config: Config, rows: Rows) -> float:
+    fold_texts = rows.examples(rows.folds != 0).texts
+    sizes = [Featurizer.fit(config, texts).n_rows for texts in (fold_texts, rows.texts)]
+    return sizes[1] / sizes[0]
 
 
 def missed(limits: Limits, n_bytes: int, n_params: int, latency_ms: float) -> tuple[Miss, ...]:

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,7 +87,7 @@ def finish(
     stages.enter("training the chosen model on all rows")
     trained, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
     out = Path(clock.run.spec.out)
-    with _appearing_whole(out) as part:
+    with _appearing_whole(out, clock.run.spec.id) as part:
         stages.enter("packing and timing the project")
         agent = _agent(clock, chosen, trained)
         emit_project(agent, part)
@@ -121,15 +120,15 @@ def finish(
 
 
 @contextmanager
-def _appearing_whole(out: Path) -> Iterator[Path]:
+def _appearing_whole(out: Path, run: str) -> Iterator[Path]:
     """A folder beside `out` that takes its name when the block is done, and is gone if it fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for stale in out.parent.glob(f".{out.name}.part-*"):  # of this run, killed while it finished
-        shutil.rmtree(stale, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.part-", dir=out.parent))
+    part = out.parent / f".{out.name}.part-{run}"
+    shutil.rmtree(part, ignore_errors=True)  # this very run's, killed while it finished
+    part.mkdir(parents=True)
     try:
         yield part
-        part.chmod(0o755)
+        for cache in part.rglob("__pycache__"):
+            shutil.rmtree(cache)
         if out.exists():
             out.rmdir()  # empty, or the run would not have begun
         os.replace(part, out)
@@ -188,6 +187,7 @@ def _with_card(agent: Agent, report: dict[str, Any]) -> Agent:
         "data": {**report["data"], "faults": faults or "none"},
         "latency": report["latency"],
         "trained on": shipped["trained_on"],
+        "rows that travel": f"{len(agent.examples)} training texts, in golden.json",
     }
     return replace(agent, card=card)
 
@@ -235,11 +235,16 @@ def _claim(clock: DesignClock, chosen: Chosen, opening: Opening) -> Verdict | No
     rival = "TF-IDF + LinearSVC"
     if rival not in opening.answers:
         return None
+    near = set(clock.run.spec.near_duplicates)
+    mine, its = (
+        [ok for i, ok in enumerate(opening.correct(name)) if i not in near]
+        for name in ("this model", rival)
+    )
+    if not mine:
+        return None
     ledger, line = clock.ledger, clock.line
     with ledger.writing(line) as connection:
-        verdict = judge.better_than(
-            opening.correct("this model"), opening.correct(rival), ledger.account(line, connection)
-        )
+        verdict = judge.better_than(mine, its, ledger.account(line, connection))
         candidate = Candidate(chosen.standing.candidate.state, f"better than {rival}")
         ledger.append(
             connection, Turn(line, Kind.CLAIM, candidate, Result(), verdict, at=time.time())

@@ -60,7 +60,8 @@ def standings(turns: Sequence[Turn]) -> list[Standing]:
     """Candidates with at least one good round, in the order in which they came."""
     rounds: dict[str, list[Turn]] = {}
     for turn in turns:
-        if turn.kind is Kind.TRIAL and turn.result.error is None:
+        scored = turn.result.error is None and all(map(math.isfinite, turn.result.scores))
+        if turn.kind is Kind.TRIAL and scored:
             rounds.setdefault(turn.trial, []).append(turn)
     return [
         Standing(
@@ -89,6 +90,8 @@ def promising(mine: Sequence[float], others: Sequence[Sequence[float]], slack: f
 
     returns   why it stops, None to go on
     """
+    if not all(map(math.isfinite, mine)):
+        return "a score that is not finite"
     r = len(mine)
     peers = sorted((_mean(o[:r]) for o in others if len(o) >= r), reverse=True)
     score = _mean(mine)
@@ -215,7 +218,9 @@ def closing_s(shape: Shape, found: Sequence[Standing]) -> float:
     """Seconds to keep for the end: the leader on all rows, the baseline, packing, the report."""
     more = shape.n_folds / (shape.n_folds - 1)
     final = max((s.seconds for s in finalists(found)), default=0.0) * more
-    return final + 13 + 1.5e-3 * shape.n_rows
+    linear = [s.seconds for s in found if recipe_of(s.spec).family == "linear"]
+    baseline = 1.5 * max(linear, default=_guess_s(Recipe("linear"), shape)) * more
+    return final + baseline + 13
 
 
 def finalists(found: Sequence[Standing]) -> list[Standing]:

@@ -5,6 +5,7 @@ Request -> plan (nothing written yet) -> prepare -> Run
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -76,10 +77,16 @@ def plan(request: Request) -> Plan:
     """
     if not request.description.strip():
         raise InputError("the description is empty. Wanted a sentence that says what to do.")
+    _check_numbers(request)
     check_free(request.out)
     data = _read(request, request.data)
     test = None if request.test is None else _read(request, request.test)
     labels = tuple(sorted(set(data.labels)))
+    if test is not None and not set(test.labels) & set(labels):
+        raise InputError(
+            f"{request.test} shares no label with {request.data}: it has {test.labels[0]!r} where "
+            f"the data has {labels[0]!r}. Wanted the same names. Check --label-column and spelling."
+        )
     if len(data.texts) < MIN_ROWS:
         raise InputError(
             f"{request.data} has {len(data.texts)} usable rows. Wanted at least {MIN_ROWS}, "
@@ -129,6 +136,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         n_sealed=split.sealed.n_rows,
         sealed_from=plan.sealed_from,
         near_duplicates=split.near,
+        origin=_origin(request, plan.data, plan.test),
         faults=tuple(asdict(fault) for fault in plan.faults),
     )
     run = Run.create(ledger, spec)
@@ -148,9 +156,11 @@ def seal(plan: Plan, ledger: Ledger) -> Split:
         near = np.flatnonzero(np.isin(groups[len(texts) :], mine)).tolist()
         sealed = vault.seal(test_texts, plan.test.labels)
         return Split(texts, list(labels), mine, sealed, tuple(near))
-    held = _hold_out(labels, mine, plan.request.seed)
+    # from the data, not from --seed: other seeds do not get other test rows to choose among
+    held = _hold_out(labels, mine, seed=int(plan.data.digest[:8], 16) % 2**31)
     sealed = vault.seal(_only(texts, held), list(labels[held]))
-    return Split(_only(texts, ~held), list(labels[~held]), mine[~held], sealed, ())
+    near = np.flatnonzero(np.isin(mine[held], mine[~held])).tolist()
+    return Split(_only(texts, ~held), list(labels[~held]), mine[~held], sealed, tuple(near))
 
 
 def _task(plan: Plan, split: Split) -> TaskSpec:
@@ -160,7 +170,7 @@ def _task(plan: Plan, split: Split) -> TaskSpec:
         n_rows=len(split.texts),
         text_column=plan.data.text_column or "text",
         label_column=plan.data.label_column or "label",
-        provenance=_provenance(request, plan.data),
+        provenance=_provenance(_origin(request, plan.data, plan.test)),
         sealed=split.sealed.digest,
     )
     return TaskSpec(
@@ -173,12 +183,25 @@ def _task(plan: Plan, split: Split) -> TaskSpec:
 
 
 def check_free(out: Path) -> None:
-    """Refuse a folder that already holds something; raises InputError."""
+    """Refuse a place where the project could not appear; raises InputError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(
             f"--out {out} is occupied. Wanted a new or empty folder. "
             "Give another --out, or remove it yourself."
         )
+    above = next(folder for folder in out.resolve().parents if folder.exists())
+    if out.resolve() == Path.cwd() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(
+            f"--out {out} cannot be made. Wanted a new folder, not the current one, in a place "
+            f"that you may write to, which {above} must be. Give another --out."
+        )
+
+
+def _check_numbers(request: Request) -> None:
+    if not 0 <= request.seed < 2**31:
+        raise InputError(f"--seed {request.seed} is out of range. Wanted 0 to {2**31 - 1}.")
+    if request.prefer not in ("accuracy", "size"):
+        raise InputError(f"prefer={request.prefer!r} is unknown. Wanted accuracy or size.")
 
 
 def _read(request: Request, path: Path) -> Examples:
@@ -212,10 +235,17 @@ def _stages(
     )
 
 
-def _provenance(request: Request, data: Examples) -> Provenance:
-    found = request.provenance or data.provenance or "unknown"
+def _origin(request: Request, *files: Examples | None) -> str:
+    """Where the rows come from, in the words of the user or of the files."""
+    told = {f.provenance for f in files if f is not None and f.provenance}
+    return request.provenance or ("mixed" if len(told) > 1 else next(iter(told), "unknown"))
+
+
+def _provenance(origin: str) -> Provenance:
+    """The kind that the words name by their first: "written for this example" is written."""
     known: tuple[Provenance, ...] = ("collected", "written", "generated", "mixed", "unknown")
-    return next((p for p in known if p == found), "unknown")
+    first = (origin.split() or [""])[0].strip(",.;:").lower()
+    return next((p for p in known if p == first), "unknown")
 
 
 def _hold_out(
@@ -224,7 +254,7 @@ def _hold_out(
     """The rows to seal: the usual share, more of a set so small that it would give none."""
     for share in (SEALED_SHARE, 0.3, 0.45):
         held = holdout(list(labels), groups, share=share, seed=seed)
-        held = _keep_every_label(held, labels)
+        held = _keep_every_label(held, labels, groups)
         if held.any():
             return held
     raise InputError(
@@ -233,10 +263,13 @@ def _hold_out(
     )
 
 
-def _keep_every_label(held: NDArray[np.bool_], labels: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """A label whose rows were all held out gets them back: a model must have seen it."""
+def _keep_every_label(
+    held: NDArray[np.bool_], labels: NDArray[np.object_], groups: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """A label whose rows were all held out gets them back, near-duplicates with them."""
     gone = set(labels[held]) - set(labels[~held])
-    return held & ~np.isin(labels.astype(str), sorted(gone))
+    back = np.unique(groups[np.isin(labels.astype(str), sorted(gone))])
+    return held & ~np.isin(groups, back)
 
 
 def _only(texts: Sequence[str], chosen: NDArray[np.bool_]) -> list[str]:

@@ -33,6 +33,7 @@ class RunSpec(Spec):
     n_sealed: int
     sealed_from: str
     near_duplicates: tuple[int, ...]  # sealed rows, by place, that have one in training
+    origin: str  # of the rows, in the words of the user or of the files
     faults: tuple[dict[str, Any], ...] = ()
 
 
@@ -64,13 +65,31 @@ class Run:
     @classmethod
     def of(cls, ledger: Ledger, out: Path) -> Run | None:
         """The newest run that was to write to `out`."""
-        runs = [cls.load(f.parent) for f in (ledger.folder / "runs").glob("*/run.json")]
-        mine = [run for run in runs if run.spec.out == str(out.resolve())]
-        return max(mine, key=lambda run: run.spec.started, default=None)
+        found = []
+        for file in (ledger.folder / "runs").glob("*/run.json"):
+            told = json.loads(file.read_text(encoding="utf-8"))  # of whichever version
+            if told.get("out") == str(out.resolve()):
+                found.append((told["started"], file.parent))
+        return cls.load(max(found)[1]) if found else None
 
     @property
     def state(self) -> Literal["open", "shipped"]:
-        return "shipped" if (self.folder / "shipped").exists() else "open"
+        """Shipped also where it was killed between its last two steps."""
+        report = Path(self.spec.out) / "report.json"
+        if (self.folder / "shipped").exists():
+            return "shipped"
+        if report.exists():
+            told = json.loads(report.read_text(encoding="utf-8"))
+            return "shipped" if told.get("reproduce", {}).get("line") == str(self.line) else "open"
+        return "open"
+
+    def is_locked(self) -> bool:
+        """Is a process working on it?"""
+        try:
+            with self.lock():
+                return False
+        except InputError:
+            return True
 
     def ship(self) -> None:
         (self.folder / "shipped").touch()

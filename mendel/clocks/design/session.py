@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -22,10 +21,9 @@ from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.finish import Shipped, finish
 from mendel.clocks.design.prepare import Plan, Request, check_free, plan, prepare
 from mendel.clocks.design.run import Run, Stopwatch, n_workers
-from mendel.data.vault import TRIAL
 from mendel.driver import Driver
 from mendel.ledger import Ledger
-from mendel.types import Kind, MendelError, Turn
+from mendel.types import TRIAL, InputError, Kind, MendelError, Turn
 
 MAX_RESTARTS = 5  # of workers that died; a trial that kills three is given up by the driver
 
@@ -65,7 +63,7 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
     """
     observer = observer or Silent()
     began = time.monotonic()
-    run = Run.of(ledger, request.out) if request.resume else None
+    run = _resumed(request, ledger) if request.resume else None
     if run is not None and run.state == "shipped":
         observer.note(f"run {run.spec.id} was finished before; nothing is left to do")
         return Shipped.load(run)
@@ -75,13 +73,39 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
         if not observer.confirm(planned):
             return None
         began += time.monotonic() - began_waiting  # thinking time is the user's
+        other = Run.of(ledger, request.out)
+        if other is not None and other.is_locked():
+            raise InputError(
+                f"run {other.spec.id} is writing to {request.out} just now. "
+                "Wait for it, or give another --out."
+            )
         observer.stage("reading, finding near-duplicates, sealing, splitting")
         run = prepare(planned, ledger, time.time() - (time.monotonic() - began))
     else:
-        check_free(Path(run.spec.out))
         observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
     with run.lock():
         return _work(run, ledger, observer, request.yes, time.monotonic() - began)
+
+
+def _resumed(request: Request, ledger: Ledger) -> Run:
+    """The run that was to write --out; raises InputError where it is not the one that is meant."""
+    run = Run.of(ledger, request.out)
+    if run is None:
+        raise InputError(f"no run was to write {request.out}. Wanted one. Leave out --resume.")
+    if run.spec.task.description != request.description.strip():
+        asked = run.spec.task.description
+        raise InputError(
+            f"the run that was to write {request.out} was asked {asked!r}. "
+            "Wanted the same description. Give that, or another --out."
+        )
+    if run.state == "shipped" and not (request.out / "report.json").exists():
+        raise InputError(
+            f"run {run.spec.id} was finished, and {request.out} is no longer there. "
+            "Leave out --resume to design it again."
+        )
+    if run.state == "open":
+        check_free(request.out)
+    return run
 
 
 def _work(run: Run, ledger: Ledger, observer: Observer, yes: bool, preparing_s: float) -> Shipped:
@@ -89,18 +113,27 @@ def _work(run: Run, ledger: Ledger, observer: Observer, yes: bool, preparing_s: 
     clock = DesignClock(run, ledger, time.time() + run.spec.budget_s - watch.spent_s)
     driver = Driver(clock, ledger)
     driver.start()
-    driver.release()
+    driver.release(forgive=True)
     observer.stage("climbing the ladder")
     with _interruptible() as interrupted:
         _explore(clock, watch, observer, interrupted)
-    if interrupted:
-        observer.note("interrupted: shipping the best so far (Ctrl-C again gives up)")
-    if not ladder.standings(clock.history.turns()):
-        raise MendelError(
-            f"no rung was trained in {run.spec.budget_s:g} s. Wanted one. "
-            f"Raise --budget; the failed trials: mendel log --line {run.line}"
-        )
-    return finish(clock, watch, observer.stage, interrupted=bool(interrupted), yes=yes)
+        early = bool(interrupted)
+        if early:
+            observer.note("interrupted: shipping the best so far (Ctrl-C again gives up)")
+        if not ladder.standings(clock.history.turns()):
+            raise _nothing_trained(clock, early)
+        return finish(clock, watch, observer.stage, interrupted=early, yes=yes)
+
+
+def _nothing_trained(clock: DesignClock, interrupted: bool) -> MendelError:
+    errors = [turn.result.error for turn in clock.history.turns() if turn.result.error]
+    log = clock.run.folder / "workers.log"
+    why = "it was interrupted" if interrupted else "all trials failed" if errors else "none ended"
+    last = f" The last error: {errors[-1]}." if errors else f" The workers' words are in {log}."
+    return InputError(
+        f"no rung was trained, since {why}. Wanted one.{last} "
+        "Go on with --resume, or raise --budget."
+    )
 
 
 def _explore(
@@ -115,7 +148,9 @@ def _explore(
             watch.save()
             _stop_where_the_disk_is_full(turns)
             observer.turns(turns, watch.spent_s, clock.run.spec.budget_s)
-            if clock.left_s(ladder.standings(turns)) <= 0:
+            found = ladder.standings(turns)
+            left = clock.run.spec.budget_s - watch.spent_s - ladder.closing_s(clock.shape, found)
+            if min(left, clock.left_s(found)) <= 0:  # the clock on the wall may be set meanwhile
                 break
             ended = [w for w in workers if w.poll() is not None]
             if len(ended) == len(workers) and all(w.returncode == 0 for w in ended):
@@ -123,6 +158,7 @@ def _explore(
             for worker in ended:
                 if worker.returncode != 0 and restarts < MAX_RESTARTS:
                     restarts += 1
+                    Driver(clock, clock.ledger).release()  # what it held, another may take
                     workers[workers.index(worker)] = _spawn(clock)
             if all(w.poll() is not None for w in workers):
                 break
@@ -146,7 +182,8 @@ def _spawn(clock: DesignClock) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **threads, TRIAL: "1"}
     log = clock.run.folder / "workers.log"
     module = "mendel.clocks.design.work"
-    argv = [sys.executable, "-m", module, str(clock.run.folder), str(clock.until)]
+    mine = [str(clock.run.folder), str(clock.until), str(os.getpid())]
+    argv = [sys.executable, "-m", module, *mine]
     with log.open("ab") as file:
         return subprocess.Popen(
             argv,
@@ -160,11 +197,13 @@ def _spawn(clock: DesignClock) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """The first Ctrl-C is noted in the list; the handler before is back afterwards."""
+    """The first Ctrl-C is noted in the list, the second stops; afterwards all is as before."""
     seen: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         seen.append(number)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
 
     try:
         before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -1,4 +1,4 @@
-"""A worker of a design run: python -m mendel.clocks.design.work RUN_FOLDER UNTIL
+"""A worker of a design run: python -m mendel.clocks.design.work RUN UNTIL PARENT
 
 It leases rounds from the ledger and tells them there; nothing else passes between it and its run.
 """
@@ -18,9 +18,8 @@ from mendel.driver import Driver
 from mendel.ledger import Ledger
 
 
-def work(folder: Path, until: float) -> None:
+def work(folder: Path, until: float, parent: int) -> None:
     """Turn the clock until time is up, nothing is left to do, or the parent is gone."""
-    parent = os.getppid()
     _die_with_parent()
     ledger = Ledger(folder=folder.parent.parent)
     clock = DesignClock(Run.load(folder), ledger, until)
@@ -41,4 +40,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), float(sys.argv[2]))
+    work(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
