@@ -120,6 +120,9 @@ def design(
     try:
         with Screen(console, asks=sys.stdin.isatty() and not yes) as screen:
             shipped = run_design(request, ledger, screen)
+    except KeyboardInterrupt:
+        console.print("given up: nothing was shipped. The same command with --resume goes on.")
+        raise
     finally:
         ledger.close()
     if shipped is not None:

@@ -148,6 +148,7 @@ def _ask(
                 env={**environment, "HOME": folder},
                 timeout=timeout_s,
                 check=True,
+                start_new_session=True,  # Ctrl-C is for us to answer
             )
             answers = tuple(json.loads(line) for line in done.stdout.splitlines())
         except (subprocess.SubprocessError, OSError, ValueError) as error:

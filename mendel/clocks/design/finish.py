@@ -195,7 +195,14 @@ def _with_card(agent: Agent, report: dict[str, Any]) -> Agent:
 def _benchmark(folder: Path) -> dict[str, Any]:
     """The project's own benchmark, in a process of its own."""
     argv = [sys.executable, str(folder / "benchmark.py"), "--json"]
-    done = subprocess.run(argv, capture_output=True, cwd=folder, check=True, timeout=300)
+    done = subprocess.run(
+        argv,
+        capture_output=True,
+        cwd=folder,
+        check=True,
+        timeout=300,
+        start_new_session=True,  # Ctrl-C is for us to answer
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
