@@ -105,6 +105,7 @@ def main() -> None:
         early = json.loads((folder / "early" / "report.json").read_text())
         beside = pair(options.data, out)
     row = summary(report, wall_s, beside)
+    row["command"] += f" --budget {options.budget} --seed {options.seed}"
     row["early"] = {
         "wall_s": early_s,
         "sealed": early["sealed"]["accuracy"],
@@ -118,7 +119,7 @@ def main() -> None:
 def summary(report: dict[str, Any], wall_s: float, beside: dict[str, Any]) -> dict[str, Any]:
     sealed, shipped = report["sealed"], report["shipped"]
     return {
-        "command": "python " + " ".join(sys.argv),
+        "command": "python benchmarks/design.py",
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "sealed": {k: sealed[k] for k in ("n", "accuracy", "low", "high", "macro_f1", "opened")},

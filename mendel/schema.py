@@ -116,7 +116,11 @@ def open_engine(url: str) -> sa.Engine:
         engine = sa.create_engine(url, **_options(url))
         if engine.dialect.name == "sqlite":
             _tune_sqlite(engine)
-        _prepare(engine)
+        try:
+            _prepare(engine)
+        except BaseException:
+            engine.dispose()
+            raise
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         raise LedgerError(
             f"the ledger at {_without_password(url)} cannot be opened: {_first_line(error)}. "

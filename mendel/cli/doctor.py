@@ -66,7 +66,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
 def _feature(name: str, extra: str, modules: list[str]) -> dict[str, Any]:
     missing = [m for m in modules if importlib.util.find_spec(m) is None]
     found = {m: _version(m) for m in modules if m not in missing}
-    remedy = f'pip install "mendel[{extra}]"' if extra else "pip install mendel"
+    place = f".[{extra}]" if extra else "."
+    remedy = f'pip install -c constraints.txt "{place}", in the project\'s folder'
     return {
         "feature": name,
         "works": not missing,

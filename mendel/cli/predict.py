@@ -24,6 +24,7 @@ def predict(
     from mendel.emit.runtime import load_model
 
     model = load_model(folder)
-    for text in texts or (line.rstrip("\n") for line in sys.stdin):
+    lines = (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)
+    for text in texts or lines:
         [answer] = model.predict([text], top=top, abstain=abstain)
         print(json.dumps(answer.to_dict(), ensure_ascii=False), flush=True)

@@ -64,8 +64,9 @@ class Stages:
         self._entered.append((name, self._watch.spent_s))
 
     def durations(self) -> list[tuple[str, float]]:
-        ends = [began for _, began in self._entered[1:]] + [self._watch.spent_s]
-        return [(n, end - began) for (n, began), end in zip(self._entered, ends, strict=True)]
+        """Of the stages that are over."""
+        ends = [began for _, began in self._entered[1:]]
+        return [(n, end - began) for (n, began), end in zip(self._entered, ends, strict=False)]
 
 
 def finish(

@@ -224,8 +224,8 @@ def _stages(
 ) -> tuple[tuple[str, float], ...]:
     n_rows = len(data.texts)
     shape = ladder.Shape(n_rows, len(labels), request.limits, TrainSpec().n_folds)
-    final = ladder.estimate_s(ladder.starting_point(n_rows), shape, []) * 1.3
-    closing = final + 8 + n_rows * 1.5e-3
+    final = ladder.estimate_s(ladder.starting_point(n_rows), shape, [])
+    closing = final + ladder.closing_s(shape, [])
     reading = 2 + n_rows * 4e-4
     looking = max(request.budget_s - closing - reading, 0.0)
     return (

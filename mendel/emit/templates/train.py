@@ -67,8 +67,10 @@ class Score:
             "accuracy": self.n_right / self.n,
             "95 % interval": [low, high],
             "held-out rows": self.n,
-            "note": "one random split; near-duplicates in the data make it look better"
-            + ("; UNVERIFIED: fewer than 50 rows" if self.n < FEW else ""),
+            "note": "one random split; near-duplicates in the data make it look better",
+            "standing": "UNVERIFIED: "
+            + (f"fewer than {FEW} rows; " if self.n < FEW else "")
+            + "whether the rows come from real use is not known here",
         }
 
 
