@@ -144,7 +144,7 @@ def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:
     sealed, shipped = report["sealed"], report["shipped"]
     print(
         f"sealed accuracy {sealed['accuracy']:.1%} (95 % interval {sealed['low']:.1%} to "
-        f"{sealed['high']:.1%}, {sealed['n']:,} rows, opened {sealed['opened']} times)"
+        f"{sealed['high']:.1%}, {sealed['n']:,} rows, opened {times(sealed['opened'])})"
     )
     if not report["status"]["verified"]:
         print(f"UNVERIFIED: {report['status']['reason']}")
@@ -168,3 +168,7 @@ def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:
             f"no model meets every limit, so none was shipped; report in {folder / 'report.md'}. "
             "--yes ships the nearest."
         )
+
+
+def times(n: int) -> str:
+    return {1: "once", 2: "twice"}.get(n, f"{n} times")
