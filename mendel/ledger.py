@@ -27,6 +27,23 @@ from mendel.rows import (
     turn_of,
 )
 from mendel.schema import accounts, blob_refs, champions, lines, trials, turns
+from mendel.statements import (
+    ACCOUNT,
+    CHAMPION,
+    IN_FLIGHT,
+    INSERT_TRIAL,
+    INSERT_TURN,
+    LINE_ID,
+    LINE_NAME,
+    LOCK,
+    MOVE_POINTER,
+    OPEN_TRIALS,
+    ROUNDS,
+    TOLD,
+    TRIAL,
+    TURN_AND_LINE,
+    UPDATE_TRIAL,
+)
 from mendel.types import (
     Account,
     Candidate,
@@ -39,44 +56,6 @@ from mendel.types import (
     Line,
     Trial,
     Turn,
-)
-
-# Built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
-_turn_and_line = sa.select(turns, lines).join(lines, turns.c.line_id == lines.c.id)
-_of_line: sa.BindParameter[int] = sa.bindparam("line")
-TOLD = ("open", "round", "attempts", "level", "deadline", "champion")  # what changes of a trial
-LINE_ID = sa.select(lines.c.id).where(
-    lines.c.clock == sa.bindparam("clock"),
-    lines.c.task == sa.bindparam("task"),
-    lines.c.run == sa.bindparam("run"),
-)
-ACCOUNT = sa.select(accounts).where(
-    accounts.c.clock == sa.bindparam("clock"), accounts.c.task == sa.bindparam("task")
-)
-LINE_NAME = lines.c.clock + "/" + sa.func.substr(lines.c.task, 1, 12) + "/" + lines.c.run
-LOCK = ACCOUNT.with_for_update()
-INSERT_TURN = sa.insert(turns)
-ROUNDS = _turn_and_line.where(turns.c.trial == sa.bindparam("trial")).order_by(turns.c.round)
-CHAMPION = _turn_and_line.join(champions, champions.c.turn == turns.c.id).where(
-    champions.c.line_id == _of_line
-)
-MOVE_POINTER = (
-    sa.update(champions).where(champions.c.line_id == _of_line).values(turn=sa.bindparam("to"))
-)
-INSERT_TRIAL = sa.insert(trials)
-TRIAL = sa.select(trials).where(trials.c.id == sa.bindparam("trial"))
-OPEN_TRIALS = (
-    sa.select(trials)
-    .where(trials.c.line_id == _of_line, trials.c.open, trials.c.deadline <= sa.bindparam("due"))
-    .order_by(trials.c.at, trials.c.id)
-)
-IN_FLIGHT = sa.select(trials.c.id).where(
-    trials.c.line_id == _of_line, trials.c.open, trials.c.candidate_id == sa.bindparam("candidate")
-)
-UPDATE_TRIAL = (
-    sa.update(trials)
-    .where(trials.c.id == sa.bindparam("trial"))
-    .values({c: sa.bindparam(c) for c in TOLD})
 )
 
 
@@ -156,7 +135,7 @@ class Ledger:
 
         named   a part of the line's name, as str(line) writes it
         """
-        query = _turn_and_line
+        query = TURN_AND_LINE
         if line is not None:
             query = query.where(*_line_key(line))
         if named is not None:
@@ -172,7 +151,7 @@ class Ledger:
     def turn(self, id: int) -> Turn:
         """One turn; raises LedgerError where there is none of that number."""
         with self.reading() as connection:
-            row = connection.execute(_turn_and_line.where(turns.c.id == id)).first()
+            row = connection.execute(TURN_AND_LINE.where(turns.c.id == id)).first()
         if row is None:
             raise LedgerError(f"turn {id} is not in the ledger. `mendel log` lists those that are.")
         return turn_of(row)
@@ -189,7 +168,7 @@ class Ledger:
             sa.select(turns.c.id, turns.c.champion).where(turns.c.id == chain.c.champion)
         )
         rounds = sa.and_(turns.c.trial == own.trial, turns.c.trial != "", turns.c.id <= id)
-        query = _turn_and_line.where(
+        query = TURN_AND_LINE.where(
             sa.or_(turns.c.id == id, rounds, turns.c.id.in_(sa.select(chain.c.id)))
         )
         with self.reading() as connection:
@@ -210,7 +189,7 @@ class Ledger:
         return None if row is None else as_champion(turn_of(row))
 
     def champions(self) -> list[tuple[Line, Champion]]:
-        query = _turn_and_line.join(champions, champions.c.turn == turns.c.id)
+        query = TURN_AND_LINE.join(champions, champions.c.turn == turns.c.id)
         with self.reading() as connection:
             found = [turn_of(row) for row in connection.execute(query.order_by(turns.c.id))]
         return [(turn.line, as_champion(turn)) for turn in found]

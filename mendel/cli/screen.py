@@ -141,6 +141,8 @@ def _line(turn: Turn, spent_s: float) -> str:
 
 def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:
     """The main lines of the report, and what to do next."""
+    from mendel.emit.values import times
+
     sealed, shipped = report["sealed"], report["shipped"]
     print(
         f"sealed accuracy {sealed['accuracy']:.1%} (95 % interval {sealed['low']:.1%} to "
@@ -168,7 +170,3 @@ def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:
             f"no model meets every limit, so none was shipped; report in {folder / 'report.md'}. "
             "--yes ships the nearest."
         )
-
-
-def times(n: int) -> str:
-    return {1: "once", 2: "twice"}.get(n, f"{n} times")

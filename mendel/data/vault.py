@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,11 @@ class Opening:
     turn: Turn
     n_openings: int  # of this set, this one included
 
-    def correct(self, name: str) -> list[bool]:
-        pairs = zip(self.answers[name], self.labels, strict=True)
-        return [answer["label"] == label for answer, label in pairs]
+    def correct(self, name: str, without: Collection[int] = ()) -> list[bool]:
+        """Which answers are right, in order; rows of those places are left out."""
+        left_out = set(without)
+        pairs = enumerate(zip(self.answers[name], self.labels, strict=True))
+        return [answer["label"] == label for i, (answer, label) in pairs if i not in left_out]
 
 
 class Vault:

@@ -243,11 +243,8 @@ def _claim(clock: DesignClock, chosen: Chosen, opening: Opening) -> Verdict | No
     rival = "TF-IDF + LinearSVC"
     if rival not in opening.answers:
         return None
-    near = set(clock.run.spec.near_duplicates)
-    mine, its = (
-        [ok for i, ok in enumerate(opening.correct(name)) if i not in near]
-        for name in ("this model", rival)
-    )
+    near = clock.run.spec.near_duplicates
+    mine, its = (opening.correct(name, without=near) for name in ("this model", rival))
     if not mine:
         return None
     ledger, line = clock.ledger, clock.line

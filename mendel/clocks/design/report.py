@@ -157,8 +157,7 @@ def _sealed(e: Evidence) -> dict[str, Any]:
 
 def _far(e: Evidence) -> dict[str, Any]:
     """The score on sealed rows that have no near-duplicate in training."""
-    near = set(e.clock.run.spec.near_duplicates)
-    right = [ok for i, ok in enumerate(e.opening.correct("this model")) if i not in near]
+    right = e.opening.correct("this model", without=e.clock.run.spec.near_duplicates)
     return {"n": len(right), "accuracy": sum(right) / len(right) if right else None}
 
 
