@@ -328,7 +328,7 @@ def test_soft_faults_are_counted_and_strict_makes_them_hard(home: Path, tmp_path
 def test_a_full_disk_stops_with_one_message_and_leaves_nothing(
     home: Path, tmp_path: Path, full: str
 ) -> None:
-    """On a real file system of 1 MB, mounted in a namespace of our own."""
+    """On a real file system of 200 kB, less than any run needs, mounted in a namespace of our own."""
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare, of util-linux")
     small = tmp_path / "small"
@@ -338,7 +338,7 @@ def test_a_full_disk_stops_with_one_message_and_leaves_nothing(
     job = " ".join(f"'{a}'" for a in command("--out", str(out)))
     look = f"ls -A {small} | grep -v home; ls -A {tmp_path} | grep model"
     script = (
-        f"mount -t tmpfs -o size=1m none {small} || exit 77; {place} {job}; echo exit=$?; {look}"
+        f"mount -t tmpfs -o size=200k none {small} || exit 77; {place} {job}; echo exit=$?; {look}"
     )
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=200
