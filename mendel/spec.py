@@ -7,7 +7,15 @@ import json
 import tomllib
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mendel.types import Digest, InputError, digest
 
@@ -72,7 +80,7 @@ class Limits(Spec):
     max_params: int = Field(7_000_000, gt=0)
 
 
-class ModelSpec(Spec):
+class TextSpec(Spec):
     """Which part builds the model, and the fields that it is given; the part checks them."""
 
     part: Literal["text"] = "text"
@@ -84,8 +92,67 @@ class ModelSpec(Spec):
         return f"{self.fields.get('family', self.part)}-{self.hash[:6]}"
 
 
-class TrainSpec(Spec):
-    """How a trial is run: what makes its scores repeatable."""
+class PartSpec(Spec):
+    """A part by name and the fields that it is given; the part checks them.
+
+    In TOML and JSON: "attention", or {part = "attention", window = 64}.
+    """
+
+    part: str
+    fields: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"part": data}
+        if isinstance(data, dict) and "fields" not in data:
+            return {
+                "part": data.get("part"),
+                "fields": {key: value for key, value in data.items() if key != "part"},
+            }
+        return data
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any] | str:
+        return {"part": self.part, **self.fields} if self.fields else self.part
+
+
+class ModelSpec(Spec):
+    """A model over a sequence of tokens: embedding, then layers, then a head.
+
+    Layer i is x + mixer(norm(x)), then x + channel(norm(x)); it takes mixers[i % len(mixers)] and
+    channels[i % len(channels)], so one entry serves all layers and several make a hybrid.
+    """
+
+    width: int = Field(128, gt=0)
+    n_layers: int = Field(4, gt=0)
+    context: int = Field(256, gt=0)  # tokens trained on at a time; learned positions end there
+    vocab: int = Field(0, ge=0)  # 0: as many as the tokenizer has
+    embedding: PartSpec = PartSpec(part="token")
+    mixers: tuple[PartSpec, ...] = Field((PartSpec(part="attention"),), min_length=1)
+    channels: tuple[PartSpec, ...] = (PartSpec(part="swiglu"),)  # empty: mixers alone
+    norm: PartSpec = PartSpec(part="rms_norm")
+    final_norm: bool = True
+    head: PartSpec = PartSpec(part="lm")
+    tied: bool = False  # the head's matrix is the embedding's
+    init_std: float | None = Field(None, gt=0)  # None: 1 / sqrt(inputs) of each matrix
+    residual_init: Literal["scaled", "zero", "same"] = "scaled"  # of what a layer adds to x
+
+    @field_validator("mixers", "channels", mode="before")
+    @classmethod
+    def _as_pattern(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @model_validator(mode="after")
+    def _tied_needs_a_matrix(self) -> Self:
+        if self.tied and self.head.part != "lm":
+            raise ValueError(f"tied=true needs head='lm', got head={self.head.part!r}")
+        return self
+
+
+class FoldSpec(Spec):
+    """How the folds of a design trial are run: what makes its scores repeatable."""
 
     seed: int = 0
     n_folds: int = Field(5, ge=2)

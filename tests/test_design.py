@@ -328,7 +328,7 @@ def test_soft_faults_are_counted_and_strict_makes_them_hard(home: Path, tmp_path
 def test_a_full_disk_stops_with_one_message_and_leaves_nothing(
     home: Path, tmp_path: Path, full: str
 ) -> None:
-    """On a real file system of 200 kB, less than any run needs, mounted in a namespace of our own."""
+    """On a real file system of 200 kB, less than any run needs, in a namespace of our own."""
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare, of util-linux")
     small = tmp_path / "small"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from mendel.clocks.design import ladder
 from mendel.clocks.design.ladder import Shape, Standing
 from mendel.parts.text.recipe import Recipe
-from mendel.spec import Limits, ModelSpec
-from mendel.train import recipe_of
+from mendel.spec import Limits, TextSpec
+from mendel.train.folds import recipe_of
 from mendel.types import Candidate, Cost, Decision, InputError, Kind, Line, Result, Turn, Verdict
 
 SHAPE = Shape(10_000, 77, Limits(), 5)
@@ -18,7 +18,7 @@ LINE = Line("design", "task", "run")
 
 
 def standing(accuracies: list[float], family: str = "dual", seconds: float = 10.0) -> Standing:
-    spec = ModelSpec(fields={"family": family, "dim": 60 + len(accuracies)})
+    spec = TextSpec(fields={"family": family, "dim": 60 + len(accuracies)})
     candidate = Candidate({"model": spec.to_dict()})
     turns = tuple(
         Turn(
@@ -62,7 +62,7 @@ def test_candidates_are_compared_on_the_folds_they_share() -> None:
 
 def test_the_ladder_comes_before_mutations_and_mutations_name_their_parent() -> None:
     alone = list(ladder.proposals(SHAPE, []))
-    families = [recipe_of(ModelSpec.parse(dict(c.state["model"]))).family for c in alone]
+    families = [recipe_of(TextSpec.parse(dict(c.state["model"]))).family for c in alone]
     assert families[:2] == ["keywords", "linear"] and {"dual", "cnn", "bag"} <= set(families)
     more = list(ladder.proposals(SHAPE, [standing([0.9])]))
     assert len(more) == len(alone) + len(ladder.MUTATIONS)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.spec import DataSpec, Limits, ModelSpec, SpecError, TaskSpec
-from mendel.train import recipe_of
+from mendel.spec import DataSpec, Limits, SpecError, TaskSpec, TextSpec
+from mendel.train.folds import recipe_of
 from mendel.types import digest
 
 VALUES = st.one_of(
@@ -35,8 +35,8 @@ def test_a_task_comes_back_from_toml_and_json(description: str, labels: list[str
 
 @given(st.dictionaries(st.text(min_size=1), VALUES, max_size=5))
 def test_a_model_spec_comes_back_whatever_its_fields(fields: dict[str, int | float | str]) -> None:
-    spec = ModelSpec(fields=fields)
-    assert ModelSpec.from_toml(spec.to_toml()) == spec
+    spec = TextSpec(fields=fields)
+    assert TextSpec.from_toml(spec.to_toml()) == spec
 
 
 @given(st.text())
@@ -52,7 +52,7 @@ def test_an_unknown_field_names_the_nearest() -> None:
     with pytest.raises(SpecError, match="Did you mean 'max_latency_ms'"):
         Limits.parse({"max_latencyms": 3})
     with pytest.raises(SpecError, match="Did you mean 'channels'"):
-        recipe_of(ModelSpec(fields={"family": "cnn", "chanels": 64}))
+        recipe_of(TextSpec(fields={"family": "cnn", "chanels": 64}))
 
 
 def test_a_value_out_of_range_says_what_it_got() -> None:

@@ -20,7 +20,7 @@ from mendel.parts.text.fit import Examples, OutOfTime, Trained, fit, schedule
 from mendel.parts.text.graph import build_graph, quantise
 from mendel.parts.text.recipe import FAMILIES, Recipe
 from mendel.parts.text.store import pack, unpack
-from mendel.train import Runner, count_params
+from mendel.train.folds import Runner, count_params
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "support_desk" / "messages.jsonl"
 QUICK = Recipe(epochs=2, batch=32, dim=16, bag_dim=12, channels=16, hidden=24)

@@ -12,8 +12,8 @@ from mendel.ledger import Ledger
 from mendel.parts.text.fit import Examples, fit
 from mendel.parts.text.graph import build_graph
 from mendel.parts.text.recipe import Recipe
-from mendel.spec import ModelSpec
-from mendel.train import Rows, Runner, measure_fold
+from mendel.spec import TextSpec
+from mendel.train.folds import Rows, Runner, measure_fold
 from mendel.types import Account, Kind
 from tests.toy import ToyClock
 
@@ -54,7 +54,7 @@ def test_a_spec_becomes_a_model_and_the_model_answers() -> None:
 
 def test_a_round_of_a_trial_measures_score_size_and_latency() -> None:
     rows = Rows(tuple(TEXTS), LABELS, NAMES, np.arange(40) % 5)
-    spec = ModelSpec(fields={"family": "dual", "epochs": 2, "min_df": 1})
+    spec = TextSpec(fields={"family": "dual", "epochs": 2, "min_df": 1})
     measured = measure_fold(spec, rows, fold=0, seed=0)
     assert 0 <= measured.float32.accuracy <= 1
     assert measured.int8.n_bytes < measured.float32.n_bytes

@@ -17,7 +17,7 @@ from mendel.emit.measure import fit_temperature, fit_threshold
 from mendel.judge import Choice, Miss, Option
 from mendel.parts.text.features import Config, Featurizer
 from mendel.spec import Limits
-from mendel.train import Rows, recipe_of
+from mendel.train.folds import Rows, recipe_of
 
 Form = Literal["float32", "int8"]
 

@@ -20,8 +20,8 @@ from mendel.clocks.design.run import Run
 from mendel.clocks.live import LiveFile
 from mendel.ledger import Ledger, View
 from mendel.parts.text.store import pack
-from mendel.spec import ModelSpec
-from mendel.train import Form, Measured, Rows, measure_fold, recipe_of
+from mendel.spec import TextSpec
+from mendel.train.folds import Form, Measured, Rows, measure_fold, recipe_of
 from mendel.types import (
     Account,
     Candidate,
@@ -66,7 +66,7 @@ class DesignClock:
         found = ladder.standings(turns)
         known = {turn.candidate.id for turn in turns} | {c.id for c in history.pending()}
         for candidate in ladder.proposals(self.shape, found):
-            recipe = recipe_of(ModelSpec.parse(dict(candidate.state["model"])))
+            recipe = recipe_of(TextSpec.parse(dict(candidate.state["model"])))
             left = self.left_s(found)
             if candidate.id not in known and ladder.fits(recipe, self.shape, found, left):
                 return candidate
@@ -76,7 +76,7 @@ class DesignClock:
 
     def trial(self, trial: Trial) -> Result:
         """Train on all folds but one, measure on that one; the first round's model is kept."""
-        spec = ModelSpec.parse(dict(trial.candidate.state["model"]))
+        spec = TextSpec.parse(dict(trial.candidate.state["model"]))
         fold, seed = trial.round, self.run.spec.train.seed
         left = self.left_s(ladder.standings(self.history.turns()))
         deadline = time.monotonic() + left

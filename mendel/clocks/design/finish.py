@@ -29,7 +29,7 @@ from mendel.emit.project import Agent, emit_project
 from mendel.emit.report import write_report
 from mendel.parts.text.fit import Trained, fit
 from mendel.parts.text.store import unpack
-from mendel.train import count_params, recipe_of
+from mendel.train.folds import count_params, recipe_of
 from mendel.types import Candidate, Kind, Result, SealedError, Turn, Verdict
 
 QUICK_S = 10.0  # a refit this short is made even when the user wants to leave

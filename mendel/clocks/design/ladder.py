@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mendel.parts.text.recipe import Recipe
-from mendel.spec import Limits, ModelSpec
-from mendel.train import recipe_of
+from mendel.spec import Limits, TextSpec
+from mendel.train.folds import recipe_of
 from mendel.types import Candidate, InputError, Kind, Result, Turn
 
 MIN_ROWS = 256  # of a table; fewer features make no model worth shipping
@@ -39,7 +39,7 @@ class Standing:
     """One candidate's rounds so far."""
 
     candidate: Candidate
-    spec: ModelSpec
+    spec: TextSpec
     turns: tuple[Turn, ...]
 
     @property
@@ -65,7 +65,7 @@ def standings(turns: Sequence[Turn]) -> list[Standing]:
             rounds.setdefault(turn.trial, []).append(turn)
     return [
         Standing(
-            told[0].candidate, ModelSpec.parse(dict(told[0].candidate.state["model"])), tuple(told)
+            told[0].candidate, TextSpec.parse(dict(told[0].candidate.state["model"])), tuple(told)
         )
         for told in rounds.values()
     ]
@@ -251,7 +251,7 @@ def _params(recipe: Recipe, n_labels: int) -> tuple[int, int]:
 
 
 def _candidate(recipe: Recipe, why: str, links: tuple[str, ...]) -> Candidate:
-    spec = ModelSpec(fields=recipe.to_dict())
+    spec = TextSpec(fields=recipe.to_dict())
     return Candidate({"model": spec.to_dict()}, why, links)
 
 

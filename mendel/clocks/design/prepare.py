@@ -22,8 +22,8 @@ from mendel.data.splits import assign_folds, holdout, near_duplicate_groups
 from mendel.data.tables import Fault, as_error
 from mendel.data.vault import Sealed, Vault
 from mendel.ledger import Ledger
-from mendel.spec import DataSpec, Limits, TaskSpec, TrainSpec
-from mendel.train import Rows
+from mendel.spec import DataSpec, FoldSpec, Limits, TaskSpec
+from mendel.train.folds import Rows
 from mendel.types import InputError
 
 Provenance = Literal["collected", "written", "generated", "mixed", "unknown"]
@@ -119,7 +119,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     started   unix seconds when the user began to wait; None = now
     raises    InputError where the rows cannot be split
     """
-    request, train = plan.request, TrainSpec(seed=plan.request.seed)
+    request, train = plan.request, FoldSpec(seed=plan.request.seed)
     split = seal(plan, ledger)
     folds = assign_folds(split.labels, split.groups, n_folds=train.n_folds, seed=request.seed)
     number = {name: i for i, name in enumerate(plan.labels)}
@@ -223,7 +223,7 @@ def _stages(
     request: Request, data: Examples, labels: Sequence[str]
 ) -> tuple[tuple[str, float], ...]:
     n_rows = len(data.texts)
-    shape = ladder.Shape(n_rows, len(labels), request.limits, TrainSpec().n_folds)
+    shape = ladder.Shape(n_rows, len(labels), request.limits, FoldSpec().n_folds)
     final = ladder.estimate_s(ladder.starting_point(n_rows), shape, [])
     closing = final + ladder.closing_s(shape, [])
     reading = 2 + n_rows * 4e-4

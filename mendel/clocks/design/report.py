@@ -20,8 +20,8 @@ from mendel.clocks.design.ladder import Standing
 from mendel.data.vault import Opening
 from mendel.emit.measure import abstention, calibration, confusions, score, worst
 from mendel.judge import Option
-from mendel.spec import Limits, ModelSpec
-from mendel.train import recipe_of
+from mendel.spec import Limits, TextSpec
+from mendel.train.folds import recipe_of
 from mendel.types import Kind, Turn, Verdict
 
 MIN_VERIFIED = 50  # real labelled test rows
@@ -246,7 +246,7 @@ def _tried(clock: DesignClock, standing: Standing) -> dict[str, Any]:
 
 
 def _failed(turn: Turn) -> dict[str, Any]:
-    spec = ModelSpec.parse(dict(turn.candidate.state["model"]))
+    spec = TextSpec.parse(dict(turn.candidate.state["model"]))
     return {
         "name": spec.name,
         "family": recipe_of(spec).family,

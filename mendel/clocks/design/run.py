@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mendel.blobs import write_atomically
 from mendel.ledger import Ledger
-from mendel.spec import Spec, TaskSpec, TrainSpec
+from mendel.spec import FoldSpec, Spec, TaskSpec
 from mendel.types import Digest, InputError, Line
 
 
@@ -24,7 +24,7 @@ class RunSpec(Spec):
 
     id: str
     task: TaskSpec
-    train: TrainSpec
+    train: FoldSpec
     budget_s: float
     out: str  # where the project goes
     command: str

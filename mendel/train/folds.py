@@ -23,7 +23,7 @@ from mendel.parts.text.features import Featurizer
 from mendel.parts.text.fit import Examples, Trained, fit
 from mendel.parts.text.graph import build_graph
 from mendel.parts.text.recipe import Recipe
-from mendel.spec import ModelSpec, SpecError
+from mendel.spec import SpecError, TextSpec
 
 N_TIMED = 200  # texts whose latency is measured
 
@@ -86,16 +86,16 @@ class Measured:
     seconds: float  # of the fit
 
 
-def recipe_of(spec: ModelSpec) -> Recipe:
+def recipe_of(spec: TextSpec) -> Recipe:
     """The part's own view of a spec; raises SpecError for a field it does not have."""
     try:
         return Recipe.from_dict(spec.fields)
     except (ValueError, TypeError) as error:
-        raise SpecError(f"ModelSpec.fields: {error}") from None
+        raise SpecError(f"TextSpec.fields: {error}") from None
 
 
 def measure_fold(
-    spec: ModelSpec,
+    spec: TextSpec,
     rows: Rows,
     fold: int,
     *,

@@ -1,0 +1,1 @@
+"""Training: `folds` measures rounds of the text model, `run` trains sequence models."""
