@@ -151,6 +151,30 @@ class ModelSpec(Spec):
         return self
 
 
+class TrainSpec(Spec):
+    """How a sequence model is trained; with the data and the machine it gives the same losses."""
+
+    budget: str = "2000steps"  # steps, tokens, FLOPs or time: 2000steps, 5e6tokens, 1e15flops, 10m
+    batch: int = Field(32, gt=0)  # windows of the text a step
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    lr: float = Field(3e-3, gt=0)  # of AdamW: at its highest
+    matrix_lr: float = Field(0.02, gt=0)  # of Muon, which trains the matrices of the layers
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    clip: float = Field(1.0, ge=0)  # length of the gradient at most; 0: as it is
+    warmup: float = Field(0.05, ge=0, lt=1)  # share of the budget
+    shape: Literal["constant", "linear", "cosine"] = "cosine"  # of the rate, after the warm-up
+    final: float = Field(0.1, ge=0, le=1)  # the last rate to the highest
+    seed: int = Field(0, ge=0)
+    n_seeds: int = Field(1, gt=0)  # runs with seeds seed, seed + 1, ...
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU that has it
+    tokenizer: str = "bytes"  # bytes, chars, bpe:4096
+    holdout: float = Field(0.1, gt=0, lt=1)  # share of the text to validate on
+    n_evaluations: int = Field(10, gt=0)
+
+
 class FoldSpec(Spec):
     """How the folds of a design trial are run: what makes its scores repeatable."""
 

@@ -1,0 +1,135 @@
+"""mendel sample: a model's text, printed as it is written."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mendel.types import InputError
+
+if TYPE_CHECKING:
+    from mendel.data.tokenizers import Tokenizer
+
+UNFINISHED = "\ufffd"  # what a tokenizer writes for bytes that are no character yet
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(sample)
+
+
+def sample(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|FILE",
+            help="What `mendel train` saved, a Hugging Face directory of Llama's family, or "
+            "llama2.c's legacy .bin.",
+        ),
+    ],
+    prompt: Annotated[str, typer.Option(help="How the text begins.")] = "",
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the fewest tokens of this probability together.")
+    ] = 1.0,
+    tokens: Annotated[int, typer.Option(help="At most so many.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the draws; the same seed, the same text.")] = 0,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Default: the one that lies with the model.")
+    ] = None,
+) -> None:
+    """Write the text that follows a prompt.
+
+    Without a tokenizer, prompt and answer are the ids of tokens.
+    """
+    from mendel.formats import load
+    from mendel.generate import generate
+
+    loaded = load(model, tokenizer=tokenizer)
+    codec = loaded.tokenizer
+    start = _ids(prompt, codec, model)
+    ids = generate(
+        loaded.model,
+        start,
+        n_tokens=tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        stop=loaded.stop,
+    )
+    if codec is None:
+        print("no tokenizer lies with the model: ids in, ids out.", file=sys.stderr)
+        _print(prompt, (f" {id}" for id in ids))
+    else:
+        _print(prompt, decode(codec, start, ids))
+
+
+def decode(codec: Tokenizer, prompt: Sequence[int], ids: Iterator[int]) -> Iterator[str]:
+    """The text of ids as they come, in whole characters.
+
+    prompt   ids before: what a token writes can depend on them, as a space at the start does
+    """
+    before, pending = list(prompt), list[int]()
+    try:
+        for id in ids:
+            pending.append(id)
+            n = _n_whole(codec, before, pending)
+            if text := _text(codec, before, pending[:n]):
+                yield text
+                before, pending = pending[:n], pending[n:]
+    except (InputError, KeyboardInterrupt):
+        yield _text(codec, before, pending)
+        raise
+    yield _text(codec, before, pending)
+
+
+def _n_whole(codec: Tokenizer, before: list[int], pending: list[int]) -> int:
+    """How many tokens certainly end with a whole character.
+
+    An unfinished one is at most three bytes, so at most the last three tokens.
+    """
+    n = len(pending)
+    for cut in range(n, max(-1, n - 4), -1):
+        if not _text(codec, before, pending[:cut]).endswith(UNFINISHED):
+            return cut
+    return max(0, n - 3)
+
+
+def _text(codec: Tokenizer, before: list[int], ids: list[int]) -> str:
+    return codec.decode(before + ids)[len(codec.decode(before)) :] if ids else ""
+
+
+def _ids(prompt: str, codec: Tokenizer | None, model: Path) -> list[int]:
+    if codec is None:
+        try:
+            return [int(word) for word in prompt.split()]
+        except ValueError:
+            raise InputError(
+                f"no tokenizer lies with {model}, so its prompt is ids. Got --prompt {prompt!r}. "
+                "Wanted numbers such as '1 403 407', or --tokenizer PATH of a tokenizer.json."
+            ) from None
+    ids: list[int] = codec.encode(prompt).tolist()
+    if not ids:
+        raise InputError(
+            "the prompt is empty, and this tokenizer has no token that begins a text. Wanted "
+            "--prompt with some text."
+        )
+    return ids
+
+
+def _print(prompt: str, pieces: Iterator[str]) -> None:
+    """Prompt and pieces at once as they come; whatever ends it, the line is ended."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
+    print(prompt, end="", flush=True)
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    finally:
+        print(flush=True)

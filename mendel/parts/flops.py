@@ -1,0 +1,51 @@
+"""FLOPs of any call: torch's counter, and the operators that it does not know on a CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+aten = torch.ops.aten
+
+
+def _attention(q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
+    """Both matrix products, the masked half too, as torch counts it on a GPU."""
+    B, H, T, D = q
+    return int(2 * B * H * T * k[2] * (D + v[3]))
+
+
+def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
+    return _attention(q, k, v) * 5 // 2  # the scores once more, and two products for each
+
+
+def _solve(a: Any, b: Any, *args: Any, **kwargs: Any) -> int:
+    return math.prod(b) * int(a[-1])
+
+
+def _fft(x: Any, dims: Any, *args: Any, **kwargs: Any) -> int:
+    """2.5 N log2 N of real numbers, the usual count."""
+    n = math.prod(x[dim] for dim in dims)
+    return int(math.prod(x) * 2.5 * math.log2(max(n, 2)))
+
+
+EXTRA = {
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten.linalg_solve_triangular: _solve,
+    aten._fft_r2c: _fft,
+    aten._fft_c2r: _fft,
+}
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    """FLOPs of matrix products, convolutions, attention, solves and FFTs in one call.
+
+    What works on each element alone is not counted, as is the custom; 2 FLOPs a multiply-add.
+    """
+    with FlopCounterMode(display=False, custom_mapping=EXTRA) as counter:
+        call()
+    return int(counter.get_total_flops())

@@ -1,0 +1,212 @@
+"""Seeds that train side by side: one model, or several stacked into one batched run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state
+
+from mendel.data.corpus import batch_rng
+from mendel.model import Model, build
+from mendel.spec import ModelSpec, TrainSpec
+from mendel.train.optim import Optimizer, OptimSpec, clip, make_optimizer
+from mendel.types import InputError
+
+
+class Source(Protocol):
+    """Where batches come from; mendel.data.corpus.Tokens is one."""
+
+    def batch(self, rng: np.random.Generator, n: int, context: int) -> tuple[Tensor, Tensor]:
+        """x (B, T) and targets; the same rng gives the same batch."""
+
+    def windows(self, context: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """The validation data, each target once; targets below 0 do not count."""
+
+
+class MemoryShort(InputError):
+    """A step does not fit into the machine's memory."""
+
+
+def pick_device() -> torch.device:
+    """MENDEL_DEVICE where it is set, else a GPU where there is one."""
+    name = os.environ.get("MENDEL_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"MENDEL_DEVICE={name!r} cannot be used: {error}") from None
+
+
+def pick_dtype(how: TrainSpec, device: torch.device) -> torch.dtype:
+    """What matrix products are computed in; weights stay in float32."""
+    if how.dtype == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if how.dtype == "bfloat16" else torch.float32
+
+
+class Group:
+    """One or more seeds of a spec, trained in step; each sees the batches of its own seed.
+
+    With several seeds every parameter has a leading axis (S, ...), and one vmapped call computes
+    all losses: at small widths the cost of a step is in the calls, not in the arithmetic.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, how: TrainSpec, seeds: tuple[int, ...], device: torch.device
+    ) -> None:
+        self.spec, self.how, self.seeds, self.device = spec, how, seeds, device
+        self.stacked = len(seeds) > 1
+        self._dtype = pick_dtype(how, device)
+        models = [build(spec, seed=seed).to(device) for seed in seeds]
+        self.model: Model = models[0]
+        self.params: dict[str, Tensor] = dict(self.model.named_parameters())
+        if self.stacked:
+            self.params = stack_module_state(list(models))[0]
+        self._buffers = dict(self.model.named_buffers())
+        self.optimizer: Optimizer = make_optimizer(
+            _optim_spec(how), self.params, stacked=self.stacked, matrices=_matrices(self.model)
+        )
+
+    def losses(self, x: Tensor, y: Tensor) -> Tensor:
+        """(S,) nats a target. x, y are (S, B, T) when stacked, else (B, T)."""
+        with self._autocast():
+            if not self.stacked:
+                return self._loss(self.model(x)[0], y)[None]
+            one = torch.func.vmap(self._loss_with, in_dims=(0, 0, 0))
+            found: Tensor = one(self.params, x, y)
+            return found
+
+    def _loss_with(self, params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        output, _ = functional_call(self.model, (params, self._buffers), (x,))
+        return self._loss(output, y)
+
+    def _loss(self, output: Tensor, y: Tensor) -> Tensor:
+        if output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()
+        head: Any = self.model.head
+        loss: Tensor = head.loss(output, y)
+        return loss
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+    def batch(self, source: Source, step: int, n: int | None = None) -> tuple[Tensor, Tensor]:
+        """The batches of one step, one a seed."""
+        pairs = [
+            source.batch(batch_rng(seed, step), n or self.how.batch, self.spec.context)
+            for seed in self.seeds
+        ]
+        x, y = (torch.stack(side) if self.stacked else side[0] for side in zip(*pairs, strict=True))
+        return x.to(self.device), y.to(self.device)
+
+    def step(self, source: Source, step: int, multiplier: float) -> list[float]:
+        """One step of the optimiser; returns the losses before it, which may be NaN.
+
+        raises   MemoryShort, which says the batch that fits
+        """
+        try:
+            losses = self.losses(*self.batch(source, step))
+            grads = dict(zip(self.params, _gradients(losses, self.params), strict=True))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_memory(error):
+                raise
+            raise self._memory_short(source) from None
+        if self.how.clip:
+            clip(grads, self.how.clip, stacked=self.stacked)
+        self.optimizer.step(grads, multiplier)
+        return losses.detach().tolist()
+
+    def evaluate(self, source: Source) -> list[float]:
+        """Nats a target over the whole of the validation data, one number a seed."""
+        totals, n = torch.zeros(len(self.seeds), dtype=torch.float64), 0
+        with torch.no_grad():
+            for x, y in source.windows(self.spec.context):
+                x, y = x.to(self.device), y.to(self.device)
+                count = int((y >= 0).sum())
+                if self.stacked:
+                    x, y = (z.expand(len(self.seeds), *z.shape) for z in (x, y))
+                totals += self.losses(x, y).double().cpu() * count
+                n += count
+        return (totals / n).tolist()
+
+    def models(self) -> list[Model]:
+        """The trained models, one a seed, on the CPU."""
+        if not self.stacked:
+            return [self.model.cpu()]
+        found = []
+        for i, _ in enumerate(self.seeds):
+            model = build(self.spec)
+            own = {name: stacked[i].detach().cpu() for name, stacked in self.params.items()}
+            model.load_state_dict(own, strict=False)  # a tied head has the embedding's matrix
+            found.append(model)
+        return found
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """All that a step changes, by name."""
+        params = {f"params.{name}": p.detach() for name, p in self.params.items()}
+        rest = {f"optimizer.{name}": t for name, t in self.optimizer.state_tensors().items()}
+        return params | rest
+
+    @torch.no_grad()
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        for name, p in self.params.items():
+            p.copy_(tensors[f"params.{name}"])
+        mine = "optimizer."
+        self.optimizer.load_state_tensors(
+            {name.removeprefix(mine): t for name, t in tensors.items() if name.startswith(mine)}
+        )
+
+    def _memory_short(self, source: Source) -> MemoryShort:
+        n = self.how.batch
+        while n > 1:
+            n //= 2
+            try:
+                _gradients(self.losses(*self.batch(source, 0, n)), self.params)
+                hint = f"A batch of {n} fits: set batch={n}."
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not _is_memory(error):
+                    raise
+        else:
+            hint = "Not even one window fits: set a smaller context, width or n_layers."
+        return MemoryShort(
+            f"a step with batch={self.how.batch} windows of context={self.spec.context}, "
+            f"{len(self.seeds)} seed(s) at once, does not fit into memory. {hint}"
+        )
+
+
+def _matrices(model: Model) -> list[str]:
+    """Names of the matrices between hidden layers: what Muon is for, and what decays."""
+    return [
+        f"layers.{name}.weight"
+        for name, module in model.layers.named_modules()
+        if isinstance(module, torch.nn.Linear) and min(module.weight.shape) > 1
+    ]
+
+
+def _optim_spec(how: TrainSpec) -> OptimSpec:
+    return OptimSpec(
+        kind=how.optimizer,
+        lr=how.lr,
+        muon_lr=how.matrix_lr,
+        beta1=how.beta1,
+        beta2=how.beta2,
+        eps=how.eps,
+        weight_decay=how.weight_decay,
+    )
+
+
+def _gradients(losses: Tensor, params: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """Of each seed's own loss: seeds share nothing, so the sum's gradient is theirs."""
+    return torch.autograd.grad(losses.sum(), list(params.values()))
+
+
+def _is_memory(error: Exception) -> bool:
+    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return short or "allocate memory" in str(error) or "not enough memory" in str(error)

@@ -1,0 +1,182 @@
+"""One `mendel train`: a recipe and a text become a folder with a trained model.
+
+recipe.toml, data -> tokenizer, split -> Training -> model folder(s), run.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mendel.blobs import write_atomically
+from mendel.data.corpus import Corpus, Split, Tokens, read_corpus
+from mendel.data.tokenizers import Tokenizer, make_tokenizer
+from mendel.formats import native
+from mendel.model import build
+from mendel.spec import ModelSpec, SpecError, TrainSpec
+from mendel.train import checkpoint
+from mendel.train.run import Outcome, Progress, Training
+from mendel.train.schedule import Budget
+from mendel.types import InputError
+
+RUN, RECIPE = "run.json", "recipe.toml"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `mendel train` was asked for."""
+
+    model: ModelSpec
+    train: TrainSpec
+    data: Path
+    out: Path
+    glob: str = "*"
+    lines: bool = False
+    resume: bool = False
+    replay: Path | None = None  # folder of an earlier run whose schedule is repeated
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request whose data is read and checked; nothing is written yet."""
+
+    request: Request
+    model: ModelSpec  # with the tokenizer's vocabulary
+    corpus: Corpus
+    split: Split
+    tokenizer: Tokenizer
+    tokens: Tokens
+
+    @property
+    def n_params(self) -> int:
+        with torch.device("meta"):
+            return build(self.model).n_params
+
+    def run(self, tell: Callable[[Progress], None]) -> Outcome:
+        """Train and write the folder; Ctrl-C leaves a model as it is and a checkpoint to resume."""
+        request = self.request
+        training = Training(
+            self.model,
+            request.train,
+            self.tokens,
+            folder=request.out,
+            resume=request.resume,
+            replay=_pace_of(request.replay) if request.replay else None,
+        )
+        request.out.mkdir(parents=True, exist_ok=True)
+        self._write_run({"finished": False})
+        write_atomically(request.out / RECIPE, recipe_toml(self.model, request.train).encode())
+        outcome = training.run(tell)
+        self._write_models(outcome)
+        self._write_run(_facts(outcome))
+        if outcome.finished:
+            (request.out / checkpoint.FILE).unlink(missing_ok=True)
+        return outcome
+
+    def _write_models(self, outcome: Outcome) -> None:
+        out, seeds = self.request.out, list(outcome.curves)
+        for seed, model in zip(seeds, outcome.models, strict=True):
+            if outcome.curves[seed].diverged is None:
+                folder = out if len(seeds) == 1 else out / f"seed-{seed}"
+                native.save(model, folder, self.tokenizer)
+
+    def _write_run(self, facts: Mapping[str, Any]) -> None:
+        about = {
+            "data": {"path": str(self.request.data), **self.split.record()},
+            "tokens": {"train": len(self.tokens.train), "val": len(self.tokens.val)},
+            "torch": torch.__version__,
+        }
+        text = json.dumps({**facts, **about}, indent=2)
+        write_atomically(self.request.out / RUN, text.encode())
+
+
+def prepare(request: Request) -> Job:
+    """Read and check everything that a run needs; raises InputError before anything is written."""
+    Budget.parse(request.train.budget)
+    _check_out(request)
+    if request.model.head.part != "lm":
+        raise SpecError(f"head={request.model.head.part!r}: mendel train predicts the next token, "
+                        "and needs head='lm'.")  # fmt: skip
+    corpus = read_corpus(request.data, glob=request.glob, lines=request.lines)
+    split = corpus.split(request.train.holdout)
+    tokenizer = make_tokenizer(request.train.tokenizer, corpus.text)
+    vocab = request.model.vocab or tokenizer.vocab_size
+    if vocab < tokenizer.vocab_size:
+        raise SpecError(
+            f"vocab={vocab} is smaller than the {tokenizer.vocab_size} tokens of "
+            f"{request.train.tokenizer!r} on this text. Set vocab={tokenizer.vocab_size} or leave "
+            "it out."
+        )
+    model = request.model.model_copy(update={"vocab": vocab})
+    tokens = Tokens.of(split, tokenizer)
+    tokens.check(model.context)
+    with torch.device("meta"):
+        build(model)  # a part or field that there is not, before anything is written
+    if request.resume:
+        _check_data(request, split)
+    return Job(request, model, corpus, split, tokenizer, tokens)
+
+
+def recipe_toml(model: ModelSpec, train: TrainSpec) -> str:
+    """Both specs as a file that `mendel train` takes."""
+    return f"[model]\n{model.to_toml()}\n[train]\n{train.to_toml()}"
+
+
+def _check_out(request: Request) -> None:
+    out, run = request.out, request.out / RUN
+    if request.resume:
+        if run.is_file() and json.loads(run.read_text(encoding="utf-8")).get("finished"):
+            raise InputError(f"the run in {out} has finished: there is nothing to resume.")
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            f"{out} is not empty. Choose another --out"
+            + (", or go on with --resume." if (out / checkpoint.FILE).exists() else ".")
+        )
+
+
+def _check_data(request: Request, split: Split) -> None:
+    try:
+        before = json.loads((request.out / RUN).read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError):
+        return  # what is wrong with the folder, the checkpoint will say
+    if {key: before.get(key) for key in ("train", "val")} != {
+        key: split.record()[key] for key in ("train", "val")
+    }:
+        raise InputError(
+            f"the text in {request.data} is not the one that the run in {request.out} was begun "
+            "with. Give the same text, or begin a new run."
+        )
+
+
+def _pace_of(folder: Path) -> Mapping[str, Any]:
+    try:
+        pace: Mapping[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))["pace"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder / RUN} has no recorded schedule ({error!r}). Wanted the folder of a run that "
+            "has ended."
+        ) from None
+    return pace
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result
+    return {
+        "finished": outcome.finished,
+        "validation_nats": {
+            str(seed): curve.evaluations[-1][1]
+            for seed, curve in outcome.curves.items()
+            if curve.diverged is None
+        },
+        "error": result.error,
+        "evaluations": {str(s): c.evaluations for s, c in outcome.curves.items()},
+        "cost": vars(result.cost),
+        **result.facts,
+        "pace": outcome.pace,
+    }
