@@ -1,7 +1,6 @@
-"""A whole GPT in one file, after Andrej Karpathy's microgpt (2026). Read it from top to bottom.
-
-The idea, the architecture and the settings are his; the code is ours, from the mathematics.
-Nothing is left out: what larger programs add is speed. docs/microgpt.md is a walk with pictures.
+"""A whole GPT in one file, after Andrej Karpathy's microgpt (2026): idea, architecture and settings
+are his, the code is ours, from the mathematics. Read it from top to bottom. Nothing is left out:
+what larger programs add is speed. docs/microgpt.md walks through it with pictures.
 """
 
 import argparse
@@ -15,7 +14,15 @@ from urllib.request import urlopen
 URL = "https://raw.githubusercontent.com/karpathy/makemore/988aa59/names.txt"  # 32,033 names
 SHIPPED = """ada alan alice amir anna anton aria axel bela bruno carmen clara cyrus dora elena emma
 erik eva fatima felix fiona freya hana hugo ida ines irene ivan jack jasper joan karim lara leo liam
-lina luca maria mila nadia nora olga oscar paul quentin rosa samir sven uma vera wilma xenia yara"""
+lina luca maria mila nadia nora olga oscar paul quentin rosa samir sven uma vera wilma xenia zoe"""
+FLOOR = 2.080  # nats per token of 5-grams with Witten-Bell back-off, names.txt split as in `split`
+
+
+def split(docs: list[str]) -> tuple[list[str], list[str]]:
+    """Nine tenths of the distinct documents to learn from, and one tenth that is never seen."""
+    distinct = list(dict.fromkeys(docs))  # a name that occurs twice must not be on both sides
+    Random(42).shuffle(distinct)  # the same tenth for every --seed
+    return distinct[len(distinct) // 10 + 1 :], distinct[: len(distinct) // 10 + 1]
 
 
 def read_docs(path: str) -> list[str]:
@@ -29,13 +36,6 @@ def read_docs(path: str) -> list[str]:
         print(f"could not download names.txt ({problem}): learning the few names in this file")
         text = SHIPPED.replace(" ", "\n")
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def split(docs: list[str]) -> tuple[list[str], list[str]]:
-    """Nine tenths of the distinct documents to learn from, and one tenth that is never seen."""
-    distinct = list(dict.fromkeys(docs))  # a name that occurs twice must not be on both sides
-    Random(42).shuffle(distinct)  # the same tenth for every --seed
-    return distinct[len(distinct) // 10 :], distinct[: len(distinct) // 10]
 
 
 # 2. AUTOGRAD. A Value is a number that remembers its parents, the numbers it was made from, and
@@ -78,9 +78,10 @@ def dot(a: list[Value], b: list[Value]) -> Value:
 
 # 3. MODEL. It reads a token and its position, and scores every token as the possible next one.
 def softmax(scores: list[Value], heat: float = 1.0) -> list[Value]:
-    """Scores become chances: all above 0, together 1. Heat makes them more alike."""
-    top = max(score.data for score in scores)  # so exp cannot overflow; exp is its own slope
-    powers = [Value(e := math.exp((s.data - top) / heat), (s,), (e / heat,)) for s in scores]
+    """Scores become chances: all above 0, together 1. The more heat, the more alike they get."""
+    top = max(score.data for score in scores)  # the chances stay the same, and exp cannot overflow
+    e = [math.exp((score.data - top) / heat) for score in scores]  # exp is its own slope
+    powers = [Value(p, (score,), (p / heat,)) for p, score in zip(e, scores, strict=True)]
     share = sum(powers, Value(0.0)) ** -1
     return [power * share for power in powers]
 
@@ -96,7 +97,7 @@ class GPT:
         def draw(rows: int, columns: int = width) -> list[list[Value]]:
             return [[Value(rng.gauss(0, 0.08)) for _ in range(columns)] for _ in range(rows)]
 
-        self.heads, self.layers, self.block = heads, layers, block
+        self.layers, self.block, self.size = layers, block, width // heads  # of one head
         self.chars = sorted(set("".join(docs)))  # a character's token is its place here, and one
         self.bos = len(self.chars)  # more token, BOS, marks where documents begin and end
         self.state = {"wte": draw(self.bos + 1), "wpe": draw(block), "lm_head": draw(self.bos + 1)}
@@ -108,23 +109,22 @@ class GPT:
         self.m, self.v, self.steps = [0.0] * len(self.weights), [0.0] * len(self.weights), 0
 
     def __call__(self, token: int, past: list[list]) -> list[Value]:
-        """The score of each token as the next one, after this token and those of the past."""
+        """The scores after this token; `past` has, layer by layer, what earlier calls left."""
         wte, wpe, lm_head, *layers = self.state.values()
         x = rmsnorm([t + p for t, p in zip(wte[token], wpe[len(past[0])], strict=True)])
-        size = len(x) // self.heads
         for n in range(self.layers):
             wq, wk, wv, wo, fc1, fc2 = layers[6 * n : 6 * n + 6]
             # Attention looks back. The query says what is wanted here, the key of each position so
-            # far what is there; where they agree, more of its value is taken. Heads do it apart.
+            # far what it has; where they agree, more of its value is taken. Each head has its part.
             normed, mixed = rmsnorm(x), []
             query, *offer = ([dot(row, normed) for row in matrix] for matrix in (wq, wk, wv))
-            past[n].append(offer)
-            for part in (slice(i, i + size) for i in range(0, len(x), size)):
-                looks = softmax([dot(query[part], key[part]) for key, _ in past[n]], size**0.5)
+            past[n].append(offer)  # kept for the positions to come
+            for part in (slice(i, i + self.size) for i in range(0, len(x), self.size)):
+                looks = softmax([dot(query[part], key[part]) for key, _ in past[n]], self.size**0.5)
                 columns = zip(*(value[part] for _, value in past[n]), strict=True)
                 mixed += [dot(looks, column) for column in columns]
             x = [old + dot(row, mixed) for old, row in zip(x, wo, strict=True)]
-            # The MLP thinks about what is here now, in a wider room.
+            # The MLP thinks about what was found, in a space four times as wide.
             normed = rmsnorm(x)
             hidden = [dot(row, normed) for row in fc1]
             hidden = [h * Value(float(h.data > 0)) for h in hidden]  # ReLU: nothing below 0
@@ -152,6 +152,7 @@ class GPT:
             weight.grad = 0.0
         return loss.data
 
+    # 5. SAMPLING
     def sample(self, rng: Random, temperature: float = 0.5) -> str:
         """A new document: draw a token by its chance, read it, draw the next, until BOS."""
         past, token, doc = [[] for _ in range(self.layers)], self.bos, ""
@@ -172,16 +173,13 @@ if __name__ == "__main__":
         parser.add_argument(f"--{flag}", type=int, default=default, help=f"default: {default}")
     args = parser.parse_args()
     docs, held = split(args.docs) if args.holdout else (args.docs, [])
-    longest = max(map(len, args.docs), default=0)
     if not docs:
         parser.error("no documents to learn from. Wanted a text file, one document a line.")
     if min(args.steps, args.width, args.heads, args.layers) < 1:
         parser.error("wanted --steps, --width, --heads and --layers of at least 1.")
     if args.width % args.heads:
-        parser.error(
-            f"--heads {args.heads} does not divide --width {args.width}. Wanted a divisor."
-        )
-    if longest >= args.block:
+        parser.error(f"--heads {args.heads} does not divide --width {args.width}. Set a divisor.")
+    if (longest := max(map(len, args.docs))) >= args.block:
         parser.error(f"a document has {longest} characters. Set --block {longest + 1} or more.")
     rng = Random(args.seed)
     rng.shuffle(docs)
@@ -192,11 +190,10 @@ if __name__ == "__main__":
             loss = model.learn(docs[step % len(docs)], rate=0.01 * (1 - step / args.steps))
             print(f"step {step + 1:4}: loss {loss:.4f}", end="\n" if step % 100 == 99 else "\r")
     except KeyboardInterrupt:
-        print(f"stopped after step {step}")
+        print(f"\nstopped after step {step}", end="")
     if held:
+        print(f"\ntesting on {len(held):,} documents that were never seen")
         losses = [loss.data for doc in held for loss in model.losses(doc)]
-        print(
-            f"held-out loss {sum(losses) / len(losses):.3f} nats per token, {len(held):,} documents"
-        )
-        print(f"compare: guessing {math.log(model.bos + 1):.3f}, 5-grams of names.txt 2.080")
-    print("sampled:", *(model.sample(rng) for _ in range(20)), sep="\n")
+        print(f"held-out loss {sum(losses) / len(losses):.3f} nats per token", end=" ")
+        print(f"(guessing: {math.log(model.bos + 1):.3f}; 5-grams of names.txt: {FLOOR:.3f})")
+    print("\nsampled:", *(model.sample(rng) for _ in range(20)), sep="\n")

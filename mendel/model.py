@@ -21,10 +21,11 @@ class ModelState(NamedTuple):
     embedding: State
     mixers: tuple[State, ...]
     channels: tuple[State, ...]
+    head: State
 
     @property
     def n_bytes(self) -> int:
-        states = (self.embedding, *self.mixers, *self.channels)
+        states = (self.embedding, *self.mixers, *self.channels, self.head)
         return sum(t.numel() * t.element_size() for state in states for t in state.values())
 
 
@@ -74,12 +75,18 @@ class Model(nn.Module):
             self.head.logits.weight = self.embedding.tokens.weight
 
     def forward(
-        self, tokens: Tensor, state: ModelState | None = None, *, naive: bool = False
+        self,
+        tokens: Tensor,
+        state: ModelState | None = None,
+        *,
+        lengths: Tensor | None = None,
+        naive: bool = False,
     ) -> tuple[Tensor, ModelState]:
-        """The model's answer at every token, given what came before.
+        """The model's answer, given what came before.
 
         tokens   (B, T) of int64, T >= 1: a whole text, or its next piece
         state    what the call before returned; None at the start
+        lengths  (B,), tokens of each text that are no padding, for the head classifier
         naive    every part by its definition
         returns  the head's output, for lm (B, T, V) logits; and the state after the last token
         """
@@ -92,7 +99,9 @@ class Model(nn.Module):
             channels.append(channel)
         if self.final_norm is not None:
             x = self.final_norm(x)[0]
-        return self.head(x)[0], ModelState(embedding, tuple(mixers), tuple(channels))
+        known = {} if lengths is None else {"lengths": lengths}
+        output, head = self.head(x, state.head if state else None, naive=naive, **known)
+        return output, ModelState(embedding, tuple(mixers), tuple(channels), head)
 
     @property
     def n_params(self) -> int:

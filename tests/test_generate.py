@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mendel import generate as generation
+from mendel import stream as stream_room
 from mendel.cli import sample
 from mendel.data.tokenizers import Bytes, make_tokenizer
 from mendel.formats import native
@@ -87,7 +88,7 @@ def by_definition(model: Model, prompt: list[int], n: int) -> list[int]:
 @pytest.mark.parametrize("name", SPECS)
 def test_the_fast_stream_gives_the_models_own_logits(name: str, prompt: list[int]) -> None:
     model = tiny(name)
-    stream = generation._Stream(model)
+    stream = stream_room.Stream(model)
     mine = [stream.start(torch.tensor([prompt]))]
     text = [7, 7, 3, 20, 0, 11, 5, 9] * 2
     mine += [stream.step([token]) for token in text]
@@ -101,16 +102,16 @@ def test_the_fast_stream_gives_the_models_own_logits(name: str, prompt: list[int
 def test_the_state_gives_the_text_that_starting_again_would(
     name: str, small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "_is_small", lambda model: small)
+    monkeypatch.setattr(generation, "is_small", lambda model: small)
     model = tiny(name)
     assert list(generate(model, [1, 2], n_tokens=20)) == by_definition(model, [1, 2], 20)
 
 
 def test_a_long_text_crosses_the_tables_of_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "BLOCK", 4)
-    generation._phases.cache_clear()
+    monkeypatch.setattr(stream_room, "BLOCK", 4)
+    stream_room._phases.cache_clear()
     assert list(generate(tiny(), [1], n_tokens=20)) == by_definition(tiny(), [1], 20)
-    generation._phases.cache_clear()
+    stream_room._phases.cache_clear()
 
 
 @pytest.mark.parametrize("name", ("llama", "a recurrence"))
@@ -212,7 +213,7 @@ def test_a_batch_goes_on_until_all_have_ended() -> None:
 def test_learned_positions_that_run_out_leave_what_was_written(
     small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "_is_small", lambda model: small)
+    monkeypatch.setattr(generation, "is_small", lambda model: small)
     model, kept = tiny("microgpt"), list[int]()
     with pytest.raises(InputError, match=r"stopped after 31 of 50 tokens: position 33 is past"):
         for token in generate(model, [1, 2], n_tokens=50):
@@ -221,7 +222,7 @@ def test_learned_positions_that_run_out_leave_what_was_written(
 
 
 def test_the_state_of_a_recurrence_or_a_window_does_not_grow() -> None:
-    stream = generation._Stream(tiny("a window"))
+    stream = stream_room.Stream(tiny("a window"))
     stream.start(torch.tensor([[1]]))
     for _ in range(1000):
         stream.step([1])

@@ -295,6 +295,22 @@ def test_the_same_key_again_and_again_stays_exact_in_float32() -> None:
     assert_same(everything(scan, {key: value.float() for key, value in x.items()}, 1), want, 1e-4)
 
 
+@pytest.mark.parametrize("name", TIES)
+def test_a_nan_is_not_hidden(name: str) -> None:
+    for key in ("q", "k", "v"):
+        x = case(name, 40)
+        del x["state"]
+        x[key][0, 0, 30] = math.nan
+        assert torch.isnan(call(scan, x, TIES[name])[0]).any(), key
+
+
+def test_a_second_derivative_is_refused_rather_than_wrong() -> None:
+    q, k, v = (case("linear attention", 40)[key].requires_grad_() for key in "qkv")
+    (d_q,) = torch.autograd.grad(scan(q, k, v)[0].square().sum(), [q], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        d_q.square().sum().backward()
+
+
 @pytest.mark.parametrize("part", ["out", "final"])
 def test_a_loss_of_the_output_alone_or_of_the_state_alone_has_gradients(part: str) -> None:
     def gradients(function: Callable[..., Any]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from mendel.cli import design, doctor, ledger, parts, predict, train
+from mendel.cli import design, doctor, ledger, parts, predict, sample, train
 from mendel.types import InputError, LedgerError, MendelError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ design.add_to(app)
 predict.add_to(app)
 ledger.add_to(app)
 train.add_to(app)
+sample.add_to(app)
 parts.add_to(app)
 doctor.add_to(app)
 

@@ -142,8 +142,8 @@ class Attention(Part):
         v = self.v(x).view(B, T, self.n_kv, self.D).transpose(1, 2)
         if self.fields.qk_norm:
             eps = self.fields.qk_norm_eps
-            q = F.rms_norm(q, (self.D,), self.q_gain, eps)
-            k = F.rms_norm(k, (self.D,), self.k_gain, eps)
+            q = F.rms_norm(q, (self.D,), self.q_gain.to(q.dtype), eps)
+            k = F.rms_norm(k, (self.D,), self.k_gain.to(k.dtype), eps)
         if self.fields.rotary:
             base = self.fields.rotary_base
             q, k = rotate(q, start, base), rotate(k, start, base)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class Erased(NamedTuple):
@@ -198,8 +199,8 @@ class Pair(torch.autograd.Function):
         if gx is not None and gy is not None:
             gate = (gx[:, :, None] - gy[:, None] + mask.log()).exp()  # masked before exp
         product = torch.bmm(x, y.mT)
-        if overflows:
-            product = product.nan_to_num(0, 0, 0)
+        if overflows:  # inf * 0 is not 0
+            return torch.where(mask > 0, product, 0), gate
         return times(product, gate), gate
 
     @staticmethod
@@ -209,6 +210,7 @@ class Pair(torch.autograd.Function):
         ctx.save_for_backward(*inputs[:2], *output)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d: Tensor, _: None) -> tuple[Tensor | None, ...]:
         x, y, M, gate = ctx.saved_tensors
         dx = dy = dgx = dgy = None
@@ -237,6 +239,7 @@ class Outer(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor, Tensor]:
         x, y = ctx.saved_tensors
         return torch.bmm(y, d.mT), torch.bmm(x, d)
@@ -260,6 +263,7 @@ class Solve(torch.autograd.Function):
         ctx.save_for_backward(*output)
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, dW: Tensor | None, dY: Tensor, _: None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -300,6 +304,7 @@ class Chain(torch.autograd.Function):
         ctx.save_for_backward(a, P, W, states, T)
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, d_states: Tensor | None, d_last: Tensor | None, _: None
     ) -> tuple[Tensor | None, ...]:

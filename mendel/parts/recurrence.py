@@ -92,7 +92,7 @@ def scan(
             out, final = run(x, n_steps)
     else:
         out, final = run(x, n_steps)
-    return out.to(q.dtype), final
+    return out if out.dtype == q.dtype else out.to(q.dtype), final
 
 
 class _Fields(NamedTuple):
@@ -121,8 +121,10 @@ class _Fields(NamedTuple):
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
         p, r = erase if isinstance(erase, tuple) else (None, erase)
         decay = _per_token(log_decay, q.shape[2])
-        fields = (q, k, v, decay, p, r, write, state)
-        return cls(*(f if f is None else f.to(dtype) for f in fields))  # type: ignore[arg-type]
+        x = cls(q, k, v, decay, p, r, write, state)
+        if all(f is None or f.dtype == dtype for f in x):
+            return x
+        return cls(*(f if f is None else f.to(dtype) for f in x))  # type: ignore[arg-type]
 
     def initial_state(self) -> Tensor:
         if self.state is not None:

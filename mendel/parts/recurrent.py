@@ -154,7 +154,7 @@ class Recurrence(Part):
         """Norm, gate and the matrix back to the width; o is (B, T, H, V), x the part's input."""
         f = self.fields
         if f.out_norm:
-            o = F.rms_norm(o, (self.V,), self.gain, 1e-5)
+            o = F.rms_norm(o, (self.V,), self.gain.to(o.dtype), 1e-5)
         o = o.flatten(2)
         if f.out_gate != "none":
             o = o * (F.silu if f.out_gate == "silu" else torch.sigmoid)(self.gate(x))
