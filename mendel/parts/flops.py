@@ -19,7 +19,7 @@ def _attention(q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
 
 
 def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
-    return int(_attention(q, k, v) * 5 // 2  # the scores once more, and two products for each
+    return _attention(q, k, v) * 5 // 2  # the scores once more, and two products for each
 
 
 def _solve(a: Any, b: Any, *args: Any, **kwargs: Any) -> int:
