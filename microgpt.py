@@ -15,14 +15,7 @@ URL = "https://raw.githubusercontent.com/karpathy/makemore/988aa59/names.txt"  #
 SHIPPED = """ada alan alice amir anna anton aria axel bela bruno carmen clara cyrus dora elena emma
 erik eva fatima felix fiona freya hana hugo ida ines irene ivan jack jasper joan karim lara leo liam
 lina luca maria mila nadia nora olga oscar paul quentin rosa samir sven uma vera wilma xenia zoe"""
-FLOOR = 2.080  # nats per token of 5-grams with Witten-Bell back-off, names.txt split as in `split`
-
-
-def split(docs: list[str]) -> tuple[list[str], list[str]]:
-    """Nine tenths of the distinct documents to learn from, and one tenth that is never seen."""
-    distinct = list(dict.fromkeys(docs))  # a name that occurs twice must not be on both sides
-    Random(42).shuffle(distinct)  # the same tenth for every --seed
-    return distinct[len(distinct) // 10 + 1 :], distinct[: len(distinct) // 10 + 1]
+FLOOR = 2.080  # nats per token, 5-grams with Witten-Bell back-off on such a split of names.txt
 
 
 def read_docs(path: str) -> list[str]:
@@ -38,12 +31,19 @@ def read_docs(path: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def split(docs: list[str]) -> tuple[list[str], list[str]]:
+    """Nine tenths of the distinct documents to learn from, and one tenth that is never seen."""
+    distinct = list(dict.fromkeys(docs))  # a name that occurs twice must not be on both sides
+    Random(42).shuffle(distinct)  # the same tenth for every --seed
+    return distinct[len(distinct) // 10 + 1 :], distinct[: len(distinct) // 10 + 1]
+
+
 # 2. AUTOGRAD. A Value is a number that remembers its parents, the numbers it was made from, and
 # its slope by each: how fast it grows when that parent grows. So from the loss we can walk back
-# to every weight, and learn how the loss would change if that weight changed.
+# to every weight, and learn how the loss would change with it. Any function may make a Value.
 class Value:
     __slots__ = ("born", "data", "grad", "parents", "slopes")
-    births = count()
+    births = count()  # a number is born after its parents
 
     def __init__(self, data: float, parents: tuple = (), slopes: tuple = ()) -> None:
         self.data, self.parents, self.slopes, self.born = data, parents, slopes, next(Value.births)
@@ -144,9 +144,10 @@ class GPT:
         loss = sum(self.losses(doc), Value(0.0)) * Value(1 / (len(doc) + 1))
         loss.backward()
         self.steps += 1
-        for i, weight in enumerate(self.weights):  # Adam
-            self.m[i] = 0.85 * self.m[i] + 0.15 * weight.grad  # where it has been going lately
-            self.v[i] = 0.99 * self.v[i] + 0.01 * weight.grad**2  # how large it has been, squared
+        for i, weight in enumerate(self.weights):  # Adam: a step is about as long as `rate`
+            self.m[i] = 0.85 * self.m[i] + 0.15 * weight.grad  # where to, lately
+            self.v[i] = 0.99 * self.v[i] + 0.01 * weight.grad**2  # how far, squared
+            # both began at 0: make up for it while they are young
             m, v = self.m[i] / (1 - 0.85**self.steps), self.v[i] / (1 - 0.99**self.steps)
             weight.data -= rate * m / (math.sqrt(v) + 1e-8)
             weight.grad = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.console import Console
@@ -34,8 +34,9 @@ def parts(
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return None
     table = Table(title=f"width {width}, a text of {tokens} tokens, float32", title_justify="left")
-    for heading in ("part", "parameters", "kFLOP/token", "kFLOP/next token", "state"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
+    table.add_column("part", no_wrap=True)
+    for heading in ("parameters", "kFLOP a token", "the next one", "state"):
+        table.add_column(heading, justify="right")
     last = ""
     for row in rows:
         if row.kind != last:
@@ -47,11 +48,15 @@ def parts(
             f"{row.n_params:,}",
             f"{row.flops_per_token / 1e3:,.0f}",
             f"{row.flops_per_step / 1e3:,.0f}",
-            _size(row.state_bytes) + (" grows" if row.grows else ""),
+            _size(row.state_bytes) + ("+" if row.grows else ""),
         )
     console = Console()
     console.print(table)
-    console.print("`mendel parts NAME` says what a part is and lists its fields.")
+    console.print(
+        "FLOPs of matrix work, forward: a token of the text, and one more after it. State of one "
+        "text; + still grows.\n`mendel parts NAME` says what a part is and lists its fields.",
+        highlight=False,
+    )
     return None
 
 
@@ -60,6 +65,7 @@ def _size(n_bytes: int) -> str:
 
 
 def _one(name: str) -> None:
+    import difflib
     import inspect
 
     import mendel.parts.menu  # noqa: F401  registers the parts
@@ -69,8 +75,6 @@ def _one(name: str) -> None:
     kinds = [kind for kind in KINDS if name in PARTS[kind] or name in NAMED[kind]]
     if not kinds:
         names = [known for kind in KINDS for known in (*PARTS[kind], *NAMED[kind])]
-        import difflib
-
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(names)}."
         raise SpecError(f"no part is called {name!r}. {hint}")
@@ -80,6 +84,12 @@ def _one(name: str) -> None:
         print(f"{name}: {kind}" + (f" = {cls.name}({tied})" if cls.name != name else ""))
         print(f"\n{inspect.getdoc(cls)}\n")
         for field, info in cls.Fields.model_fields.items():
-            annotation = getattr(info.annotation, "__name__", None) or info.annotation
-            value = fields.get(field, info.default)
-            print(f"  {field} = {value!r:<12} {str(annotation).replace('typing.', '')}")
+            value = f"{field} = {fields.get(field, info.default)!r}"
+            print(f"  {value:<28} {_kinds(info.annotation)}")
+
+
+def _kinds(annotation: Any) -> str:
+    """What a field may be, as a person would write it."""
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(repr, get_args(annotation)))
+    return getattr(annotation, "__name__", None) or str(annotation).replace("typing.", "")

@@ -30,11 +30,13 @@ def train(
     lines: Annotated[bool, typer.Option("--lines", help="Each line is a document; repeated ones "
                                                         "count once.")] = False,
     tokenizer: Annotated[str | None, typer.Option(help="bytes, chars or bpe:4096.")] = None,
-    budget: Annotated[str | None, typer.Option(help="10m, 2000steps, 5e6tokens or 1e15flops.")] = None,
+    budget: Annotated[str | None, typer.Option(help="10m, 2000steps, 5e6tokens, "
+                                         "1e15flops.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs with different weights.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the spec: "
                         "width=256, mixers=gated_delta_net, mixers.0.n_heads=2.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped "
+                                                             "run.")] = False,
     replay: Annotated[Path | None, typer.Option(help="Folder of a run whose schedule to repeat "
                                                      "step by step.")] = None,
 ) -> None:  # fmt: skip
@@ -113,9 +115,8 @@ def _tell_outcome(console: Console, outcome: Outcome, out: Path) -> None:
     for seed, curve in outcome.curves.items():
         if curve.diverged is None and curve.evaluations:
             loss = curve.evaluations[-1][1]
-            print(
-                f"seed {seed}: {loss:.4f} nats a token on validation, perplexity {math.exp(loss):.2f}"
-            )
+            worth = f"{loss:.4f} nats a token on validation"
+            print(f"seed {seed}: {worth}, perplexity {math.exp(loss):.2f}")
     spent = f"{result.cost.seconds:.0f} s, {result.cost.flops:.3g} FLOPs a seed"
     if not outcome.finished:
         console.print(f"stopped after {spent}. Go on with --resume.", markup=False)

@@ -201,7 +201,7 @@ class Pair(torch.autograd.Function):
         product = torch.bmm(x, y.mT)
         if overflows:  # inf * 0 is not 0
             return torch.where(mask > 0, product, 0), gate
-        return times(product, gate), gate
+        return (product.mul_(gate) if gx is None else times(product, gate)), gate
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

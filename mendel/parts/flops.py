@@ -23,7 +23,7 @@ def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs:
 
 
 def _solve(a: Any, b: Any, *args: Any, **kwargs: Any) -> int:
-    return math.prod(b) * int(a[-1])
+    return int(math.prod(b) * a[-1])
 
 
 def _fft(x: Any, dims: Any, *args: Any, **kwargs: Any) -> int:

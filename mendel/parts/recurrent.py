@@ -158,7 +158,8 @@ class Recurrence(Part):
         o = o.flatten(2)
         if f.out_gate != "none":
             o = o * (F.silu if f.out_gate == "silu" else torch.sigmoid)(self.gate(x))
-        return self.out(o)
+        y: Tensor = self.out(o)
+        return y
 
     def _shift(self, x: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
         if last is None:
