@@ -190,11 +190,11 @@ if __name__ == "__main__":
         for step in range(args.steps):
             loss = model.learn(docs[step % len(docs)], rate=0.01 * (1 - step / args.steps))
             print(f"step {step + 1:4}: loss {loss:.4f}", end="\n" if step % 100 == 99 else "\r")
+        if held:
+            print(f"\ntesting on {len(held):,} documents that were never seen")
+            losses = [loss.data for doc in held for loss in model.losses(doc)]
+            print(f"held-out loss {sum(losses) / len(losses):.3f} nats per token", end=" ")
+            print(f"(guessing: {math.log(model.bos + 1):.3f}; 5-grams of names.txt: {FLOOR:.3f})")
     except KeyboardInterrupt:
-        print(f"\nstopped after step {step}", end="")
-    if held:
-        print(f"\ntesting on {len(held):,} documents that were never seen")
-        losses = [loss.data for doc in held for loss in model.losses(doc)]
-        print(f"held-out loss {sum(losses) / len(losses):.3f} nats per token", end=" ")
-        print(f"(guessing: {math.log(model.bos + 1):.3f}; 5-grams of names.txt: {FLOOR:.3f})")
+        print("\nstopped: this is what it has learned so far", end="")
     print("\nsampled:", *(model.sample(rng) for _ in range(20)), sep="\n")

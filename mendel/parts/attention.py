@@ -137,13 +137,14 @@ class Attention(Part):
     ) -> tuple[Tensor, State]:
         B, T, _ = x.shape
         start = int(state["position"]) if state else 0
-        q = self.q(x).view(B, T, self.n_heads, self.D).transpose(1, 2)
-        k = self.k(x).view(B, T, self.n_kv, self.D).transpose(1, 2)
-        v = self.v(x).view(B, T, self.n_kv, self.D).transpose(1, 2)
+        q = self.q(x).view(B, T, self.n_heads, self.D)
+        k = self.k(x).view(B, T, self.n_kv, self.D)
+        v = self.v(x).view(B, T, self.n_kv, self.D)
         if self.fields.qk_norm:
             eps = self.fields.qk_norm_eps
             q = F.rms_norm(q, (self.D,), self.q_gain.to(q.dtype), eps)
             k = F.rms_norm(k, (self.D,), self.k_gain.to(k.dtype), eps)
+        q, k, v = (z.transpose(1, 2) for z in (q, k, v))  # (B, H, T, D)
         if self.fields.rotary:
             base = self.fields.rotary_base
             q, k = rotate(q, start, base), rotate(k, start, base)

@@ -30,7 +30,7 @@ class Recurrence(Part):
     decay    none: 1. fixed: RetNet's, by head. learned: one number a head. head: from the token,
              exp(-e^A softplus(W x + b)) as in Mamba-2. channel: sigmoid(W x + b)^(1/16) as in GLA.
              bounded: exp(-e^-1/2 sigmoid(W x + b)) as in RWKV-7, never below 0.545
-    erase    delta: p = b k, r = a k, what k reads is taken out before it writes. key: p = g r with
+    erase    delta: p = w k, r = a k, what k reads is taken out before it writes. key: p = g r with
              a removal key r of unit length and a gate g a channel, apart from k
     write    one: 1. beta: beta_max * sigmoid(W x). dt: the softplus of the decay
     source   Katharopoulos 2020, Sun 2023, Dao 2024, Yang 2023 and 2024, Siems 2025, Peng 2025
@@ -133,7 +133,7 @@ class Recurrence(Part):
             seen, after["last"] = self._shift(x, before.get("last"))
         q, k, v = self._project(seen, before, after, naive)
         log_decay, write = self._decay_and_write(x)
-        erase, k = self._erase(x, k, log_decay, write)
+        erase, k = self._erase(x, k, log_decay)
         run = scan_naive if naive else scan
         o, after["S"] = run(
             q * self.D**-0.5, k, v, log_decay=log_decay, erase=erase, write=write,
@@ -211,18 +211,17 @@ class Recurrence(Part):
         return log_decay, write
 
     def _erase(
-        self, x: Tensor, k: Tensor, log_decay: Tensor | None, write: Tensor | None
-    ) -> tuple[tuple[Tensor, Tensor] | None, Tensor]:
-        """(p, r), each (B, H, T*n, D), or None; and the keys to write with."""
+        self, x: Tensor, k: Tensor, log_decay: Tensor | None
+    ) -> tuple[Tensor | tuple[Tensor, Tensor] | None, Tensor]:
+        """r, for p = w k, or (p, r), each (B, H, T*n, D), or None; and the keys to write with."""
         f, (B, T, _) = self.fields, x.shape
         if f.erase == "none":
             return None, k
-        if f.erase == "key":
-            r = _unit(k * self.removal[:, None])
-            gate = torch.sigmoid(self.removal_gate(x)).view(B, T, self.H, self.D).transpose(1, 2)
-            return (gate * r, r), k * (1 + (gate - 1) * self.kept_key[:, None])
-        p = k if write is None else write[..., None] * k
-        return (p, self._decayed(k, log_decay)), k
+        if f.erase == "delta":
+            return self._decayed(k, log_decay), k
+        r = _unit(k * self.removal[:, None])
+        gate = torch.sigmoid(self.removal_gate(x)).view(B, T, self.H, self.D).transpose(1, 2)
+        return (gate * r, r), k * (1 + (gate - 1) * self.kept_key[:, None])
 
     def _decayed(self, k: Tensor, log_decay: Tensor | None) -> Tensor:
         """a k: what is erased is read after the decay, which only the first micro-step has."""
