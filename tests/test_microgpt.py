@@ -13,7 +13,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -294,12 +293,25 @@ def test_ctrl_c_ends_the_training_and_samples() -> None:
     assert len(printed.partition("\nsampled:\n")[2].splitlines()) == 20
 
 
-# the pictures of docs/microgpt.md
+# docs/microgpt.md
 
 
-def draw() -> ModuleType:
+def test_the_pictures_are_what_the_file_computes_now() -> None:
     spec = importlib.util.spec_from_file_location("draw", PICTURES / "draw.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    assert {file.name for file in PICTURES.glob("*.svg")} == set(module.PICTURES)
+    for name, draw in module.PICTURES.items():
+        assert draw() == (PICTURES / name).read_text(encoding="utf-8"), f"{name} is out of date"
+
+
+def test_the_walk_quotes_the_file_as_it_is_and_shows_every_picture() -> None:
+    walk = (ROOT / "docs" / "microgpt.md").read_text(encoding="utf-8")
+    file = FILE.read_text(encoding="utf-8")
+    quotes = re.findall(r"```python\n(.*?)```", walk, re.DOTALL)
+    assert len(quotes) > 5
+    for quote in quotes:
+        assert quote in file or textwrap.indent(quote, " " * 4) in file, quote
+    pictures = re.findall(r"\]\((microgpt/[a-z]+\.svg)\)", walk)
+    assert {f"microgpt/{picture.name}" for picture in PICTURES.glob("*.svg")} == set(pictures)
