@@ -181,7 +181,7 @@ if __name__ == "__main__":
     if args.width % args.heads:
         parser.error(f"--heads {args.heads} does not divide --width {args.width}. Set a divisor.")
     if (longest := max(map(len, args.docs))) >= args.block:
-        parser.error(f"a document has {longest} characters. Set --block {longest + 1} or more.")
+        parser.error(f"--block {args.block} is too short for {longest} characters. Set {longest + 1}.")
     rng = Random(args.seed)
     rng.shuffle(docs)
     model = GPT(args.docs, rng, args.width, args.heads, args.layers, args.block)

@@ -2,9 +2,9 @@
 
 python benchmarks/engine.py [--only readable operators ...] [--out FILE.json]
 
-Sections, each in a process of its own on one thread: readable, operators, shakespeare, parity,
-stories. `python benchmarks/engine.py --tune PRESET|peer NAME=VALUE ...` tries one setting of the
-character LM on the tuning split.
+Sections, each in a process of its own on one thread: readable, operators, seeds, parity, stories,
+shakespeare. `--tune PRESET|peer NAME=VALUE ...` tries one setting of the character LM on the tuning
+split.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SECTIONS = ("readable", "operators", "shakespeare", "parity", "stories")
+SECTIONS = ("readable", "operators", "seeds", "parity", "stories", "shakespeare")
 
 
 def main() -> None:

@@ -266,7 +266,7 @@ def test_a_second_run_prints_the_same_and_another_seed_does_not() -> None:
         (b"anna\nbob\n", ["--heads", "5"], r"--heads 5 does not divide --width 16\. Set a divisor"),
         (b"anna\nbob\n", ["--heads", "0"], r"wanted .*--heads.* of at least 1"),
         (b"anna\nbob\n", ["--steps", "many"], r"argument --steps: invalid int value: 'many'"),
-        (b"anna\n" + b"x" * 16, [], r"a document has 16 characters\. Set --block 17 or more"),
+        (b"anna\n" + b"x" * 16, [], r"--block 16 is too short for 16 characters\. Set 17"),
     ],
 )
 def test_bad_input_is_answered_by_what_to_do(

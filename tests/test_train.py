@@ -106,17 +106,16 @@ def test_every_preset_learns(preset: str) -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("n_seeds", [1, 2])
 def test_a_resumed_run_gives_the_losses_of_one_that_was_never_stopped(
-    tmp_path: Path, optimizer: str, n_seeds: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, optimizer: str, n_seeds: int
 ) -> None:
-    monkeypatch.setattr(grouping, "batched_is_faster", lambda *_: True)
     fields = how(optimizer=optimizer, n_seeds=n_seeds)
-    whole = Training(spec(), fields, data()).run()
+    whole = Training(spec(), fields, data(), together=True).run()
 
     def stop(progress: object) -> None:
         if first.pace.step == 13:
             raise KeyboardInterrupt
 
-    first = Training(spec(), fields, data(), folder=tmp_path)
+    first = Training(spec(), fields, data(), folder=tmp_path, together=True)
     stopped = first.run(stop)
     assert not stopped.finished
     resumed = Training(spec(), fields, data(), folder=tmp_path, resume=True).run()
@@ -146,16 +145,13 @@ def test_seeds_in_one_batched_run_are_the_seeds_one_by_one() -> None:
 def test_what_is_faster_is_measured_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (spec(), how(), 2, data(), torch.device("cpu"))
     first = grouping.batched_is_faster(*arguments)
-    monkeypatch.setattr(grouping, "_time", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(grouping, "time_ways", lambda *_: pytest.fail("measured again"))
     assert grouping.batched_is_faster(*arguments) == first
 
 
-def test_a_diverged_loss_is_a_failed_result_that_names_its_step(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(grouping, "batched_is_faster", lambda *_: True)
+def test_a_diverged_loss_is_a_failed_result_that_names_its_step() -> None:
     fields = how(n_seeds=2, clip=0.0)
-    training = Training(spec(), fields, data())
+    training = Training(spec(), fields, data(), together=True)
     [group] = training.groups
 
     def poison(progress: object) -> None:

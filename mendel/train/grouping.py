@@ -21,11 +21,17 @@ N_TIMED = 5  # steps of each way; the first one warms up and does not count
 
 
 def make_groups(
-    spec: ModelSpec, how: TrainSpec, seeds: tuple[int, ...], source: Source
+    spec: ModelSpec,
+    how: TrainSpec,
+    seeds: tuple[int, ...],
+    source: Source,
+    together: bool | None = None,
 ) -> list[Group]:
-    """The seeds of a run, together or apart; a single seed has no choice."""
+    """The seeds of a run, together or apart; None = what is faster here."""
     device = pick_device()
-    if len(seeds) > 1 and batched_is_faster(spec, how, len(seeds), source, device):
+    if together is None:
+        together = len(seeds) > 1 and batched_is_faster(spec, how, len(seeds), source, device)
+    if together:
         return [Group(spec, how, seeds, device)]
     return [Group(spec, how, (seed,), device) for seed in seeds]
 
@@ -41,12 +47,12 @@ def batched_is_faster(
             "together": [Group(spec, how, seeds, device)],
             "apart": [Group(spec, how, (seed,), device) for seed in seeds],
         }
-        known[key] = _time(ways, source)
+        known[key] = time_ways(ways, source)
         _write(known)
     return known[key]["together"] < known[key]["apart"]
 
 
-def _time(ways: dict[str, list[Group]], source: Source) -> dict[str, float]:
+def time_ways(ways: dict[str, list[Group]], source: Source) -> dict[str, float]:
     """Median seconds of a step of all seeds; the ways take turns and share the noise."""
     times: dict[str, list[float]] = {way: [] for way in ways}
     for step in range(N_TIMED + 1):

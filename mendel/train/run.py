@@ -66,11 +66,18 @@ class Training:
         folder: Path | None = None,
         resume: bool = False,
         replay: Mapping[str, Any] | None = None,
+        together: bool | None = None,
     ) -> None:
-        """folder is where checkpoints go; replay is the pace of an earlier run."""
+        """Build the models, or read them from the checkpoint.
+
+        folder    where checkpoints go; None = nowhere
+        resume    go on from the folder's checkpoint
+        replay    the pace of an earlier run, whose schedule is repeated
+        together  all seeds in one batched run; None = where that is faster on this machine
+        """
         self.spec, self.how, self.source, self.folder = spec, how, source, folder
         self.seeds = tuple(range(how.seed, how.seed + how.n_seeds))
-        self.groups = make_groups(spec, how, self.seeds, source)
+        self.groups = make_groups(spec, how, self.seeds, source, together)
         self.curves = {seed: Curve() for seed in self.seeds}
         self.seconds, self._saved_at = 0.0, time.monotonic()
         self.flops_per_step = self._count_flops()
