@@ -126,6 +126,18 @@ def test_a_resumed_run_gives_the_losses_of_one_that_was_never_stopped(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_muon_trains_the_matrices_between_layers_and_nothing_else() -> None:
+    mixers = ["gated_delta_net", "rwkv7", "path_gated_fusion", "hyena"]
+    group = Group(spec(mixers=mixers, n_layers=4), how(optimizer="muon"), (0,), torch.device("cpu"))
+    chosen = {name.split(".", 1)[1] for name in group.optimizer.state_tensors() if "muon." in name}
+    chosen = {name.removesuffix(".momentum") for name in chosen}
+    modules = dict(group.model.named_modules())
+    for name, value in group.params.items():
+        owner = modules[name.rpartition(".")[0]]
+        inner = name.startswith("layers.") and isinstance(owner, torch.nn.Linear)
+        assert (name in chosen) is (inner and value.dim() == 2), name
+
+
 def test_seeds_in_one_batched_run_are_the_seeds_one_by_one() -> None:
     fields = how(n_seeds=3, clip=0.5)
     model = spec(mixers=["attention", "gated_delta_net"])

@@ -23,12 +23,15 @@ from mendel.train.run import Training
 TEXT = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare" / "input.txt"
 N_STEPS, SEEDS = 2000, (0, 1, 2)
 SHAPE = ["width=128", "n_layers=4", "context=64", "batch=12", "tokenizer=chars", "n_evaluations=1"]
+MIXED = 'mixers=["short_conv", {part="attention", qk_norm=true}]'
 RECIPES = {
-    "mendel, AdamW": ["modern"],
-    "mendel, Muon": ["modern", "optimizer=muon"],
-    "nanoGPT's architecture on mendel": ["nanogpt"],
-}
-PEER_LR = 1e-3
+    "mendel, AdamW": ["modern", "lr=0.004"],
+    "mendel, Muon": ["modern", "optimizer=muon", "lr=0.004"],
+    "mendel, Muon, short convolutions in half the layers": [
+        "modern", "optimizer=muon", "lr=0.004", MIXED,
+    ],
+}  # fmt: skip
+PEER_LR = 3e-3  # of 0.0015, 0.003 and 0.006, by --tune
 
 
 def tokens(tune: bool) -> Tokens:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 HERE = Path(__file__).parent
@@ -90,14 +91,24 @@ def begin() -> tuple[GPT, list[str]]:
     return GPT(docs, rng), docs
 
 
-def learn(model: GPT, docs: list[str], step: int) -> float:
-    return model.learn(docs[step % len(docs)], rate=0.01 * (1 - step / STEPS))
+class Run(NamedTuple):
+    """What was seen in training; `path` follows the first weight of lm_head."""
+
+    model: GPT
+    docs: list[str]
+    losses: list[float]
+    path: list[tuple[float, float, float]]  # the weight, and Adam's m and v of it
 
 
 @cache
-def trained() -> tuple[GPT, list[str], list[float]]:
+def trained() -> Run:
     model, docs = begin()
-    return model, docs, [learn(model, docs, step) for step in range(STEPS)]
+    i = model.weights.index(model.state["lm_head"][0][0])
+    losses, path = [], [(model.weights[i].data, 0.0, 0.0)]
+    for step in range(STEPS):
+        losses.append(model.learn(docs[step % len(docs)], rate=0.01 * (1 - step / STEPS)))
+        path.append((model.weights[i].data, model.m[i], model.v[i]))
+    return Run(model, docs, losses, path)
 
 
 def labels(doc: str) -> list[str]:
@@ -211,7 +222,7 @@ def draw_embedding(model: GPT, token: int, pos: int) -> Parts:
 
 
 def draw_attention() -> str:
-    model, docs, _ = trained()
+    model, docs, _, _ = trained()
     names = labels(docs[0])[:-1]
     parts = draw_embedding(model, model.chars.index(docs[0][0]), 1)
     for h, head in enumerate(attention(model, docs[0])):
@@ -236,36 +247,23 @@ def draw_attention() -> str:
 # ---- 4. Adam, on one weight
 
 
-def gradient(model: GPT, doc: str, i: int) -> float:
-    """Of weight `i`, on a copy of the model's weights as they are now."""
-    (sum(model.losses(doc), Value(0.0)) * Value(1 / (len(doc) + 1))).backward()
-    found = model.weights[i].grad
-    for weight in model.weights:
-        weight.grad = 0.0
-    return found
-
-
 def draw_adam() -> str:
-    model, docs = begin()
-    i = model.weights.index(model.state["lm_head"][0][0])
-    path = [model.weights[i].data]
+    _, docs, _, path = trained()
     heads = ["step", "name", "gradient g", "m", "v", "m made fair", "v made fair", "move", "weight"]
     parts = [text(50 + 82 * c, 28, head, SOFT, 12) for c, head in enumerate(heads)]
-    for step in range(STEPS):
-        slope = gradient(model, docs[step % len(docs)], i) if step < 3 else 0.0
-        learn(model, docs, step)
-        path.append(model.weights[i].data)
-        if step < 3:
-            m, v, n = model.m[i], model.v[i], model.steps
-            row = [str(n), docs[step], number(slope, 4), number(m, 4), number(v, 6)]
-            row += [number(m / (1 - 0.85**n), 4), number(v / (1 - 0.99**n), 6)]
-            row += [number(path[-1] - path[-2], 4), number(path[-1], 4)]
-            parts.append(line(10, 38 + 26 * step, 750, 38 + 26 * step, PALE))
-            parts += [text(50 + 82 * c, 56 + 26 * step, cell) for c, cell in enumerate(row)]
-    low, high = min(path), max(path)
-    points = [(60 + 3.4 * n, 150 + 130 * (high - p) / (high - low)) for n, p in enumerate(path)]
+    for n in (1, 2, 3):
+        (before, old_m, _), (weight, m, v) = path[n - 1], path[n]
+        gradient = (m - 0.85 * old_m) / 0.15  # what m took in
+        row = [str(n), docs[n - 1], number(gradient, 4), number(m, 4), number(v, 6)]
+        row += [number(m / (1 - 0.85**n), 4), number(v / (1 - 0.99**n), 6)]
+        row += [number(weight - before, 4), number(weight, 4)]
+        parts.append(line(10, 12 + 26 * n, 750, 12 + 26 * n, PALE))
+        parts += [text(50 + 82 * c, 30 + 26 * n, cell) for c, cell in enumerate(row)]
+    weights = [weight for weight, _, _ in path]
+    low, high = min(weights), max(weights)
+    points = [(60 + 3.4 * n, 150 + 130 * (high - w) / (high - low)) for n, w in enumerate(weights)]
     parts += [curve(points, BLUE), line(60, 290, 740, 290)]
-    parts += [text(52, y, number(p), SOFT, 12, "end") for y, p in ((154, high), (284, low))]
+    parts += [text(52, y, number(w), SOFT, 12, "end") for y, w in ((154, high), (284, low))]
     parts += [text(60 + 3.4 * n, 306, str(n), SOFT, 12) for n in range(0, STEPS + 1, 50)]
     parts.append(text(400, 322, "the same weight over all steps", SOFT, 12))
     return picture(770, 332, "Adam moves one weight", parts)
@@ -275,7 +273,7 @@ def draw_adam() -> str:
 
 
 def draw_losses() -> str:
-    (before, docs), (after, _, losses) = begin(), trained()
+    (before, docs), (after, _, losses, _) = begin(), trained()
     names, guess = labels(docs[0]), math.log(before.bos + 1)
 
     def height(loss: float) -> float:

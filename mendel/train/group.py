@@ -70,7 +70,7 @@ class Group:
             self.params = stack_module_state(list(models))[0]
         self._buffers = dict(self.model.named_buffers())
         self.optimizer: Optimizer = make_optimizer(
-            _optim_spec(how), self.params, stacked=self.stacked, matrices=_matrices(self.model)
+            _optim_spec(how, device), self.params, matrices=_matrices(self.model)
         )
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
@@ -190,8 +190,11 @@ def _matrices(model: Model) -> list[str]:
     ]
 
 
-def _optim_spec(how: TrainSpec) -> OptimSpec:
+def _optim_spec(how: TrainSpec, device: torch.device) -> OptimSpec:
+    has_amx: bool = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return OptimSpec(
+        # without hardware for it bfloat16 is emulated, and slower than float32
+        dtype="bfloat16" if device.type == "cuda" or has_amx else "float32",
         kind=how.optimizer,
         lr=how.lr,
         muon_lr=how.matrix_lr,

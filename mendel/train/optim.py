@@ -1,6 +1,5 @@
 """How gradients change parameters: AdamW for all, or Muon for matrices and AdamW for the rest.
 
-    named parameters --split_parameters--> matrices, others
     grads --clip--> grads --Optimizer.step--> parameters, changed in place
 
 Parameters may have a leading axis of seeds: each seed is then trained as if it were alone.
@@ -11,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -25,10 +24,6 @@ Named = Mapping[str, Tensor]
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Keller Jordan's: steepest at zero, never above 1.2
 TINY = 1e-7
 # words of names: tables, heads and filters do not turn one hidden width into another
-OUTER = {
-    *("emb", "embed", "embeds", "embedding", "embeddings", "unembed", "wte", "wpe", "position"),
-    *("positions", "head", "classifier", "conv", "filter", "filters"),
-}
 
 
 class StateError(InputError):
@@ -52,38 +47,6 @@ class OptimSpec(Spec):
     dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the orthogonalisation
 
 
-class Parts(NamedTuple):
-    """Names of parameters by who changes them: every name is in one of the two."""
-
-    matrices: tuple[str, ...]
-    others: tuple[str, ...]
-
-
-def split_parameters(
-    named_parameters: Iterable[tuple[str, Tensor]],
-    *,
-    stacked: bool = False,
-    outer: Iterable[str] = OUTER,
-) -> Parts:
-    """Matrices between hidden layers, and all the rest.
-
-    named_parameters  of a module, or the items of a dict
-    stacked           the first axis is the seeds'
-    outer             words that make a two-dimensional parameter one of the rest: of the name cut
-                      at dots and underscores, so that lm_head and tok_emb.weight are found
-    """
-    shapes = {name: value.shape[stacked:] for name, value in named_parameters}
-    words = set(outer)
-    matrices = tuple(
-        name
-        for name, shape in shapes.items()
-        if len(shape) == 2 and min(shape) > 1 and not words & _words(name)
-    )
-    others = tuple(name for name in shapes if name not in set(matrices))
-    assert {*matrices, *others} == shapes.keys() and len(matrices) + len(others) == len(shapes)
-    return Parts(matrices, others)
-
-
 class Optimizer(Protocol):
     """Changes its parameters in place; its state is tensors by name."""
 
@@ -94,19 +57,11 @@ class Optimizer(Protocol):
     def load_state_tensors(self, state: Named) -> None: ...
 
 
-def make_optimizer(
-    spec: OptimSpec,
-    parameters: Named,
-    *,
-    stacked: bool = False,
-    matrices: Iterable[str] | None = None,
-) -> Optimizer:
+def make_optimizer(spec: OptimSpec, parameters: Named, *, matrices: Iterable[str]) -> Optimizer:
     """The optimizer of a spec, for the parameters of one model or of stacked ones.
 
-    matrices  names of those between hidden layers; None = as split_parameters finds them
+    matrices  names of the matrices between hidden layers: Muon's share, and what decays
     """
-    if matrices is None:
-        matrices = split_parameters(parameters.items(), stacked=stacked).matrices
     matrices = tuple(matrices)
     others = tuple(name for name in parameters if name not in set(matrices))
     if spec.kind == "adamw" or not matrices:
@@ -289,10 +244,6 @@ def clip(grads: Named, max_norm: float, *, stacked: bool = False) -> Tensor:
     for value in values:
         value.mul_(share.view(-1, *[1] * (value.dim() - 1)))
     return norm
-
-
-def _words(name: str) -> set[str]:
-    return set(name.lower().replace("_", ".").split("."))
 
 
 def _scale(rows: int, columns: int, kind: str) -> float:
