@@ -15,7 +15,7 @@ URL = "https://raw.githubusercontent.com/karpathy/makemore/988aa59/names.txt"  #
 SHIPPED = """ada alan alice amir anna anton aria axel bela bruno carmen clara cyrus dora elena emma
 erik eva fatima felix fiona freya hana hugo ida ines irene ivan jack jasper joan karim lara leo liam
 lina luca maria mila nadia nora olga oscar paul quentin rosa samir sven uma vera wilma xenia zoe"""
-FLOOR = 2.080  # nats per token, 5-grams with Witten-Bell back-off on such a split of names.txt
+FLOOR = 2.061  # nats per token, 5-grams with Witten-Bell smoothing, on this split of names.txt
 
 
 def read_docs(path: str) -> list[str]:
@@ -40,7 +40,7 @@ def split(docs: list[str]) -> tuple[list[str], list[str]]:
 
 # 2. AUTOGRAD. A Value is a number that remembers its parents, the numbers it was made from, and
 # its slope by each: how fast it grows when that parent grows. So from the loss we can walk back
-# to every weight, and learn how the loss would change with it. Any function may make a Value.
+# to every weight, and learn how the loss depends on it. Whoever makes a Value says its slopes.
 class Value:
     __slots__ = ("born", "data", "grad", "parents", "slopes")
     births = count()  # a number is born after its parents
@@ -97,7 +97,7 @@ class GPT:
         def draw(rows: int, columns: int = width) -> list[list[Value]]:
             return [[Value(rng.gauss(0, 0.08)) for _ in range(columns)] for _ in range(rows)]
 
-        self.layers, self.block, self.size = layers, block, width // heads  # of one head
+        self.layers, self.block, self.size = layers, block, width // heads  # of a head
         self.chars = sorted(set("".join(docs)))  # a character's token is its place here, and one
         self.bos = len(self.chars)  # more token, BOS, marks where documents begin and end
         self.state = {"wte": draw(self.bos + 1), "wpe": draw(block), "lm_head": draw(self.bos + 1)}
@@ -181,7 +181,7 @@ if __name__ == "__main__":
     if args.width % args.heads:
         parser.error(f"--heads {args.heads} does not divide --width {args.width}. Set a divisor.")
     if (longest := max(map(len, args.docs))) >= args.block:
-        parser.error(f"--block {args.block} is too short for {longest} characters. Set {longest + 1}.")
+        parser.error(f"--block {args.block} cannot hold {longest} characters. Set {longest + 1}.")
     rng = Random(args.seed)
     rng.shuffle(docs)
     model = GPT(args.docs, rng, args.width, args.heads, args.layers, args.block)

@@ -5,10 +5,12 @@ Peers: microgpt.py itself, in pure Python, in the same process.
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -139,8 +141,41 @@ def generation() -> dict[str, Any]:
     return rates
 
 
+def ngram_floor(n: int) -> float:
+    """Nats a token of n-grams on the split of `microgpt.py --holdout`: Witten and Bell 1991.
+
+    p(c | context) = (count(c) + distinct * p(c | one less)) / (all + distinct)
+    """
+    docs, held = microgpt.split(NAMES.read_text().split())
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for past, char in places(docs, n):
+        for length in range(n):
+            counts[past[n - 1 - length :]][char] += 1
+    n_chars = len(counts[""])
+
+    def chance(past: str, char: str) -> float:
+        p = 1 / n_chars
+        for length in range(n):
+            seen = counts.get(past[n - 1 - length :])
+            if seen is None:
+                break
+            p = (seen[char] + len(seen) * p) / (seen.total() + len(seen))
+        return p
+
+    return statistics.fmean(-math.log(chance(*place)) for place in places(held, n))
+
+
+def places(docs: Sequence[str], n: int) -> Iterator[tuple[str, str]]:
+    """Each character and the n - 1 before it; ^ begins and $ ends a name."""
+    for doc in docs:
+        text = "^" * (n - 1) + doc + "$"
+        for i in range(n - 1, len(text)):
+            yield text[i - n + 1 : i], text[i]
+
+
 def measure() -> dict[str, Any]:
-    rows = {
+    rows: dict[str, Any] = {
+        "n-grams, nats a token": {str(n): ngram_floor(n) for n in range(2, 7)},
         "largest difference of losses": largest_difference(),
         "microseconds a name": training(),
         "tokens a second": generation(),

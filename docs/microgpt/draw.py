@@ -168,14 +168,11 @@ def draw_graph() -> str:
         parts += [box(left, top, 110, 60), text(left + 55, top + 17, name)]
         parts.append(text(left + 55, top + 35, number(value.data), BLUE))
         parts.append(text(left + 55, top + 52, f"gradient {number(value.grad)}", ORANGE, 12))
-    legend = (
-        ("blue: the number, from left to right", BLUE),
-        ("orange: the loss's slope by it,", ORANGE),
-    )
-    legend += (("from right to left: times the slopes", ORANGE),)
-    parts += [
-        text(580, 32 + 18 * n, words, color, 12, "start") for n, (words, color) in enumerate(legend)
-    ]
+    legend = [("blue: the number, from left to right", BLUE)]
+    legend += [("orange: the loss's slope by it,", ORANGE)]
+    legend += [("from right to left: times the slopes", ORANGE)]
+    for n, (words, color) in enumerate(legend):
+        parts.append(text(580, 32 + 18 * n, words, color, 12, "start"))
     return picture(830, 275, "Numbers and gradients of a small expression", parts)
 
 
@@ -184,7 +181,9 @@ def draw_graph() -> str:
 
 def attention(model: GPT, doc: str) -> list[list[list[float]]]:
     """Of each head, at each position, the shares of attention that go to each position so far."""
-    state, past, heads = model.state, [[]], [[] for _ in range(16 // model.size)]
+    past: list[list[list[list[Value]]]] = [[]]
+    state = model.state
+    heads: list[list[list[float]]] = [[] for _ in range(len(state["wte"][0]) // model.size)]
     for pos, token in enumerate([model.bos, *map(model.chars.index, doc)]):
         model(token, past)
         pairs = zip(state["wte"][token], state["wpe"][pos], strict=True)
