@@ -153,6 +153,8 @@ class Attention(Part):
         mix: Any = attend_naive if naive else attend
         y = mix(q, k, v, window=self.fields.window)
         if self.fields.window is not None:
-            k, v = (z[:, :, max(0, z.shape[2] - self.fields.window + 1) :] for z in (k, v))
+            first = max(0, k.shape[2] - self.fields.window + 1)
+            # a copy of what stays, where a view would keep all of a long text
+            k, v = (z[:, :, first:].clone() if T > 1 else z[:, :, first:] for z in (k, v))
         y = self.out(y.transpose(1, 2).reshape(B, T, -1))
         return y, {"k": k, "v": v, "position": torch.tensor(start + T)}

@@ -38,7 +38,7 @@ def causal_convolve(
         after = F.pad(x, (0, 0, K - 1 - T, 0))
     else:
         seen, taps = torch.cat((state, x), 1), filters
-        after = seen[:, T:]
+        after = seen[:, T:] if T == 1 else seen[:, T:].clone()  # a view would keep all of it
     if T == 1:
         y = (seen * taps.t()).sum(1, keepdim=True)
     elif taps.shape[1] <= SHORT and x.dtype != torch.float64:

@@ -29,7 +29,7 @@ class Recurrence(Part):
 
     decay    none: 1. fixed: RetNet's, by head. learned: one number a head. head: from the token,
              exp(-e^A softplus(W x + b)) as in Mamba-2. channel: sigmoid(W x + b)^(1/16) as in GLA.
-             bounded: exp(-e^-1/2 sigmoid(W x + b)) as in RWKV-7, never below 0.545
+             bounded: exp(-e^-1/2 sigmoid(U tanh(W x) + b)) as in RWKV-7, never below 0.545
     erase    delta: p = w k, r = a k, what k reads is taken out before it writes. key: p = g r with
              a removal key r of unit length and a gate g a channel, apart from k
     write    one: 1. beta: beta_max * sigmoid(W x). dt: the softplus of the decay
@@ -114,47 +114,67 @@ class Recurrence(Part):
         elif decay == "channel":
             self.forget = LowRank(width, H * D, bias=2.0)
         elif decay == "bounded":
-            self.forget = LowRank(width, H * D, bias=0.0)
-            spread = torch.linspace(-6, -1, D).repeat(H)  # half-lives from 1 to 400 tokens
+            self.forget = LowRank(width, H * D, bias=0.0, tanh=True)
+            spread = torch.linspace(-6, -1, D).repeat(H)  # half-lives from 460 tokens to 4
             self.forget.up.bias = nn.Parameter(spread)
 
     def forward(
         self, x: Tensor, state: State | None = None, *, naive: bool = False
     ) -> tuple[Tensor, State]:
-        o, _, state = self.paths(x, state, naive)
-        return self.finish(o, x), state
+        after: State = {}
+        if self.fields.token_shift:
+            x, after["last"] = self._shift(x, state["last"] if state else None)
+        o, extra, _, rest = self.paths(x, state, naive)
+        return self.finish(o, x, extra=extra), after | rest
 
-    def paths(self, x: Tensor, state: State | None, naive: bool) -> tuple[Tensor, Tensor, State]:
-        """What the state gives and the values themselves, both (B, T, H, V); the new state."""
+    def paths(
+        self, x: Tensor, state: State | None, naive: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor, State]:
+        """What the state gives, what goes past it, the values, all (B, T, H, V); the new state."""
         f, T = self.fields, x.shape[1]
-        before, after = state or {}, {}
-        seen = x
-        if f.token_shift:
-            seen, after["last"] = self._shift(x, before.get("last"))
-        q, k, v = self._project(seen, before, after, naive)
+        before: State = state or {}
+        after: State = {}
+        q, k, v = self._project(x, before, after, naive)
         log_decay, write = self._decay_and_write(x)
         erase, k = self._erase(x, k, log_decay)
         run = scan_naive if naive else scan
         o, after["S"] = run(
-            q * self.D**-0.5, k, v, log_decay=log_decay, erase=erase, write=write,
+            q, k, v, log_decay=log_decay, erase=erase, write=write,
             state=before.get("S"), n_steps=f.n_steps,
         )  # fmt: skip
         o, q, k, v = (z.transpose(1, 2) for z in (o, q, k, v))  # (B, T, H, .)
         v = v[:, f.n_steps - 1 :: f.n_steps]
+        if f.direct:
+            o = o + self.D**-0.5 * self.direct[:, None] * v  # on the scale of q S
+        extra = None
         if f.bonus:
             last = k[:, f.n_steps - 1 :: f.n_steps]
-            o = o + (q * self.bonus * last).sum(-1, keepdim=True) * v
-        if f.direct:
-            o = o + self.direct[:, None] * v
+            extra = (q * self.bonus * last).sum(-1, keepdim=True) * v
         if f.rotary:
             after["position"] = torch.tensor(T + int(before.get("position", 0)))
-        return o, v, after
+        return o, extra, v, after
 
-    def finish(self, o: Tensor, x: Tensor) -> Tensor:
-        """Norm, gate and the matrix back to the width; o is (B, T, H, V), x the part's input."""
+    def finish(
+        self,
+        o: Tensor,
+        x: Tensor,
+        *,
+        extra: Tensor | None = None,
+        factor: Tensor | None = None,
+    ) -> Tensor:
+        """Norm, factor, what went past the state, gate, and the matrix back to the width.
+
+        o extra  (B, T, H, V)
+        x        (B, T, C), what the gate sees
+        factor   (B, T, H, 1)
+        """
         f = self.fields
         if f.out_norm:
             o = F.rms_norm(o, (self.V,), self.gain.to(o.dtype), 1e-5)
+        if factor is not None:
+            o = o * factor
+        if extra is not None:
+            o = o + extra
         o = o.flatten(2)
         if f.out_gate != "none":
             o = o * (F.silu if f.out_gate == "silu" else torch.sigmoid)(self.gate(x))
@@ -164,7 +184,8 @@ class Recurrence(Part):
     def _shift(self, x: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
         if last is None:
             last = torch.zeros_like(x[:, :1])
-        return torch.lerp(x, torch.cat((last, x[:, :-1]), 1), self.shift), x[:, -1:]
+        # a copy: a view would keep the whole text in memory
+        return torch.lerp(x, torch.cat((last, x[:, :-1]), 1), self.shift), x[:, -1:].clone()
 
     def _project(
         self, x: Tensor, before: State, after: State, naive: bool
@@ -183,7 +204,7 @@ class Recurrence(Part):
         if f.rotary:
             start = int(before["position"]) if "position" in before else 0
             q, k = rotate(q, start), rotate(k, start)
-        return q, k, v
+        return q * self.D**-0.5, k, v
 
     def _decay_and_write(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """log a: None, (H,), (B, H, T) or (B, H, T, D); w: None or (B, H, T*n)."""
@@ -238,16 +259,18 @@ class Recurrence(Part):
 
 
 class LowRank(nn.Module):
-    """A gate a channel from few numbers: up(down(x)) + bias."""
+    """A gate a channel from few numbers: up(down(x)) + bias, or up(tanh(down(x))) + bias."""
 
-    def __init__(self, n_in: int, n_out: int, bias: float) -> None:
+    def __init__(self, n_in: int, n_out: int, bias: float, *, tanh: bool = False) -> None:
         super().__init__()
         self.down = linear(n_in, min(RANK, n_in))
         self.up = linear(min(RANK, n_in), n_out, bias=True)
+        self.tanh = tanh
         nn.init.constant_(self.up.bias, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.up(self.down(x))
+        low = self.down(x)
+        y: Tensor = self.up(torch.tanh(low) if self.tanh else low)
         return y
 
 

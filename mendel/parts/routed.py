@@ -43,7 +43,7 @@ class Routed(Part):
         beta_max: float = Field(1.0, gt=0, le=2)
         retention: bool = False  # a learned decay a head in the delta path
         floor: float = Field(0.02, ge=0, lt=1 / N)
-        rescale: bool = False  # then a factor in (0, 4) a token and head, 1 at the start
+        rescale: bool = False  # a factor in (0, 4) a token and head after the norm, 1 at the start
 
     def __init__(self, fields: Fields, width: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Routed(Part):
         self, x: Tensor, state: State | None = None, *, naive: bool = False
     ) -> tuple[Tensor, State]:
         before = state or {}
-        o, v, after = self.delta.paths(x, before or None, naive)
+        o, _, v, after = self.delta.paths(x, before or None, naive)
         convolve = causal_convolve_naive if naive else causal_convolve
         flat = v.flatten(2)
         short, after["short"] = convolve(flat, self.short, before.get("short"))
@@ -79,9 +79,8 @@ class Routed(Part):
         branches = torch.stack((short.view_as(v), long.view_as(v), o, v), 3)  # (B, T, H, N, V)
         weights = self._weights(x, branches)
         fused = (weights[..., None] * branches).sum(3)
-        if self.fields.rescale:
-            fused = fused * self._factor(x, fused, weights)
-        return self.delta.finish(fused, x), after
+        factor = self._factor(x, fused, weights) if self.fields.rescale else None
+        return self.delta.finish(fused, x, factor=factor), after
 
     def _weights(self, x: Tensor, branches: Tensor) -> Tensor:
         """(B, T, H, N), what each branch counts for."""
