@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import mendel.parts.menu  # noqa: F401  registers the parts
-from mendel.parts.part import Part, State, make
-from mendel.spec import ModelSpec, SpecError
+from mendel.parts.part import Kind, Part, State, make, parse_fields, resolve
+from mendel.spec import ModelSpec, PartSpec, SpecError
 
 
 class ModelState(NamedTuple):
-    """All that the tokens so far left behind; tensors with the batch in front."""
+    """All that the tokens so far left behind; the batch in front, but for how many they were."""
 
     embedding: State
     mixers: tuple[State, ...]
@@ -106,6 +106,28 @@ class Model(nn.Module):
     @property
     def n_params(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def resolved(spec: ModelSpec) -> ModelSpec:
+    """The same model with every field of its parts written out, and no names but the parts' own.
+
+    So that equal models have equal hashes, and a spec on disk means the same when defaults change.
+    raises   SpecError for a part or a field that there is not
+    """
+
+    def whole(kind: Kind, part: PartSpec) -> PartSpec:
+        cls, fields = resolve(kind, part)
+        return PartSpec(part=cls.name, fields=parse_fields(cls, part.part, fields).to_dict())
+
+    return spec.model_copy(
+        update={
+            "embedding": whole("embedding", spec.embedding),
+            "mixers": tuple(whole("mixer", part) for part in spec.mixers),
+            "channels": tuple(whole("channel", part) for part in spec.channels),
+            "norm": whole("norm", spec.norm),
+            "head": whole("head", spec.head),
+        }
+    )
 
 
 def build(spec: ModelSpec, *, seed: int = 0, n_out: int | None = None) -> Model:

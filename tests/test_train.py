@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -113,12 +116,13 @@ def test_a_resumed_run_gives_the_losses_of_one_that_was_never_stopped(
 
     def stop(progress: object) -> None:
         if first.pace.step == 13:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     first = Training(spec(), fields, data(), folder=tmp_path, together=True)
     stopped = first.run(stop)
     assert not stopped.finished
     resumed = Training(spec(), fields, data(), folder=tmp_path, resume=True).run()
+    assert resumed.curves[0].evaluations == whole.curves[0].evaluations
     for seed, curve in whole.curves.items():
         assert resumed.curves[seed].losses == curve.losses
     assert resumed.result.scores == whole.result.scores
@@ -177,6 +181,70 @@ def test_a_diverged_loss_is_a_failed_result_that_names_its_step() -> None:
     assert outcome.curves[0].diverged is None and math.isfinite(outcome.curves[0].losses[-1])
 
 
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(tmp_path: Path) -> None:
+    """Real signals at odd moments: the checkpoint is always of a whole step."""
+    whole = Training(spec(), how(), data()).run().curves[0].losses
+    for delay in (0.001, 0.004, 0.02, 0.03, 0.045):
+        training = Training(spec(), how(), data(), folder=tmp_path)
+        alarm = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+        alarm.start()
+        stopped = training.run(lambda progress: time.sleep(0.002))
+        alarm.join()
+        assert not stopped.finished and len(stopped.curves[0].losses) == training.pace.step
+        resumed = Training(spec(), how(), data(), folder=tmp_path, resume=True).run()
+        assert resumed.curves[0].losses == whole
+
+
+def test_a_run_that_diverged_keeps_its_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mendel.train.run.SAVE_EVERY_S", 0.0)
+    training = Training(spec(), how(), data(), folder=tmp_path)
+
+    def poison(progress: object) -> None:
+        if training.pace.step == 9:
+            with torch.no_grad():
+                next(iter(training.groups[0].params.values())).fill_(math.nan)
+
+    assert training.run(poison).result.error is not None
+    facts, [state] = checkpoint.load(tmp_path)
+    assert facts["pace"]["step"] == 8
+    assert all(bool(tensor.isfinite().all()) for tensor in state.values())
+
+
+def test_weights_that_break_in_the_last_step_are_a_failed_result() -> None:
+    training = Training(spec(), how(budget="3steps", n_evaluations=1), data())
+    real = training.groups[0].evaluate
+    training.groups[0].evaluate = lambda source: [math.nan * x for x in real(source)]  # type: ignore[method-assign]
+    result = training.run().result
+    assert result.error is not None and "step 3" in result.error and result.scores == ()
+
+
+def test_a_replay_can_be_stopped_and_resumed(tmp_path: Path) -> None:
+    timed = Training(spec(), how(budget="1s"), data()).run()
+    replay = {"replay": timed.pace, "folder": tmp_path}
+    first = Training(spec(), how(budget="1s"), data(), **replay)  # type: ignore[arg-type]
+
+    def stop(progress: object) -> None:
+        if first.pace.step == 2:
+            raise KeyboardInterrupt
+
+    first.run(stop)
+    with pytest.raises(InputError, match="the same --replay"):
+        Training(spec(), how(budget="1s"), data(), folder=tmp_path, resume=True)
+    resumed = Training(spec(), how(budget="1s"), data(), resume=True, **replay).run()  # type: ignore[arg-type]
+    assert resumed.curves[0].losses == timed.curves[0].losses
+
+
+def test_flops_do_not_depend_on_how_seeds_are_grouped() -> None:
+    for mixer in ("short_conv", "gated_delta_net", "path_gated_fusion"):
+        counts = {
+            Training(spec(mixers=[mixer]), how(n_seeds=2), data(), together=together).flops_per_step
+            for together in (True, False)
+        }
+        assert len(counts) == 1, mixer
+
+
 def test_when_all_seeds_diverge_the_run_ends_at_once() -> None:
     training = Training(spec(), how(budget="1000steps"), data())
     with torch.no_grad():
@@ -206,6 +274,19 @@ def test_a_checkpoint_of_another_spec_is_refused_and_its_field_named(tmp_path: P
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(InputError, match="damaged"):
         Training(spec(), how(), data(), folder=tmp_path, resume=True)
+
+
+def test_seeds_that_do_not_fit_together_train_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Group.losses
+
+    def short(self: Group, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if self.stacked:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(self, x, y)
+
+    monkeypatch.setattr(Group, "losses", short)
+    training = Training(spec(), how(n_seeds=2, budget="3steps"), data())
+    assert len(training.groups) == 2 and len(training.run().result.scores) == 2
 
 
 def test_out_of_memory_says_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +346,7 @@ def test_a_job_writes_a_folder_that_can_be_loaded_and_trained_again(tmp_path: Pa
     assert recipe == (model.spec, request(tmp_path).train)
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["finished"] and not (tmp_path / "out" / checkpoint.FILE).exists()
-    assert run["validation_nats"]["0"] == pytest.approx(-outcome.result.scores[0])
+    assert run["nats"]["0"] == pytest.approx(-outcome.result.scores[0])
 
 
 def test_several_seeds_have_a_folder_each(tmp_path: Path) -> None:

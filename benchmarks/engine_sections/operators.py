@@ -55,27 +55,34 @@ class Inputs:
             value.requires_grad_(value is not self.fixed)
 
 
-def arguments(name: str, i: Inputs) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
-    """What a named mixer gives the recurrence."""
-    a = i.head.exp()[..., None]
-    ties: dict[str, dict[str, Any]] = {
-        "linear attention": {},
-        "RetNet": {"log_decay": i.fixed},
-        "Mamba-2": {"log_decay": i.head, "write": i.beta},
-        "GLA": {"log_decay": i.channel},
-        "DeltaNet": {"erase": i.unit, "write": i.beta},
-        "Gated DeltaNet": {"log_decay": i.head, "erase": a * i.unit, "write": i.beta},
-        "RWKV-7": {"log_decay": i.channel, "erase": (i.gate * i.unit, i.unit)},
-    }
-    return (i.q, i.unit if "Delta" in name else i.k, i.v), ties[name]
+def tied(name: str, i: Inputs) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    """What a named mixer gives the recurrence; computed in each call, since it is part of it."""
+    ties: dict[str, Callable[[], dict[str, Any]]] = {
+        "linear attention": lambda: {},
+        "RetNet": lambda: {"log_decay": i.fixed},
+        "Mamba-2": lambda: {"log_decay": i.head, "write": i.beta},
+        "GLA": lambda: {"log_decay": i.channel},
+        "DeltaNet": lambda: {"erase": i.unit, "write": i.beta},
+        "Gated DeltaNet": lambda: {
+            "log_decay": i.head, "erase": i.head.exp()[..., None] * i.unit, "write": i.beta,
+        },
+        "Kimi Delta": lambda: {
+            "log_decay": i.channel, "erase": i.channel.exp() * i.unit, "write": i.beta,
+        },
+        "RWKV-7": lambda: {"log_decay": i.channel, "erase": (i.gate * i.unit, i.unit)},
+    }  # fmt: skip
+    return (i.q, i.unit if "Delta" in name else i.k, i.v), ties[name]()
 
 
-def first(run: Callable[..., tuple[Tensor, Tensor]], *inputs: Tensor, **tied: Any) -> Tensor:
-    """The outputs of a scan, without the state."""
-    return run(*inputs, **tied)[0]
+def outputs(run: Callable[..., tuple[Tensor, Tensor]], name: str, i: Inputs) -> Tensor:
+    inputs, fields = tied(name, i)
+    return run(*inputs, **fields)[0]
 
 
-MIXERS = ("linear attention", "RetNet", "Mamba-2", "GLA", "DeltaNet", "Gated DeltaNet", "RWKV-7")
+MIXERS = (
+    "linear attention", "RetNet", "Mamba-2", "GLA",
+    "DeltaNet", "Gated DeltaNet", "Kimi Delta", "RWKV-7",
+)  # fmt: skip
 
 
 def both_ways(forward: Callable[[], Tensor], leaves: Inputs) -> Work:
@@ -172,8 +179,7 @@ def speeds() -> dict[str, Any]:
         ),
     }  # fmt: skip
     for name in MIXERS:
-        inputs, tied = arguments(name, i)
-        fast, slow = (partial(first, run, *inputs, **tied) for run in (scan, scan_naive))
+        fast, slow = (partial(outputs, run, name, i) for run in (scan, scan_naive))
         rows[name] = row(fast, slow, others.get(name), i)
     rows["DeltaProduct, 2 steps a token"] = product(2)
     for label, filters in (("4 taps", i.short), ("63 taps", i.long)):
@@ -193,10 +199,10 @@ def speeds() -> dict[str, Any]:
 def product(n: int) -> Any:
     """DeltaProduct: n micro-steps a token, the decay in the first."""
     i, more = Inputs(T), Inputs(T * n)
-    tied = {"erase": more.unit, "write": more.beta, "n_steps": n}
+    fields = {"erase": more.unit, "write": more.beta, "n_steps": n}
     return row(
-        lambda: scan(i.q, more.unit, more.v, **tied)[0],
-        lambda: scan_naive(i.q, more.unit, more.v, **tied)[0], None, more,
+        lambda: scan(i.q, more.unit, more.v, **fields)[0],
+        lambda: scan_naive(i.q, more.unit, more.v, **fields)[0], None, more,
     )  # fmt: skip
 
 
@@ -205,10 +211,8 @@ def growth() -> dict[str, float]:
     lengths = {n: Inputs(n) for n in LENGTHS}
     found = {}
     for name in MIXERS:
-        works: dict[str, Work] = {}
-        for n, i in lengths.items():
-            inputs, tied = arguments(name, i)
-            works[str(n)] = both_ways(lambda a=inputs, t=tied: scan(*a, **t)[0], i)
+        works = {str(n): both_ways(partial(outputs, scan, name, i), i)
+                 for n, i in lengths.items()}  # fmt: skip
         found[name] = exponent(paired(works, 7))
     found["convolution, 63 taps"] = exponent(
         paired({str(n): both_ways(lambda i=i: causal_convolve(i.x, i.long)[0], i)

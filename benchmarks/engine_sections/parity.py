@@ -44,7 +44,7 @@ class Parity:
         parity[np.arange(context) >= lengths] = -1
         return torch.from_numpy(bits), torch.from_numpy(parity)
 
-    def windows(self, context: int) -> Iterable[tuple[Tensor, Tensor]]:
+    def windows(self, context: int, n: int) -> Iterable[tuple[Tensor, Tensor]]:
         """One batch of other strings, of the length trained at."""
         yield self.batch(batch_rng(2**32, 0), N_TEST, self.length)
 

@@ -32,7 +32,14 @@ def _fft(x: Any, dims: Any, *args: Any, **kwargs: Any) -> int:
     return int(math.prod(x) * 2.5 * math.log2(max(n, 2)))
 
 
+def _convolution_backward(grad: Any, x: Any, weight: Any, *args: Any, **kwargs: Any) -> int:
+    """Two products of the forward's size; torch 2.13 takes a depthwise one for a dense one."""
+    output_mask = args[-1]
+    return int(2 * math.prod(grad) * math.prod(weight[1:]) * sum(output_mask[:2]))
+
+
 EXTRA = {
+    aten.convolution_backward: _convolution_backward,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
     aten.linalg_solve_triangular: _solve,

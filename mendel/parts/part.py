@@ -84,11 +84,19 @@ def make(kind: Kind, spec: PartSpec, *sizes: int) -> Any:
     raises   SpecError for an unknown part or field, or a field that does not fit the width
     """
     cls, fields = resolve(kind, spec)
+    parsed = parse_fields(cls, spec.part, fields)
     try:
-        return cls(cls.Fields.parse(fields), *sizes)
+        return cls(parsed, *sizes)
     except SpecError as error:
-        message = str(error).replace("Fields", spec.part, 1)
-        raise SpecError(message) from None
+        raise SpecError(f"{spec.part}: {error}") from None
+
+
+def parse_fields(cls: type[Part], name: str, fields: dict[str, Any]) -> Spec:
+    """Check a part's fields; raises SpecError that calls the part by the name it was asked for."""
+    try:
+        return cls.Fields.parse(fields)
+    except SpecError as error:
+        raise SpecError(str(error).replace("Fields", name, 1)) from None
 
 
 def head_width(width: int, n_heads: int, field: str = "n_heads") -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from copy import deepcopy
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,9 +16,12 @@ from torch.func import functional_call, stack_module_state
 
 from mendel.data.corpus import batch_rng
 from mendel.model import Model, build
+from mendel.parts.flops import count_flops
 from mendel.spec import ModelSpec, TrainSpec
 from mendel.train.optim import Optimizer, OptimSpec, clip, make_optimizer
 from mendel.types import InputError
+
+N_EVALUATED = 4  # batches at a time, since nothing is kept for gradients
 
 
 class Source(Protocol):
@@ -25,8 +30,8 @@ class Source(Protocol):
     def batch(self, rng: np.random.Generator, n: int, context: int) -> tuple[Tensor, Tensor]:
         """x (B, T) and targets; the same rng gives the same batch."""
 
-    def windows(self, context: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """The validation data, each target once; targets below 0 do not count."""
+    def windows(self, context: int, n: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """The validation data, each target once, at most n windows at a time; -1 is no target."""
 
 
 class MemoryShort(InputError):
@@ -110,23 +115,32 @@ class Group:
 
         raises   MemoryShort, which says the batch that fits
         """
-        try:
-            losses = self.losses(*self.batch(source, step))
-            grads = dict(zip(self.params, _gradients(losses, self.params), strict=True))
-        except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error):
-                raise
-            raise self._memory_short(source) from None
+        found = self._try(source, step, self.how.batch)
+        if found is None:
+            raise self._memory_short(source)
+        losses, grads = found
         if self.how.clip:
             clip(grads, self.how.clip, stacked=self.stacked)
         self.optimizer.step(grads, multiplier)
-        return losses.detach().tolist()
+        return losses
+
+    def _try(
+        self, source: Source, step: int, n: int
+    ) -> tuple[list[float], dict[str, Tensor]] | None:
+        """Losses and gradients of n windows, or None where memory does not suffice."""
+        try:
+            losses = self.losses(*self.batch(source, step, n))
+            return losses.detach().tolist(), _gradients(losses, self.params)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_memory(error):
+                raise
+            return None
 
     def evaluate(self, source: Source) -> list[float]:
         """Nats a target over the whole of the validation data, one number a seed."""
         totals, n = torch.zeros(len(self.seeds), dtype=torch.float64), 0
         with torch.no_grad():
-            for x, y in source.windows(self.spec.context):
+            for x, y in source.windows(self.spec.context, N_EVALUATED * self.how.batch):
                 x, y = x.to(self.device), y.to(self.device)
                 count = int((y >= 0).sum())
                 if self.stacked:
@@ -135,10 +149,17 @@ class Group:
                 n += count
         return (totals / n).tolist()
 
+    @torch.no_grad()
+    def some_seed_is_finite(self) -> bool:
+        """Whether at least one seed's weights are all numbers."""
+        shape = (len(self.seeds), -1)
+        checks = [p.isfinite().reshape(shape).all(1) for p in self.params.values()]
+        return bool(torch.stack(checks).all(0).any())
+
     def models(self) -> list[Model]:
         """The trained models, one a seed, on the CPU."""
         if not self.stacked:
-            return [self.model.cpu()]
+            return [deepcopy(self.model).cpu()]
         found = []
         for i, _ in enumerate(self.seeds):
             model = build(self.spec)
@@ -163,22 +184,23 @@ class Group:
         )
 
     def _memory_short(self, source: Source) -> MemoryShort:
-        n = self.how.batch
-        while n > 1:
+        n = self.how.batch // 2
+        while n and self._try(source, 0, n) is None:
             n //= 2
-            try:
-                _gradients(self.losses(*self.batch(source, 0, n)), self.params)
-                hint = f"A batch of {n} fits: set batch={n}."
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not _is_memory(error):
-                    raise
-        else:
+        hint = f"A batch of {n} fits: set batch={n}."
+        if not n:
             hint = "Not even one window fits: set a smaller context, width or n_layers."
         return MemoryShort(
             f"a step with batch={self.how.batch} windows of context={self.spec.context}, "
             f"{len(self.seeds)} seed(s) at once, does not fit into memory. {hint}"
         )
+
+    def flops_of_a_window(self, source: Source) -> float:
+        """Of one seed, forward and backward."""
+        x, y = source.batch(batch_rng(self.seeds[0], 0), 1, self.spec.context)
+        params: dict[str, Tensor] = dict(self.model.named_parameters())
+        loss = partial(self._loss_with, params, x.to(self.device), y.to(self.device))
+        return float(count_flops(lambda: _gradients(loss()[None], params)))
 
 
 def _matrices(model: Model) -> list[str]:
@@ -205,9 +227,10 @@ def _optim_spec(how: TrainSpec, device: torch.device) -> OptimSpec:
     )
 
 
-def _gradients(losses: Tensor, params: dict[str, Tensor]) -> tuple[Tensor, ...]:
+def _gradients(losses: Tensor, params: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of each seed's own loss: seeds share nothing, so the sum's gradient is theirs."""
-    return torch.autograd.grad(losses.sum(), list(params.values()))
+    found = torch.autograd.grad(losses.sum(), list(params.values()), materialize_grads=True)
+    return dict(zip(params, found, strict=True))
 
 
 def _is_memory(error: Exception) -> bool:

@@ -13,8 +13,9 @@ import torch
 
 from mendel.blobs import write_atomically
 from mendel.ledger import home
+from mendel.parts.part import resolve
 from mendel.spec import ModelSpec, TrainSpec
-from mendel.train.group import Group, Source, pick_device
+from mendel.train.group import Group, MemoryShort, Source, pick_device
 from mendel.types import digest
 
 N_TIMED = 5  # steps of each way; the first one warms up and does not count
@@ -47,7 +48,10 @@ def batched_is_faster(
             "together": [Group(spec, how, seeds, device)],
             "apart": [Group(spec, how, (seed,), device) for seed in seeds],
         }
-        known[key] = time_ways(ways, source)
+        try:
+            known[key] = time_ways(ways, source)
+        except MemoryShort:
+            return False  # together they need the most
         _write(known)
     return known[key]["together"] < known[key]["apart"]
 
@@ -65,9 +69,15 @@ def time_ways(ways: dict[str, list[Group]], source: Source) -> dict[str, float]:
 
 
 def _key(spec: ModelSpec, how: TrainSpec, n_seeds: int, device: torch.device) -> str:
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    here = [machine, os.cpu_count(), torch.get_num_threads(), torch.__version__, device.type]
-    return digest([spec.to_dict(), how.batch, how.optimizer, how.dtype, n_seeds, *here])[:16]
+    """By what decides the time, so that most candidates of a search share a measurement."""
+    is_gpu = device.type == "cuda"
+    here = [
+        torch.cuda.get_device_name(device) if is_gpu else platform.processor(),
+        os.cpu_count(), torch.get_num_threads(), torch.__version__, device.type,
+    ]  # fmt: skip
+    mixers = sorted({resolve("mixer", mixer)[0].name for mixer in spec.mixers})
+    shape = [spec.width, spec.n_layers, spec.context, mixers]
+    return digest([*shape, how.batch, how.optimizer, how.dtype, n_seeds, *here])[:16]
 
 
 def _file() -> Path:

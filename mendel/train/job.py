@@ -6,6 +6,7 @@ recipe.toml, data -> tokenizer, split -> Training -> model folder(s), run.json
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 import torch
 
 from mendel.blobs import write_atomically
-from mendel.data.corpus import Corpus, Split, Tokens, read_corpus
+from mendel.data.corpus import Corpus, Split, Tokens, join, read_corpus
 from mendel.data.tokenizers import Tokenizer, make_tokenizer
 from mendel.formats import native
-from mendel.model import build
+from mendel.model import build, resolved
 from mendel.spec import ModelSpec, SpecError, TrainSpec
 from mendel.train import checkpoint
 from mendel.train.run import Outcome, Progress, Training
@@ -57,6 +58,11 @@ class Job:
         with torch.device("meta"):
             return build(self.model).n_params
 
+    @property
+    def bytes_per_token(self) -> float:
+        """Of the validation text: nats a token / (this * ln 2) = bits a byte, for any tokenizer."""
+        return self.tokens.n_val_bytes / max(len(self.tokens.val), 1)
+
     def run(self, tell: Callable[[Progress], None]) -> Outcome:
         """Train and write the folder; Ctrl-C leaves a model as it is and a checkpoint to resume."""
         request = self.request
@@ -73,8 +79,8 @@ class Job:
         write_atomically(request.out / RECIPE, recipe_toml(self.model, request.train).encode())
         outcome = training.run(tell)
         self._write_models(outcome)
-        self._write_run(_facts(outcome))
-        if outcome.finished:
+        self._write_run(self._facts(outcome))
+        if outcome.finished and outcome.result.error is None:
             (request.out / checkpoint.FILE).unlink(missing_ok=True)
         return outcome
 
@@ -84,6 +90,22 @@ class Job:
             if outcome.curves[seed].diverged is None:
                 folder = out if len(seeds) == 1 else out / f"seed-{seed}"
                 native.save(model, folder, self.tokenizer)
+
+    def _facts(self, outcome: Outcome) -> dict[str, Any]:
+        result, per_byte = outcome.result, self.bytes_per_token * math.log(2)
+        nats = result.facts["nats"]
+        return {
+            **result.facts,
+            "finished": outcome.finished,
+            "bits_per_byte": {seed: loss / per_byte for seed, loss in nats.items()},
+            "error": result.error,
+            "evaluations": {
+                str(seed): [e for e in curve.evaluations if math.isfinite(e[1])]
+                for seed, curve in outcome.curves.items()
+            },
+            "cost": vars(result.cost),
+            "pace": outcome.pace,
+        }
 
     def _write_run(self, facts: Mapping[str, Any]) -> None:
         about = {
@@ -104,7 +126,10 @@ def prepare(request: Request) -> Job:
                         "and needs head='lm'.")  # fmt: skip
     corpus = read_corpus(request.data, glob=request.glob, lines=request.lines)
     split = corpus.split(request.train.holdout)
-    tokenizer = make_tokenizer(request.train.tokenizer, corpus.text)
+    # pieces are learned from the training side alone; the alphabet is that of both
+    learned = request.train.tokenizer.startswith("bpe")
+    text = join(split.train) if learned else corpus.text
+    tokenizer = make_tokenizer(request.train.tokenizer, text)
     vocab = request.model.vocab or tokenizer.vocab_size
     if vocab < tokenizer.vocab_size:
         raise SpecError(
@@ -112,11 +137,11 @@ def prepare(request: Request) -> Job:
             f"{request.train.tokenizer!r} on this text. Set vocab={tokenizer.vocab_size} or leave "
             "it out."
         )
-    model = request.model.model_copy(update={"vocab": vocab})
+    model = resolved(request.model.model_copy(update={"vocab": vocab}))
     tokens = Tokens.of(split, tokenizer)
     tokens.check(model.context)
     with torch.device("meta"):
-        build(model)  # a part or field that there is not, before anything is written
+        build(model)  # fields that do not fit the width show before anything is written
     if request.resume:
         _check_data(request, split)
     return Job(request, model, corpus, split, tokenizer, tokens)
@@ -130,10 +155,12 @@ def recipe_toml(model: ModelSpec, train: TrainSpec) -> str:
 def _check_out(request: Request) -> None:
     out, run = request.out, request.out / RUN
     if request.resume:
-        if run.is_file() and json.loads(run.read_text(encoding="utf-8")).get("finished"):
+        done = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+        if done.get("finished") and not done.get("error"):
             raise InputError(f"the run in {out} has finished: there is nothing to resume.")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # those two alone are what a run leaves that did not come to its first step
+    if out.exists() and (not out.is_dir() or {file.name for file in out.iterdir()} - {RUN, RECIPE}):
         raise InputError(
             f"{out} is not empty. Choose another --out"
             + (", or go on with --resume." if (out / checkpoint.FILE).exists() else ".")
@@ -163,20 +190,3 @@ def _pace_of(folder: Path) -> Mapping[str, Any]:
             "has ended."
         ) from None
     return pace
-
-
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    result = outcome.result
-    return {
-        "finished": outcome.finished,
-        "validation_nats": {
-            str(seed): curve.evaluations[-1][1]
-            for seed, curve in outcome.curves.items()
-            if curve.diverged is None
-        },
-        "error": result.error,
-        "evaluations": {str(s): c.evaluations for s, c in outcome.curves.items()},
-        "cost": vars(result.cost),
-        **result.facts,
-        "pace": outcome.pace,
-    }

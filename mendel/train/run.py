@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from mendel.model import Model
-from mendel.parts.flops import count_flops
 from mendel.spec import ModelSpec, TrainSpec
 from mendel.train import checkpoint
 from mendel.train.group import Group, Source
 from mendel.train.grouping import make_groups
+from mendel.train.interrupts import Interrupts
 from mendel.train.schedule import Budget, Pace, Schedule
 from mendel.types import Cost, InputError, Result
 
@@ -80,7 +80,8 @@ class Training:
         self.groups = make_groups(spec, how, self.seeds, source, together)
         self.curves = {seed: Curve() for seed in self.seeds}
         self.seconds, self._saved_at = 0.0, time.monotonic()
-        self.flops_per_step = self._count_flops()
+        self._n_evaluated, self._replay = 0, replay
+        self.flops_per_step = how.batch * self.groups[0].flops_of_a_window(source)
         self.pace = Pace.replay(replay) if replay is not None else self._new_pace()
         if resume:
             self._load()
@@ -91,21 +92,23 @@ class Training:
         raises   MemoryShort, which says the batch that fits
         """
         began, before = time.perf_counter(), self.seconds
-        finished = True
-        try:
-            while self._alive() and (multiplier := self.pace.next()) is not None:
-                self._step(multiplier)
-                self.seconds = before + time.perf_counter() - began
-                tell(Progress(self.pace.step, self.pace.progress, self.seconds, self.curves))
-                if self.folder and time.monotonic() - self._saved_at > SAVE_EVERY_S:
-                    self.save()
-        except KeyboardInterrupt:
-            finished = False
-        self._evaluate()
+        with Interrupts() as interrupts:
+            try:
+                while not interrupts.asked and self._alive():
+                    multiplier = self.pace.next()
+                    if multiplier is None:
+                        break
+                    self._step(multiplier)
+                    self.seconds = before + time.perf_counter() - began
+                    tell(Progress(self.pace.step, self.pace.progress, self.seconds, self.curves))
+                    if time.monotonic() - self._saved_at > SAVE_EVERY_S:
+                        self.save()
+            except KeyboardInterrupt:  # of `tell`, between two steps
+                interrupts.asked = True
+            self.save()  # before the evaluation, which may take long: nothing is lost by then
+            self._evaluate()
         self.seconds = before + time.perf_counter() - began
-        if self.folder:
-            self.save()
-        return self._outcome(finished)
+        return self._outcome(finished=not interrupts.asked)
 
     def _step(self, multiplier: float) -> None:
         step = self.pace.step
@@ -114,12 +117,11 @@ class Training:
                 continue
             losses = group.step(self.source, step, multiplier)
             for seed, loss in zip(group.seeds, losses, strict=True):
-                curve = self.curves[seed]
-                curve.losses.append(loss)
-                if not math.isfinite(loss) and curve.diverged is None:
-                    curve.diverged = step
-        done = max((len(c.evaluations) for c in self.curves.values()), default=0)
-        if self.pace.progress * self.how.n_evaluations >= done + 1:
+                self.curves[seed].losses.append(loss)
+                self._check(seed, loss)
+        due = int(self.pace.progress * self.how.n_evaluations)
+        if due > self._n_evaluated:
+            self._n_evaluated = due
             self._evaluate()
 
     def _evaluate(self) -> None:
@@ -130,6 +132,11 @@ class Training:
                 continue
             for seed, loss in zip(group.seeds, group.evaluate(self.source), strict=True):
                 self.curves[seed].evaluations.append((self.pace.step, loss))
+                self._check(seed, loss)
+
+    def _check(self, seed: int, loss: float) -> None:
+        if not math.isfinite(loss) and self.curves[seed].diverged is None:
+            self.curves[seed].diverged = self.pace.step
 
     def _alive(self) -> bool:
         return any(curve.diverged is None for curve in self.curves.values())
@@ -140,15 +147,14 @@ class Training:
         costs = {"tokens": float(how.batch * self.spec.context), "flops": self.flops_per_step}
         return Pace(budget, schedule, per_step=costs.get(budget.kind, 0.0))
 
-    def _count_flops(self) -> float:
-        """Of one step of one seed, forward and backward."""
-        group = self.groups[0]
-        x, y = group.batch(self.source, 0)
-        return count_flops(lambda: group.losses(x, y).sum().backward()) / len(group.seeds)
-
     def save(self) -> None:
-        """Write the checkpoint; the one before stays until this one is whole."""
-        assert self.folder is not None
+        """Write the checkpoint; the one before stays until this one is whole.
+
+        Weights that are no numbers are not worth resuming from: then it stays for good.
+        """
+        self._saved_at = time.monotonic()
+        if self.folder is None or not any(group.some_seed_is_finite() for group in self.groups):
+            return
         facts = {
             "model": self.spec.to_dict(),
             "train": self.how.to_dict(),
@@ -156,15 +162,18 @@ class Training:
             "pace": self.pace.record(),
             "seconds": self.seconds,
             "curves": {str(seed): vars(curve) for seed, curve in self.curves.items()},
+            "n_evaluated": self._n_evaluated,
+            "is_replay": self._replay is not None,
         }
         checkpoint.save(self.folder, facts, [group.state_tensors() for group in self.groups])
-        self._saved_at = time.monotonic()
 
     def _load(self) -> None:
         if self.folder is None:
             raise InputError("resume=True needs the folder of the run.")
         facts, tensors = checkpoint.load(self.folder)
         checkpoint.check_same(facts, self.spec, self.how)
+        if facts["is_replay"] is not (self._replay is not None):
+            raise InputError("a replay is resumed as a replay: give the same --replay as before.")
         groups = [tuple(seeds) for seeds in facts["groups"]]
         if groups != [group.seeds for group in self.groups]:
             device = self.groups[0].device
@@ -175,13 +184,23 @@ class Training:
             int(seed): Curve(c["losses"], [tuple(e) for e in c["evaluations"]], c["diverged"])
             for seed, c in facts["curves"].items()
         }
-        self.pace, self.seconds = Pace.resume(facts["pace"]), facts["seconds"]
+        self.seconds, self._n_evaluated = facts["seconds"], facts["n_evaluated"]
+        if self._replay is None:
+            self.pace = Pace.resume(facts["pace"])
+        else:
+            for _ in range(facts["pace"]["step"]):
+                self.pace.next()
 
     def _outcome(self, finished: bool) -> Outcome:
         models = tuple(model for group in self.groups for model in group.models())
         size = sum(p.numel() * p.element_size() for p in models[0].parameters())
         cost = Cost(self.seconds, self.flops_per_step * self.pace.step, models[0].n_params, size)
-        facts = {"step": self.pace.step, "flops_per_step": self.flops_per_step}
+        facts: dict[str, Any] = {"step": self.pace.step, "flops_per_step": self.flops_per_step}
+        facts["nats"] = {
+            seed: curve.evaluations[-1][1]
+            for seed, curve in self.curves.items()
+            if curve.diverged is None and curve.evaluations
+        }
         failed = {s: c.diverged for s, c in self.curves.items() if c.diverged is not None}
         if failed:
             seed, step = min(failed.items(), key=lambda item: item[1])
