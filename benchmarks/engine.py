@@ -40,6 +40,8 @@ def main() -> None:
         }
         if options.out:
             options.out.write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n")
+        if any("failed" in found for found in rows.values()):
+            sys.exit(1)
 
 
 def parse() -> argparse.Namespace:

@@ -119,7 +119,7 @@ def low_rank(w: Weights, name: str, x: Array, f: Callable[[Array], Array] = np.a
 
 
 def qkv(w: Weights, x: Array, n_steps: int = 1) -> tuple[Array, Array, Array]:
-    """q (T, H, D) over the root of D, k (T*n, H, D), v (T*n, H, V); after taps where it has some."""
+    """q (T, H, D) over the root of D, k (T*n, H, D), v (T*n, H, V), after the short filter."""
     y = x @ w["qkv.weight"].T
     if "taps" in w:
         y = silu(fir(y, w["taps"]))
@@ -320,8 +320,8 @@ PAPERS: dict[str, Callable[..., Array]] = {
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_named_mixer_is_its_papers_equation(name: str) -> None:
-    # the buffer of RetNet's log gamma is float32
-    tolerance = 1e-6 if name == "retnet" else 1e-9
+    # the part keeps the log of RetNet's gamma in float32
+    tolerance = 1e-7 if name == "retnet" else 1e-9
     assert_is(random_part(name, **SIZES), PAPERS[name], tolerance)
 
 

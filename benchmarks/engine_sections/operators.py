@@ -134,25 +134,49 @@ def peer(path: str, name: str) -> Any:
     return getattr(module, name)
 
 
-def peers(i: Inputs) -> dict[str, Callable[[], Tensor] | None]:
-    """The chunked forms that fla has in plain torch, on the same numbers."""
-    swap = [x.transpose(1, 2) for x in (i.q, i.k, i.unit, i.v)]
-    q, k, unit, v = swap
-    beta, head = i.beta.transpose(1, 2), i.head.transpose(1, 2)
-    linear, delta = (
-        peer("linear_attn", "naive_chunk_linear_attn"),
-        peer("delta_rule", "delta_rule_chunkwise"),
-    )
-    gated = peer("gated_delta_rule", "naive_chunk_gated_delta_rule")
-    simple = peer("simple_gla", "naive_chunk_simple_gla")
+def peers(i: Inputs) -> dict[str, Callable[[], Tensor]]:
+    """The chunked forms that fla has in plain torch, on the same numbers; outputs (B, H, T, V)."""
+    linear = peer("linear_attn", "naive_chunk_linear_attn")
     if linear is None:
         return {}
+    simple = peer("simple_gla", "naive_chunk_simple_gla")
+    delta = peer("delta_rule", "delta_rule_chunkwise")
+    gated = peer("gated_delta_rule", "naive_chunk_gated_delta_rule")
+    kimi, dplr = (
+        peer("kda", "naive_chunk_kda"),
+        peer("generalized_delta_rule/dplr", "dplr_chunkwise"),
+    )
+
+    def turned(*tensors: Tensor) -> list[Tensor]:
+        return [x.transpose(1, 2) for x in tensors]
+
+    root = D**0.5  # those without a scale of their own divide q by it
+    fixed = i.fixed[None, :, None].expand(B, H, i.q.shape[2])
     return {
-        "linear attention": lambda: linear(q, k, v, scale=1.0, normalize=False)[0],
-        "Mamba-2": lambda: simple(q, k * beta[..., None], v, head, scale=1.0)[0],
-        "DeltaNet": lambda: delta(i.q, i.unit, i.v, i.beta)[0],
-        "Gated DeltaNet": lambda: gated(q, unit, v, head, beta, scale=1.0)[0],
+        "linear attention": lambda: turned(
+            linear(*turned(i.q, i.k, i.v), scale=1.0, normalize=False)
+        )[0],
+        "RetNet": lambda: turned(simple(*turned(i.q, i.k, i.v, fixed), scale=1.0)[0])[0],
+        "Mamba-2": lambda: turned(
+            simple(*turned(i.q, i.k * i.beta[..., None], i.v, i.head), scale=1.0)[0]
+        )[0],
+        "DeltaNet": lambda: delta(i.q * root, i.unit, i.v, i.beta)[0],
+        "Gated DeltaNet": lambda: turned(
+            gated(*turned(i.q, i.unit, i.v, i.head, i.beta), scale=1.0)[0]
+        )[0],
+        "Kimi Delta": lambda: turned(
+            kimi(*turned(i.q, i.unit, i.v, i.channel, i.beta), scale=1.0)[0]
+        )[0],
+        "RWKV-7": lambda: dplr(i.q * root, i.k, i.v, i.unit, -i.gate * i.unit, i.channel)[0],
     }
+
+
+def same(name: str, fast: Callable[[], Tensor], other: Callable[[], Tensor]) -> None:
+    """A peer is one only if it computes the same."""
+    with torch.no_grad():
+        a, b = fast(), other()
+    gap = float((a - b).norm() / b.norm())
+    assert a.shape == b.shape and gap < 1e-3, f"{name}: {a.shape} {b.shape} differ by {gap:.1e}"
 
 
 def row(fast: Callable[[], Tensor], slow: Callable[[], Tensor], other: Any, i: Inputs) -> Any:
@@ -180,6 +204,8 @@ def speeds() -> dict[str, Any]:
     }  # fmt: skip
     for name in MIXERS:
         fast, slow = (partial(outputs, run, name, i) for run in (scan, scan_naive))
+        if name in others:
+            same(name, fast, others[name])
         rows[name] = row(fast, slow, others.get(name), i)
     rows["DeltaProduct, 2 steps a token"] = product(2)
     for label, filters in (("4 taps", i.short), ("63 taps", i.long)):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mendel.data.corpus import Split, Tokens, batch_rng, read_corpus
 from mendel.data.tokenizers import make_tokenizer
+from mendel.parts.flops import count_flops
 from mendel.presets import load_recipe, override
 from mendel.train.run import Training
 
@@ -26,9 +27,9 @@ SHAPE = ["width=128", "n_layers=4", "context=64", "batch=12", "tokenizer=chars",
 MIXED = 'mixers=["short_conv", {part="attention", qk_norm=true}]'
 RECIPES = {
     "mendel, AdamW": ["modern", "lr=0.004"],
-    "mendel, Muon": ["modern", "optimizer=muon", "lr=0.004"],
+    "mendel, Muon": ["modern", "optimizer=muon", "lr=0.004", "matrix_lr=0.012"],
     "mendel, Muon, short convolutions in half the layers": [
-        "modern", "optimizer=muon", "lr=0.004", MIXED,
+        "modern", "optimizer=muon", "lr=0.004", "matrix_lr=0.012", MIXED,
     ],
 }  # fmt: skip
 PEER_LR = 3e-3  # of 0.0015, 0.003 and 0.006, by --tune
@@ -74,6 +75,11 @@ def peer(data: Tokens, lr: float, seed: int) -> dict[str, Any]:
     rest = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99), fused=True)
+
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(model(x).logits.flatten(0, 1), y.flatten())
+
+    flops = count_flops(lambda: loss_of(*data.batch(batch_rng(seed, 0), 12, 64)).backward())
     began = time.perf_counter()
     for step in range(N_STEPS):
         warm = min(1.0, (step + 1) / 100)
@@ -81,7 +87,7 @@ def peer(data: Tokens, lr: float, seed: int) -> dict[str, Any]:
         for group in optimizer.param_groups:
             group["lr"] = lr * warm * cosine
         x, y = data.batch(batch_rng(seed, step), 12, 64)
-        loss = torch.nn.functional.cross_entropy(model(x).logits.flatten(0, 1), y.flatten())
+        loss = loss_of(x, y)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -90,6 +96,7 @@ def peer(data: Tokens, lr: float, seed: int) -> dict[str, Any]:
     return {
         "nats": _validation(model, data),
         "seconds": seconds,
+        "flops_per_step": flops,
         "n_params": sum(p.numel() for p in model.parameters()),
     }
 
