@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mendel.model import Model, ModelState
 from mendel.parts import channel
@@ -90,8 +91,15 @@ def _blocks(model: Model, state: ModelState | None) -> Iterator[tuple[Step, Step
 
 def _step(part: Part, state: State | None) -> Step:
     """A part with the state that the prompt left, for the tokens after it."""
-    make = STEPS.get(type(part), _as_it_is)
-    return make(part, state)
+    make = STEPS.get(type(part)) if _is_plain(part) else None
+    return (make or _as_it_is)(part, state)
+
+
+def _is_plain(part: Part) -> bool:
+    """Whether the part's weights say all: no adapter in place of a matrix, no hook on it."""
+    modules = list(part.modules())
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in modules)
+    return not hooked and all(type(m) in (nn.Linear, nn.Embedding) for m in modules[1:])
 
 
 def _as_it_is(part: Part, state: State | None) -> Step:
@@ -113,7 +121,8 @@ def _embedding(part: Any, state: State | None) -> Callable[[int], F32]:
             found: F32 = x[0, 0].numpy()
             return found
 
-    return _token_embedding(part, state) if type(part) is TokenEmbedding else as_it_is
+    plain = type(part) is TokenEmbedding and _is_plain(part)
+    return _token_embedding(part, state) if plain else as_it_is
 
 
 def _token_embedding(part: Any, state: State | None) -> Callable[[int], F32]:

@@ -376,3 +376,27 @@ def test_ctrl_c_in_a_shell_ends_a_sample_without_a_traceback(saved: Path) -> Non
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and errors == b"" and rest.endswith(b"\n")
+
+
+def test_an_adapter_or_a_hook_on_a_matrix_is_obeyed() -> None:
+    class Adapter(torch.nn.Module):
+        """As peft wraps a matrix: its weight is the old one, its output is not."""
+
+        def __init__(self, inner: torch.nn.Linear) -> None:
+            super().__init__()
+            self.inner, self.weight = inner, inner.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x) - 3 * x
+
+    model = tiny("microgpt")
+    layer: Any = model.layers[0]
+    layer.mixer.out = Adapter(layer.mixer.out)
+    ids, wanted = [3], []
+    with torch.no_grad():
+        for _ in range(6):
+            ids = [*ids, int(model(torch.tensor([ids]))[0][0, -1].argmax())]
+            wanted.append(ids[-1])
+    assert list(generate(model, [3], n_tokens=6)) == wanted
+    plain = list(generate(tiny("microgpt"), [3], n_tokens=6))
+    assert plain != wanted
