@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mendel.types import Digest, LedgerError
+from mendel.types import Digest, InputError, LedgerError
 
 
 class Blobs:
@@ -84,3 +86,14 @@ def write_atomically(target: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(file: Path, taken: str) -> Iterator[None]:
+    """One process at a time; raises InputError with `taken` where another one holds the file."""
+    with file.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(taken) from None
+        yield

@@ -384,7 +384,8 @@ def test_bad_input_is_named_before_anything_is_written(tmp_path: Path) -> None:
     for message, asked in cases.items():
         with pytest.raises(InputError, match=message):
             prepare(asked).run(lambda progress: None)
-        assert not (tmp_path / "out").exists(), message
+        out = tmp_path / "out"
+        assert not out.exists() or {file.name for file in out.iterdir()} <= {".lock"}, message
 
 
 def test_a_full_folder_is_not_written_into(tmp_path: Path) -> None:
@@ -392,6 +393,20 @@ def test_a_full_folder_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="not empty"):
         prepare(request(tmp_path))
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    first, second = prepare(request(tmp_path)), prepare(request(tmp_path))
+    messages = []
+
+    def begin_another(progress: object) -> None:
+        if not messages:
+            with pytest.raises(InputError) as caught:
+                second.run(lambda progress: None)
+            messages.append(str(caught.value))
+
+    assert first.run(begin_another).finished
+    assert "being written by another run" in messages[0]
 
 
 def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mendel.blobs import write_atomically
+from mendel.blobs import locked, write_atomically
 from mendel.data.corpus import Corpus, Split, Tokens, join, read_corpus
 from mendel.data.tokenizers import Tokenizer, make_tokenizer
 from mendel.formats import native
@@ -25,7 +25,7 @@ from mendel.train.run import Outcome, Progress, Training
 from mendel.train.schedule import Budget
 from mendel.types import InputError
 
-RUN, RECIPE = "run.json", "recipe.toml"
+RUN, RECIPE, LOCK = "run.json", "recipe.toml", ".lock"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ class Job:
 
     def run(self, tell: Callable[[Progress], None]) -> Outcome:
         """Train and write the folder; Ctrl-C leaves a model as it is and a checkpoint to resume."""
+        out = self.request.out
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out / LOCK, f"{out} is being written by another run. Choose another --out."):
+            return self._run(tell)
+
+    def _run(self, tell: Callable[[Progress], None]) -> Outcome:
         request = self.request
         training = Training(
             self.model,
@@ -74,7 +80,6 @@ class Job:
             resume=request.resume,
             replay=_pace_of(request.replay) if request.replay else None,
         )
-        request.out.mkdir(parents=True, exist_ok=True)
         self._write_run({"finished": False})
         write_atomically(request.out / RECIPE, recipe_toml(self.model, request.train).encode())
         outcome = training.run(tell)
@@ -159,8 +164,10 @@ def _check_out(request: Request) -> None:
         if done.get("finished") and not done.get("error"):
             raise InputError(f"the run in {out} has finished: there is nothing to resume.")
         return
-    # those two alone are what a run leaves that did not come to its first step
-    if out.exists() and (not out.is_dir() or {file.name for file in out.iterdir()} - {RUN, RECIPE}):
+    # those alone are what a run leaves that did not come to its first step
+    if out.exists() and (
+        not out.is_dir() or {file.name for file in out.iterdir()} - {RUN, RECIPE, LOCK}
+    ):
         raise InputError(
             f"{out} is not empty. Choose another --out"
             + (", or go on with --resume." if (out / checkpoint.FILE).exists() else ".")

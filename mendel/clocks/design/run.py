@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mendel.blobs import write_atomically
+from mendel.blobs import locked, write_atomically
 from mendel.ledger import Ledger
 from mendel.spec import FoldSpec, Spec, TaskSpec
 from mendel.types import Digest, InputError, Line
@@ -99,18 +97,13 @@ class Run:
         file = self.folder / "spent.json"
         return float(json.loads(file.read_text())) if file.exists() else 0.0
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """One process works on a run; raises InputError where another one does."""
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"run {self.spec.id} is being worked on by another process. "
-                    "Wait for it, or give another --out."
-                ) from None
-            yield
+        return locked(
+            self.folder / "lock",
+            f"run {self.spec.id} is being worked on by another process. "
+            "Wait for it, or give another --out.",
+        )
 
 
 class Stopwatch:
