@@ -76,6 +76,7 @@ class Routed(Part):
         flat = v.flatten(2)
         short, after["short"] = convolve(flat, self.short, before.get("short"))
         long, after["long"] = convolve(flat, self.long, before.get("long"))
+        o = o * self.delta.D**0.5  # beside the values the delta path has no scale of its own
         branches = torch.stack((short.view_as(v), long.view_as(v), o, v), 3)  # (B, T, H, N, V)
         weights = self._weights(x, branches)
         fused = (weights[..., None] * branches).sum(3)
