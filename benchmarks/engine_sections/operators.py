@@ -26,7 +26,7 @@ from mendel.parts.recurrence import scan, scan_naive
 
 B, T, H, D = 4, 512, 4, 32
 LENGTHS = (512, 1024, 2048, 4096)
-N_ROUNDS = 15
+N_ROUNDS = 9
 
 Work = Callable[[], object]
 
@@ -97,13 +97,16 @@ def both_ways(forward: Callable[[], Tensor], leaves: Inputs) -> Work:
 
 
 def paired(works: dict[str, Work], n: int = N_ROUNDS) -> dict[str, float]:
-    """Median milliseconds of each; they take turns, so that they share the machine's noise."""
+    """Median milliseconds of each; they take turns, so that they share the machine's noise.
+
+    Of the processor's time: on one thread that is the wall's, less what other processes took.
+    """
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(n + 1):
         for name, work in works.items():
-            began = time.perf_counter()
+            began = time.process_time()
             work()
-            times[name].append(1e3 * (time.perf_counter() - began))
+            times[name].append(1e3 * (time.process_time() - began))
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 
@@ -181,12 +184,14 @@ def same(name: str, fast: Callable[[], Tensor], other: Callable[[], Tensor]) -> 
 
 def row(fast: Callable[[], Tensor], slow: Callable[[], Tensor], other: Any, i: Inputs) -> Any:
     flops = count_flops(both_ways(fast, i))
-    works = {"fast": both_ways(fast, i), "matmuls": matmul_time(flops)}
+    works = {
+        "fast": both_ways(fast, i),
+        "matmuls": matmul_time(flops),
+        "naive": both_ways(slow, i),
+    }
     if other is not None:
         works["peer"] = both_ways(other, i)
-    found = paired(works)
-    found |= {"naive": paired({"naive": both_ways(slow, i)}, 3)["naive"], "mflop": flops / 1e6}
-    return found
+    return {**paired(works), "mflop": flops / 1e6}
 
 
 def speeds() -> dict[str, Any]:

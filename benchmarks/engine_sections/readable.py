@@ -27,7 +27,7 @@ from mendel.train.optim import AdamW, OptimSpec
 from tests.test_train import as_microgpt
 
 NAMES = Path(__file__).parents[3] / "shared" / "data" / "names" / "names.txt"
-N_EQUAL, BATCHES, N_TOKENS = 200, (1, 16, 64, 256, 1024), 2000
+N_EQUAL, N_PIECES, BATCHES = 200, 4, (1, 16, 64, 256, 1024)
 ADAM = OptimSpec(kind="adamw", lr=0.01, beta1=0.85, beta2=0.99, weight_decay=0.0)
 
 
@@ -47,8 +47,18 @@ def encode(reference: microgpt.GPT, docs: Sequence[str]) -> tuple[Tensor, Tensor
     return torch.tensor(x), torch.tensor(y)
 
 
+Pieces = list[tuple[Tensor, Tensor]]
+
+
+def by_length(reference: microgpt.GPT, docs: Sequence[str]) -> Pieces:
+    """A batch in pieces of like length, so that little of it is padding."""
+    ordered = sorted(docs, key=len)
+    size = -(-len(ordered) // N_PIECES) if len(ordered) >= 16 * N_PIECES else len(ordered)
+    return [encode(reference, ordered[i : i + size]) for i in range(0, len(ordered), size)]
+
+
 class Engine:
-    """The engine's training of that model; a batch's loss is the mean over its names."""
+    """The engine's model and optimiser; a batch's loss is the mean over its names."""
 
     def __init__(self, model: Model) -> None:
         self.model, self.params = model, dict(model.named_parameters())
@@ -61,8 +71,8 @@ class Engine:
         )
         return nats.sum(1) / (y >= 0).sum(1)
 
-    def learn(self, x: Tensor, y: Tensor, share: float) -> Tensor:
-        losses = self.losses(x, y)
+    def learn(self, batch: Pieces, share: float) -> Tensor:
+        losses = torch.cat([self.losses(x, y) for x, y in batch])
         grads = torch.autograd.grad(losses.mean(), list(self.params.values()))
         self.optimizer.step(dict(zip(self.params, grads, strict=True)), share)
         return losses
@@ -74,8 +84,7 @@ def largest_difference() -> dict[str, float]:
     engine = Engine(as_microgpt(reference))
     worst = 0.0
     for step in range(N_EQUAL):
-        x, y = encode(reference, [docs[step]])
-        loss = engine.learn(x, y, 1 - step / N_EQUAL).item()
+        loss = engine.learn(by_length(reference, [docs[step]]), 1 - step / N_EQUAL).item()
         worst = max(worst, abs(loss - reference.learn(docs[step], 0.01 * (1 - step / N_EQUAL))))
     names = docs[1000:1032]
     batch = engine.losses(*encode(reference, names)).tolist()
@@ -108,9 +117,9 @@ def training() -> dict[str, Any]:
     for dtype in (torch.float64, torch.float32):
         engine = Engine(as_microgpt(reference).to(dtype))
         for B in BATCHES:
-            batches = [encode(reference, docs[i * B : (i + 1) * B]) for i in range(31)]
+            batches = [by_length(reference, docs[i * B : (i + 1) * B]) for i in range(31)]
             turn = iter(batches * 10)
-            found = seconds(lambda e=engine, t=turn: e.learn(*next(t), 0.5), 100 if B < 256 else 30)
+            found = seconds(lambda e=engine, t=turn: e.learn(next(t), 0.5), 100 if B < 256 else 30)
             rows[f"engine, {str(dtype).removeprefix('torch.')}, batch {B}"] = 1e6 * found / B
     return rows
 
