@@ -34,7 +34,7 @@ def attend(
     """
     T, P = q.shape[2], k.shape[2] - q.shape[2]
     grouped = k.shape[1] != q.shape[1]
-    if P == 0 and 1 < T <= SHORT and (window is None or window >= T):
+    if P == 0 and T <= SHORT and (window is None or window >= T):
         return _attend_short(q, k, v, scale)
     if window is not None and k.shape[2] > 2 * window and T > 1:
         return _attend_in_blocks(q, k, v, window, scale)

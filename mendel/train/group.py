@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -84,7 +85,10 @@ class Group:
             if not self.stacked:
                 return self._loss(self.model(x)[0], y)[None]
             one = torch.func.vmap(self._loss_with, in_dims=(0, 0, 0))
-            found: Tensor = one(self.params, x, y)
+            with warnings.catch_warnings():
+                # an operator that vmap runs in a loop is slow, and then seeds are trained apart
+                warnings.filterwarnings("ignore", message="There is a performance drop")
+                found: Tensor = one(self.params, x, y)
             return found
 
     def _loss_with(self, params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
