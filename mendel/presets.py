@@ -49,6 +49,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+TABLES = {"model": ModelSpec.model_fields, "train": TrainSpec.model_fields}
+
+
 def load_recipe(name: str) -> tuple[ModelSpec, TrainSpec]:
     """A preset by name, or a TOML file with the tables [model] and [train], either may lack.
 
@@ -71,11 +74,15 @@ def _read(name: str) -> dict[str, Any]:
         recipe = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{name} is not TOML: {error}.") from None
-    if not recipe.keys() & {"model", "train"}:
+    if recipe.keys() <= ModelSpec.model_fields.keys():
         return {"model": recipe}  # the spec.toml of a trained model
-    unknown = recipe.keys() - {"model", "train"}
-    if unknown:
-        raise SpecError(f"{name} has a table {min(unknown)!r}. Wanted [model] and [train].")
+    for key in recipe.keys() - {"model", "train"}:
+        owner = next((t for t, fields in TABLES.items() if key in fields), None)
+        hint = f"It belongs in [{owner}]." if owner else "Wanted [model] and [train]."
+        raise SpecError(f"{name} has {key!r} outside its tables. {hint}")
+    for key, table in recipe.items():
+        if not isinstance(table, dict):
+            raise SpecError(f"{name}: {key}={table!r} is no table. Write [{key}] and fields below.")
     return recipe
 
 
@@ -99,11 +106,10 @@ def override(
 
 
 def _table_of(field: str) -> str:
-    tables = {"model": ModelSpec.model_fields, "train": TrainSpec.model_fields}
-    for table, fields in tables.items():
+    for table, fields in TABLES.items():
         if field in fields:
             return table
-    known = [name for fields in tables.values() for name in fields]
+    known = [name for fields in TABLES.values() for name in fields]
     near = difflib.get_close_matches(field, known, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
     raise SpecError(f"no field is called {field!r}. {hint}")
@@ -117,6 +123,8 @@ def _assign(spec: Any, path: list[str], value: Any, setting: str) -> None:
             inner = spec[key_or_index]
         except (KeyError, IndexError, TypeError):
             raise SpecError(f"--set {setting}: there is no {'.'.join(path[: step + 1])}.") from None
+        if isinstance(inner, int | float):
+            raise SpecError(f"--set {setting}: {key} is a number and has no fields.")
         if isinstance(inner, str):  # a part that had no fields yet
             inner = spec[key_or_index] = {"part": inner}
         spec = inner
@@ -128,5 +136,10 @@ def _assign(spec: Any, path: list[str], value: Any, setting: str) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
+        if text.lstrip().startswith(("[", "{")):
+            raise SpecError(
+                f"{text} is no TOML: {error}. Words in a list need quotes: "
+                """'mixers=["gla", "attention"]'."""
+            ) from None
         return text

@@ -125,8 +125,8 @@ class ModelSpec(Spec):
     channels[i % len(channels)], so one entry serves all layers and several make a hybrid.
     """
 
-    width: int = Field(128, gt=0)
-    n_layers: int = Field(4, gt=0)
+    width: int = Field(128, gt=0, le=1 << 16)
+    n_layers: int = Field(4, gt=0, le=1 << 10)
     context: int = Field(256, gt=0)  # tokens trained on at a time; learned positions end there
     vocab: int = Field(0, ge=0)  # 0: as many as the tokenizer has
     embedding: PartSpec = PartSpec(part="token")
@@ -167,8 +167,8 @@ class TrainSpec(Spec):
     warmup: float = Field(0.05, ge=0, lt=1)  # share of the budget
     shape: Literal["constant", "linear", "cosine"] = "cosine"  # of the rate, after the warm-up
     final: float = Field(0.1, ge=0, le=1)  # the last rate to the highest
-    seed: int = Field(0, ge=0)
-    n_seeds: int = Field(1, gt=0)  # runs with seeds seed, seed + 1, ...
+    seed: int = Field(0, ge=0, lt=1 << 62)
+    n_seeds: int = Field(1, gt=0, le=1 << 10)  # runs with seeds seed, seed + 1, ...
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU that has it
     tokenizer: str = "bytes"  # bytes, chars, bpe:4096
     holdout: float = Field(0.1, gt=0, lt=1)  # share of the text to validate on
@@ -215,7 +215,7 @@ def _explain(cls: type[Spec], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = list(cls.model_fields)
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(known)}."
+        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(known) or 'none'}."
         return f"{cls.__name__} has no field {field!r}. {hint}"
     got = first.get("input")
     return f"{cls.__name__}.{field}={got!r}: {first['msg']}."

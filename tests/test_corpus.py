@@ -380,8 +380,10 @@ def test_a_document_stands_whole_on_one_side_whatever_its_place(
     documents: list[str], data: st.DataObject
 ) -> None:
     holdout = data.draw(st.floats(0.01, 0.9))
-    split = Corpus(tuple(documents), "folder").split(holdout)
-    moved = Corpus(tuple(data.draw(st.permutations(documents))), "folder").split(holdout)
+    split = Corpus(tuple(documents), "folder").split(holdout, "document")
+    moved = Corpus(tuple(data.draw(st.permutations(documents))), "folder").split(
+        holdout, "document"
+    )
     assert sorted(split.train + split.val) == sorted(documents)
     assert set(moved.val) == set(split.val)
     n_val = sum(map(len, split.val))
@@ -478,3 +480,12 @@ def test_documents_end_their_line_or_begin_with_bos(stories: Tokenizer) -> None:
     assert Bytes().decode(tokens.train) == "".join(name + "\n" for name in split.train)
     assert (Tokens.of(split, stories).train == 1).sum() == len(split.train)
     assert tokens.train.dtype == np.uint16
+
+
+def test_one_large_file_beside_a_small_one_is_split_by_its_tail(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("many words " * 1000)
+    assert read_corpus(tmp_path).split(0.1).by == "tail"
+    (tmp_path / "b.txt").write_text("a note")
+    split = read_corpus(tmp_path).split(0.1)
+    assert split.by == "tail" and 1000 < sum(map(len, split.val)) < 1200
+    assert read_corpus(tmp_path / "a.txt", lines=True).split(0.1).by == "tail"

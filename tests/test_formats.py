@@ -233,7 +233,7 @@ BAD_SPECS = {
     "an unknown field": ("witdh = 16\nvocab = 24", "Did you mean 'width'?"),
     "an unknown part": ("width = 16\nvocab = 24\nmixers = ['atention']", "attention"),
     "no vocabulary": ("width = 16", "vocab=0"),
-    "too many layers": ("vocab = 24\nn_layers = 1000000000", "1000000000 layers"),
+    "too many layers": ("vocab = 24\nn_layers = 1000000000", "n_layers=1000000000"),
     "too wide": ("vocab = 24\nn_layers = 1\nwidth = 4000000000000", "4000000000000"),
 }
 

@@ -341,16 +341,21 @@ def test_sample_takes_the_tokenizer_that_it_is_given(tmp_path: Path) -> None:
     assert result.exit_code == 0 and result.stdout.startswith("a")
 
 
-def test_sample_refuses_an_empty_prompt_where_no_token_begins_a_text(saved: Path) -> None:
-    assert "prompt is empty" in str(run(saved).exception)
+def test_an_empty_prompt_begins_a_line_or_is_refused(tmp_path: Path) -> None:
+    native.save(tiny(vocab=256), tmp_path / "model", Bytes())
+    result = run(tmp_path / "model", "--tokens", 4)
+    wanted = bytes(by_definition(tiny(vocab=256), list(b"\n"), 4)).decode(errors="replace")
+    assert result.exit_code == 0 and result.stdout == wanted + "\n"
+    native.save(tiny(), tmp_path / "letters", make_tokenizer("chars", "abcd"))
+    assert "prompt is empty" in str(run(tmp_path / "letters").exception)
 
 
-def test_what_was_written_before_an_error_is_printed(tmp_path: Path) -> None:
+def test_where_learned_positions_end_the_text_ends_and_it_is_said(tmp_path: Path) -> None:
     native.save(tiny("microgpt", vocab=256), tmp_path / "model", Bytes())
     result = run(tmp_path / "model", "--prompt", "ab")
     ids = by_definition(tiny("microgpt", vocab=256), list(b"ab"), 31)
     assert result.stdout == "ab" + bytes(ids).decode("utf-8", errors="replace") + "\n"
-    assert "stopped after 31 of 200" in str(result.exception)
+    assert result.exit_code == 0 and "at most 31 tokens" in result.stderr
 
 
 def test_ctrl_c_ends_the_line_and_keeps_the_text(

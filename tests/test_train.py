@@ -187,8 +187,13 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(tmp_path: Path) -> Non
     for delay in (0.001, 0.004, 0.02, 0.03, 0.045):
         training = Training(spec(), how(), data(), folder=tmp_path)
         alarm = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
-        alarm.start()
-        stopped = training.run(lambda progress: time.sleep(0.002))
+
+        def begin(progress: object, alarm: threading.Timer = alarm) -> None:
+            if not alarm.ident:
+                alarm.start()
+            time.sleep(0.004)  # so that the run lasts longer than the alarm
+
+        stopped = training.run(begin)
         alarm.join()
         assert not stopped.finished and len(stopped.curves[0].losses) == training.pace.step
         resumed = Training(spec(), how(), data(), folder=tmp_path, resume=True).run()
@@ -267,7 +272,10 @@ def test_a_run_timed_in_seconds_is_replayed_by_its_recorded_schedule() -> None:
 
 
 def test_a_checkpoint_of_another_spec_is_refused_and_its_field_named(tmp_path: Path) -> None:
-    Training(spec(), how(), data(), folder=tmp_path).run()
+    def stop(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    Training(spec(), how(), data(), folder=tmp_path).run(stop)
     with pytest.raises(InputError, match=r"lr: 0.003, now 0.1"):
         Training(spec(), how(lr=0.1), data(), folder=tmp_path, resume=True)
     file = tmp_path / checkpoint.FILE
@@ -388,6 +396,46 @@ def test_bad_input_is_named_before_anything_is_written(tmp_path: Path) -> None:
         assert not out.exists() or {file.name for file in out.iterdir()} <= {".lock"}, message
 
 
+def test_the_folder_that_is_written_is_no_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text(TEXT * 5)
+    asked = request(tmp_path, data=tmp_path)
+
+    def stop(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    before = prepare(asked)
+    assert not before.run(stop).finished
+    again = prepare(replace(asked, resume=True))
+    assert again.split.record() == before.split.record()
+    assert again.run(lambda progress: None).finished
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mendel.train.run.SAVE_EVERY_S", 0.0)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    outcome = prepare(request(tmp_path)).run(lambda progress: None)
+    assert outcome.finished and "No space left" in outcome.notices[0]
+    assert native.load(tmp_path / "out")[0].n_params > 0
+
+
+def test_a_recipe_with_a_field_in_the_wrong_place_says_where_it_belongs(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    for text, message in (
+        ("lr = 0.1\n[model]\nwidth = 8", r"'lr' outside its tables. It belongs in \[train\]"),
+        ("[modle]\nwidth = 8", r"'modle' outside its tables"),
+        ("model = 5", r"model=5 is no table"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SpecError, match=message):
+            load_recipe(str(file))
+
+
 def test_a_full_folder_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
@@ -436,6 +484,10 @@ def test_another_text_is_not_resumed_on(tmp_path: Path) -> None:
         ("mixers.window=3", "is a list"),
         ("width=-3", "width=-3"),
         ("train.lr=fast", "lr='fast'"),
+        ("width.x=3", "is a number and has no fields"),
+        ("mixers=[gla, attention]", "need quotes"),
+        ("seed=99999999999999999999999", "seed"),
+        ("n_layers=100000000", "n_layers"),
     ],
 )
 def test_a_wrong_setting_is_explained(setting: str, message: str) -> None:

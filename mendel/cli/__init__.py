@@ -48,7 +48,11 @@ def main() -> None:
 
 
 def _is_users(error: Exception) -> bool:
-    return _is_full_disk(error) or isinstance(error, (InputError, LedgerError, OSError))
+    return (
+        _is_full_disk(error)
+        or _is_memory(error)
+        or isinstance(error, (InputError, LedgerError, OSError))
+    )
 
 
 def _is_full_disk(error: Exception) -> bool:
@@ -57,11 +61,17 @@ def _is_full_disk(error: Exception) -> bool:
     return "database or disk is full" in str(error)  # SQLite's own words
 
 
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
 def _message(error: Exception) -> str:
     if isinstance(error, MendelError):
         return f"{type(error).__name__}: {error}"
     if _is_full_disk(error):
         return "the disk is full; nothing half-written was left. Free some space and run it again."
+    if _is_memory(error):
+        return "that does not fit into this machine's memory. Make the model or the batch smaller."
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed. `mendel doctor` says how to get it."
     return f"{type(error).__name__}: {error}. `mendel --debug ...` shows where."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from mendel.types import InputError
 
 if TYPE_CHECKING:
     from mendel.data.tokenizers import Tokenizer
+    from mendel.spec import ModelSpec
 
 UNFINISHED = "\ufffd"  # what a tokenizer writes for bytes that are no character yet
 
@@ -52,6 +54,7 @@ def sample(
     loaded = load(model, tokenizer=tokenizer)
     codec = loaded.tokenizer
     start = _ids(prompt, codec, model)
+    tokens = min(tokens, _room(loaded.model.spec, len(start), tokens))
     ids = generate(
         loaded.model,
         start,
@@ -66,6 +69,16 @@ def sample(
         _print(prompt, (f" {id}" for id in ids))
     else:
         _print(prompt, decode(codec, start, ids))
+
+
+def _room(spec: ModelSpec, n_prompt: int, wanted: int) -> int:
+    """Tokens that learned positions leave; says so where they are fewer than wanted."""
+    if spec.embedding.fields.get("position") != "learned":
+        return wanted
+    room = max(spec.context + 1 - n_prompt, 1)
+    if room < wanted:
+        print(f"at most {room} tokens: learned positions end at {spec.context}.", file=sys.stderr)
+    return room
 
 
 def decode(codec: Tokenizer, prompt: Sequence[int], ids: Iterator[int]) -> Iterator[str]:
@@ -113,6 +126,9 @@ def _ids(prompt: str, codec: Tokenizer | None, model: Path) -> list[int]:
                 "Wanted numbers such as '1 403 407', or --tokenizer PATH of a tokenizer.json."
             ) from None
     ids: list[int] = codec.encode(prompt).tolist()
+    if not ids:
+        with suppress(InputError):  # texts of lines begin after the end of one
+            ids = codec.encode("\n").tolist()
     if not ids:
         raise InputError(
             "the prompt is empty, and this tokenizer has no token that begins a text. Wanted "

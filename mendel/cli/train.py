@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     spec: Annotated[str, typer.Argument(help="A preset (modern, hybrid, microgpt, nanogpt) or a "
-                                             "TOML file with [model] and [train].")],
+                                             "TOML file with tables model and train.")],
     data: Annotated[Path, typer.Option(help="A text file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the model; new or empty.")],
     glob: Annotated[str, typer.Option(help='Which files of a folder, such as "*.py".')] = "*",
@@ -52,7 +52,12 @@ def train(
     with console.status("reading the text"):
         job = prepare(request)
     _tell_job(console, job)
-    outcome = job.run(_Ticker(console, job))
+    ticker = _Ticker(console, job)
+    try:
+        outcome = job.run(ticker, ticker.stopping)
+    except KeyboardInterrupt:
+        console.print("given up. Where a checkpoint was written, --resume goes on from it.")
+        raise
     _tell_outcome(console, outcome, out)
     if not outcome.finished:
         raise KeyboardInterrupt
@@ -81,14 +86,16 @@ class _Ticker:
     """A line every two seconds, and one for each evaluation."""
 
     def __init__(self, console: Console, job: Job) -> None:
-        self._console, self._last, self._first = console, time.monotonic(), 0
+        self._console, self._last = console, time.monotonic()
         self._per_step = job.request.train.batch * job.model.context
-        self._told = 0
+
+    def stopping(self) -> None:
+        """Ctrl-C was heard."""
+        self._console.print("stopping; the model is validated as it is (Ctrl-C again: give up)")
 
     def __call__(self, progress: Progress) -> None:
         curve = next(iter(progress.curves.values()))
-        if len(curve.evaluations) > self._told:
-            self._told = len(curve.evaluations)
+        if curve.evaluations and curve.evaluations[-1][0] == progress.step:
             found = [c.evaluations[-1][1] for c in progress.curves.values() if c.evaluations]
             self._say(progress, "validation " + " ".join(f"{loss:.4f}" for loss in found))
         elif time.monotonic() - self._last > TELL_EVERY_S:
@@ -110,16 +117,18 @@ class _Ticker:
 
 def _tell_outcome(console: Console, outcome: Outcome, out: Path) -> None:
     result = outcome.result
-    if result.error:
-        console.print(result.error, markup=False)
+    for problem in (*outcome.notices, *([result.error] if result.error else [])):
+        console.print(problem, markup=False)
     for seed, curve in outcome.curves.items():
         if curve.diverged is None and curve.evaluations:
             loss = curve.evaluations[-1][1]
             worth = f"{loss:.4f} nats a token on validation"
-            print(f"seed {seed}: {worth}, perplexity {math.exp(loss):.2f}")
+            print(f"seed {seed}: {worth}, perplexity {math.exp(min(loss, 700)):.2f}")
     spent = f"{result.cost.seconds:.0f} s, {result.cost.flops:.3g} FLOPs a seed"
     if not outcome.finished:
         console.print(f"stopped after {spent}. Go on with --resume.", markup=False)
+    if all(curve.diverged is not None for curve in outcome.curves.values()):
+        return
     many = len(outcome.curves) > 1
     place = f"{out}/seed-N" if many else str(out)
     console.print(f"{spent}. Try: mendel sample {place} --prompt ...", markup=False)

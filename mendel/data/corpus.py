@@ -25,6 +25,7 @@ Ids = NDArray[np.uint16] | NDArray[np.int32]
 Form = Literal["file", "folder", "lines"]
 By = Literal["document", "tail"]
 
+PIECE = 1 << 20  # characters encoded at a time
 N_PROBE = 8192  # bytes in which a NUL marks a file as binary, as git does
 
 
@@ -54,14 +55,19 @@ class Corpus:
         holdout  share of the characters, more than 0 and less than 1
         by       tail: the last characters of the whole text, nanoGPT's split of one file;
                  document: whole documents, chosen by their content, whatever their names.
-                 None = tail for a file, else document
+                 None = tail for a file, and where documents are too few or too unequal to hold
+                 out half the share; else document
         raises   CorpusError when a side would be empty
         """
-        by = by or ("tail" if self.form == "file" else "document")
         if not 0 < holdout < 1:
             raise CorpusError(
                 f"holdout={holdout} is no share. Wanted more than 0 and less than 1. Say 0.1."
             )
+        if by is None:
+            by = "tail" if self.form == "file" else "document"
+            held = sum(map(len, _by_document(self.documents, holdout)[1]))
+            if by == "document" and held < holdout / 2 * sum(map(len, self.documents)):
+                by = "tail"
         train, val = (_by_document if by == "document" else _by_tail)(self.documents, holdout)
         if not (train and val):
             raise CorpusError(
@@ -174,13 +180,16 @@ def join(documents: Sequence[str]) -> str:
     return "".join(_ended(documents))
 
 
-def read_corpus(path: Path, *, glob: str = "*", lines: bool = False) -> Corpus:
+def read_corpus(
+    path: Path, *, glob: str = "*", lines: bool = False, skip: Path | None = None
+) -> Corpus:
     """The distinct texts of a file or a folder.
 
     path     a file of UTF-8 text, or a folder, read with everything below it but names that begin
              with a dot; links to folders are not followed, so that none leads round in a circle
     glob     which files of a folder: *.py at any depth, docs/*.md in folders named docs
     lines    a document is a line, not a file
+    skip     a folder to leave out, with all below it
     returns  documents in the order of the sorted paths, repeated and empty ones left out
     raises   CorpusError when there is nothing to read
     cost     the text is held whole, at 1 to 4 bytes a character
@@ -191,7 +200,7 @@ def read_corpus(path: Path, *, glob: str = "*", lines: bool = False) -> Corpus:
             f"{_beside(path)}"
         )
     reader = _Reader()
-    texts = _folder(path, glob, reader) if path.is_dir() else [reader.read(path)]
+    texts = _folder(path, glob, reader, skip) if path.is_dir() else [reader.read(path)]
     if lines:
         texts = [line.rstrip("\r") for text in texts if text for line in text.split("\n")]
     distinct = tuple(dict.fromkeys(text for text in texts if text and not text.isspace()))
@@ -233,8 +242,9 @@ class _Reader:
             return raw.decode("utf-8-sig", errors="replace")
 
 
-def _folder(path: Path, glob: str, reader: _Reader) -> list[str | None]:
-    files = list(_files(path))
+def _folder(path: Path, glob: str, reader: _Reader, skip: Path | None) -> list[str | None]:
+    out = None if skip is None else skip.resolve()
+    files = [file for file in _files(path) if out is None or out not in file.resolve().parents]
     pattern = glob.removeprefix("**/") or "*"
     chosen = [file for file in files if PurePath(file.relative_to(path)).match(pattern)]
     if files and not chosen:
@@ -301,8 +311,21 @@ def _place(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8")).digest()
 
 
+def _pieces(text: str) -> Iterator[str]:
+    """A long text cut at spaces: a tokenizer takes 200 bytes of memory a character at a time."""
+    at = 0
+    while at < len(text):
+        end = at + PIECE
+        cut = max(text.rfind(" ", at, end), text.rfind("\n", at, end)) if end < len(text) else -1
+        end = cut if cut > at else end
+        yield text[at:end]
+        at = end
+
+
 def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> Ids:
-    """Document by document: a long text in one piece costs a tokenizer a lot of memory."""
-    documents = _ended(texts) if tokenizer.bos is None else texts
+    """In pieces: a long text in one costs a tokenizer a lot of memory."""
+    documents = (
+        texts if tokenizer.bos is not None else [p for t in _ended(texts) for p in _pieces(t)]
+    )
     ids = np.concatenate([tokenizer.encode(text) for text in documents])
     return ids.astype(np.uint16) if tokenizer.vocab_size <= 1 << 16 else ids

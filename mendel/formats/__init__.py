@@ -48,6 +48,11 @@ def _load_folder(folder: Path, given: Tokenizer | None, dtype: torch.dtype) -> L
         model, codec = native.load(folder, tokenizer=given, dtype=dtype)
         begins = {codec.bos} if codec and codec.bos is not None else set()
         return Loaded(model, codec, "mendel", frozenset(begins))
+    seeds = sorted(child.name for child in folder.glob("seed-*"))
+    if seeds:
+        raise InputError(
+            f"{folder} holds a model for each seed. Give one of them: {folder / seeds[0]}."
+        )
     held = native.some(file.name for file in folder.iterdir()) or "nothing"
     raise InputError(f"{folder} is no model's directory: it holds {held}. Wanted {READABLE}.")
 

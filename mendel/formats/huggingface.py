@@ -119,7 +119,13 @@ def load(
     spec = read_config(folder)
     tensors = Tensors(_shards(folder))
     tensors.forget(name for name in tensors.names if name.endswith("rotary_emb.inv_freq"))
-    if spec.tied:
+    if spec.tied and "lm_head.weight" in tensors.names:
+        table = tensors.read("model.embed_tokens.weight")
+        if not torch.equal(tensors.read("lm_head.weight"), table):
+            raise InputError(
+                f"{folder / CONFIG} says tie_word_embeddings, but the weights hold an "
+                "lm_head.weight of their own. Set it to false there, or take the tensor out."
+            )
         tensors.forget(["lm_head.weight"])
     model = filled(spec, tensors, _names(spec.n_layers), folder / CONFIG, dtype=dtype)
     return model, tokenizer_of(folder, model, tokenizer)
@@ -339,8 +345,13 @@ def _windows(config: Config) -> list[int | None]:
 
 def _base(config: Config) -> float:
     """Rotary positions turn by plain powers of the base; anything scaled is another model."""
-    options = config.rope_parameters or config.rope_scaling or {}
-    kind = options.get("rope_type", options.get("type", "default"))
+    # older writers have rope_scaling, newer ones rope_parameters; where both are, both count
+    options = (config.rope_scaling or {}) | (config.rope_parameters or {})
+    kinds = [
+        given.get("rope_type", given.get("type", "default"))
+        for given in (config.rope_scaling or {}, config.rope_parameters or {})
+    ]
+    kind = next((kind for kind in kinds if kind != "default"), "default")
     partial = options.get("partial_rotary_factor", config.partial_rotary_factor)
     if kind != "default" or partial not in (None, 1):
         what = f"rope_type={kind!r}" if kind != "default" else f"partial_rotary_factor={partial}"

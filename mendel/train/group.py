@@ -43,9 +43,12 @@ def pick_device() -> torch.device:
     """MENDEL_DEVICE where it is set, else a GPU where there is one."""
     name = os.environ.get("MENDEL_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"MENDEL_DEVICE={name!r} cannot be used: {error}") from None
+        probe = torch.zeros(1, device=name)
+        probe.tolist()  # a device that holds no numbers is none to train on
+        return probe.device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0].split(". ")[0]
+        raise InputError(f"MENDEL_DEVICE={name!r} cannot be used: {why}.") from None
 
 
 def pick_dtype(how: TrainSpec, device: torch.device) -> torch.dtype:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
@@ -13,8 +14,8 @@ class Interrupts:
     Signals belong to the main thread: elsewhere nothing is changed.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, heard: Callable[[], None] = lambda: None) -> None:
+        self.asked, self._heard = False, heard
 
     def __enter__(self) -> Interrupts:
         self._is_main = threading.current_thread() is threading.main_thread()
@@ -35,3 +36,4 @@ class Interrupts:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        self._heard()

@@ -63,14 +63,18 @@ class Job:
         """Of the validation text: nats a token / (this * ln 2) = bits a byte, for any tokenizer."""
         return self.tokens.n_val_bytes / max(len(self.tokens.val), 1)
 
-    def run(self, tell: Callable[[Progress], None]) -> Outcome:
+    def run(
+        self,
+        tell: Callable[[Progress], None],
+        stopping: Callable[[], None] = lambda: None,
+    ) -> Outcome:
         """Train and write the folder; Ctrl-C leaves a model as it is and a checkpoint to resume."""
         out = self.request.out
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / LOCK, f"{out} is being written by another run. Choose another --out."):
-            return self._run(tell)
+            return self._run(tell, stopping)
 
-    def _run(self, tell: Callable[[Progress], None]) -> Outcome:
+    def _run(self, tell: Callable[[Progress], None], stopping: Callable[[], None]) -> Outcome:
         request = self.request
         training = Training(
             self.model,
@@ -82,7 +86,7 @@ class Job:
         )
         self._write_run({"finished": False})
         write_atomically(request.out / RECIPE, recipe_toml(self.model, request.train).encode())
-        outcome = training.run(tell)
+        outcome = training.run(tell, stopping)
         self._write_models(outcome)
         self._write_run(self._facts(outcome))
         if outcome.finished and outcome.result.error is None:
@@ -129,7 +133,7 @@ def prepare(request: Request) -> Job:
     if request.model.head.part != "lm":
         raise SpecError(f"head={request.model.head.part!r}: mendel train predicts the next token, "
                         "and needs head='lm'.")  # fmt: skip
-    corpus = read_corpus(request.data, glob=request.glob, lines=request.lines)
+    corpus = read_corpus(request.data, glob=request.glob, lines=request.lines, skip=request.out)
     split = corpus.split(request.train.holdout)
     # pieces are learned from the training side alone; the alphabet is that of both
     learned = request.train.tokenizer.startswith("bpe")
@@ -160,14 +164,14 @@ def recipe_toml(model: ModelSpec, train: TrainSpec) -> str:
 def _check_out(request: Request) -> None:
     out, run = request.out, request.out / RUN
     if request.resume:
-        done = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+        done = _read_run(run) if run.is_file() else {}
         if done.get("finished") and not done.get("error"):
             raise InputError(f"the run in {out} has finished: there is nothing to resume.")
         return
     # those alone are what a run leaves that did not come to its first step
-    if out.exists() and (
-        not out.is_dir() or {file.name for file in out.iterdir()} - {RUN, RECIPE, LOCK}
-    ):
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file. Wanted a new or empty folder for --out.")
+    if out.exists() and {file.name for file in out.iterdir()} - {RUN, RECIPE, LOCK}:
         raise InputError(
             f"{out} is not empty. Choose another --out"
             + (", or go on with --resume." if (out / checkpoint.FILE).exists() else ".")
@@ -175,9 +179,9 @@ def _check_out(request: Request) -> None:
 
 
 def _check_data(request: Request, split: Split) -> None:
-    try:
-        before = json.loads((request.out / RUN).read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError):
+    run = request.out / RUN
+    before = _read_run(run).get("data") if run.is_file() else None
+    if not before:
         return  # what is wrong with the folder, the checkpoint will say
     if {key: before.get(key) for key in ("train", "val")} != {
         key: split.record()[key] for key in ("train", "val")
@@ -188,12 +192,18 @@ def _check_data(request: Request, split: Split) -> None:
         )
 
 
-def _pace_of(folder: Path) -> Mapping[str, Any]:
+def _read_run(file: Path) -> dict[str, Any]:
     try:
-        pace: Mapping[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))["pace"]
-    except (OSError, ValueError, KeyError) as error:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}. Wanted what a run wrote.") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _pace_of(folder: Path) -> Mapping[str, Any]:
+    pace: Mapping[str, Any] | None = _read_run(folder / RUN).get("pace")
+    if pace is None:
         raise InputError(
-            f"{folder / RUN} has no recorded schedule ({error!r}). Wanted the folder of a run that "
-            "has ended."
-        ) from None
+            f"{folder / RUN} has no recorded schedule. Wanted the folder of a run that has ended."
+        )
     return pace

@@ -52,6 +52,7 @@ class Outcome:
     curves: Mapping[int, Curve]
     pace: Mapping[str, Any]  # the schedule that the budget led to: Pace.replay repeats it
     finished: bool  # False: stopped by hand
+    notices: tuple[str, ...] = ()  # checkpoints that could not be written
 
 
 class Training:
@@ -81,18 +82,25 @@ class Training:
         self.curves = {seed: Curve() for seed in self.seeds}
         self.seconds, self._saved_at = 0.0, time.monotonic()
         self._n_evaluated, self._replay = 0, replay
+        self.notices: list[str] = []
         self.flops_per_step = how.batch * self.groups[0].flops_of_a_window(source)
         self.pace = Pace.replay(replay) if replay is not None else self._new_pace()
         if resume:
             self._load()
 
-    def run(self, tell: Callable[[Progress], None] = lambda progress: None) -> Outcome:
+    def run(
+        self,
+        tell: Callable[[Progress], None] = lambda progress: None,
+        stopping: Callable[[], None] = lambda: None,
+    ) -> Outcome:
         """Train until the budget is spent; Ctrl-C stops after a checkpoint, with what there is.
 
-        raises   MemoryShort, which says the batch that fits
+        tell      is called after each step
+        stopping  is called once, when Ctrl-C was heard
+        raises    MemoryShort, which says the batch that fits
         """
         began, before = time.perf_counter(), self.seconds
-        with Interrupts() as interrupts:
+        with Interrupts(stopping) as interrupts:
             try:
                 while not interrupts.asked and self._alive():
                     multiplier = self.pace.next()
@@ -105,7 +113,8 @@ class Training:
                         self.save()
             except KeyboardInterrupt:  # of `tell`, between two steps
                 interrupts.asked = True
-            self.save()  # before the evaluation, which may take long: nothing is lost by then
+            if interrupts.asked:
+                self.save()  # before the evaluation, which may take long
             self._evaluate()
         self.seconds = before + time.perf_counter() - began
         return self._outcome(finished=not interrupts.asked)
@@ -165,7 +174,10 @@ class Training:
             "n_evaluated": self._n_evaluated,
             "is_replay": self._replay is not None,
         }
-        checkpoint.save(self.folder, facts, [group.state_tensors() for group in self.groups])
+        try:
+            checkpoint.save(self.folder, facts, [group.state_tensors() for group in self.groups])
+        except OSError as error:  # a full disk is no reason to lose the run
+            self.notices.append(f"step {self.pace.step}: no checkpoint was written: {error}")
 
     def _load(self) -> None:
         if self.folder is None:
@@ -203,13 +215,14 @@ class Training:
         }
         failed = {s: c.diverged for s, c in self.curves.items() if c.diverged is not None}
         if failed:
-            seed, step = min(failed.items(), key=lambda item: item[1])
-            error = f"seed {seed}: the loss is no number at step {step}. Try a lower lr."
+            which = ", ".join(f"seed {seed} at step {step}" for seed, step in failed.items())
+            error = f"the loss is no number: {which}. Try a lower lr."
             result = Result(cost=cost, facts={**facts, "diverged": failed}, error=error)
         else:
             scores = tuple(-self.curves[seed].evaluations[-1][1] for seed in self.seeds)
             result = Result(scores, cost=cost, facts=facts)
-        return Outcome(result, models, self.curves, self.pace.record(), finished)
+        pace = self.pace.record()
+        return Outcome(result, models, self.curves, pace, finished, tuple(self.notices))
 
 
 def train(spec: ModelSpec, how: TrainSpec, source: Source) -> Outcome:
