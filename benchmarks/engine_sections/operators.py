@@ -26,7 +26,7 @@ from mendel.parts.recurrence import scan, scan_naive
 
 B, T, H, D = 4, 512, 4, 32
 LENGTHS = (512, 1024, 2048, 4096)
-N_ROUNDS = 9
+N_ROUNDS = 5
 
 Work = Callable[[], object]
 
