@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from mendel.spec import ModelSpec, SpecError, TrainSpec
+from mendel.types import did_you_mean
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # small and up to date: rotary attention, SwiGLU
@@ -67,8 +67,7 @@ def load_recipe(name: str) -> tuple[ModelSpec, TrainSpec]:
 def _read(name: str) -> dict[str, Any]:
     file = Path(name)
     if not file.is_file():
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Presets: {', '.join(PRESETS)}."
+        hint = did_you_mean(name, PRESETS) or f"Presets: {', '.join(PRESETS)}."
         raise SpecError(f"{name!r} is neither a preset nor a TOML file. {hint}")
     try:
         recipe = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -110,8 +109,7 @@ def _table_of(field: str) -> str:
         if field in fields:
             return table
     known = [name for fields in TABLES.values() for name in fields]
-    near = difflib.get_close_matches(field, known, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+    hint = did_you_mean(field, known) or f"There are {', '.join(known)}."
     raise SpecError(f"no field is called {field!r}. {hint}")
 
 

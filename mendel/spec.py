@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from typing import Any, Literal, Self
@@ -17,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from mendel.types import Digest, InputError, digest
+from mendel.types import Digest, InputError, did_you_mean, digest
 
 
 class SpecError(InputError):
@@ -214,8 +213,8 @@ def _explain(cls: type[Spec], error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"]) or cls.__name__
     if first["type"] == "extra_forbidden":
         known = list(cls.model_fields)
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(known) or 'none'}."
+        hint = did_you_mean(str(first["loc"][-1]), known)
+        hint = hint or f"It has {', '.join(known) or 'none'}."
         return f"{cls.__name__} has no field {field!r}. {hint}"
     got = first.get("input")
     return f"{cls.__name__}.{field}={got!r}: {first['msg']}."

@@ -5,9 +5,10 @@ champion --ask--> Candidate --trial--> Result --tell--> Verdict --keep--> promot
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -31,6 +32,19 @@ class LedgerError(MendelError, RuntimeError):
 
 class SealedError(MendelError, PermissionError):
     """Somebody other than the judge reached for sealed data."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question that names the nearest of the known words; empty where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Python's own error, torch's on a GPU, or the plain RuntimeError of torch on a CPU."""
+    text = str(error)
+    short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return short or "allocate memory" in text or "not enough memory" in text
 
 
 def digest(value: Json | Sequence[Any] | str) -> Digest:

@@ -23,6 +23,8 @@ from mendel.parts.convolution import (
 from mendel.parts.part import State, make
 from mendel.spec import PartSpec, SpecError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Calls(TorchDispatchMode):
     """The names of the operators that torch runs."""

@@ -41,12 +41,7 @@ GROUPED = LLAMA | {"mixers": {"part": "attention", "n_kv_heads": 2}}
 QK_NORM = {"part": "attention", "qk_norm": True}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from mendel.parts.contract import near, one_seed
 from mendel.parts.part import PARTS, make
 from mendel.spec import PartSpec
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 B, T, K, C = 4, 5, 3, 8
 LENGTHS = torch.tensor([5, 3, 1, 4])
 POOLINGS = ["mean", "last", "max"]

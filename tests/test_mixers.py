@@ -23,6 +23,8 @@ import mendel.parts.menu  # noqa: F401
 from mendel.parts.part import Part, make
 from mendel.spec import PartSpec
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 B, T, C, H, D, V = 2, 8, 12, 3, 4, 5  # texts, tokens, width, heads, rows and columns of a state
 SIZES = {"n_heads": H, "key_dim": D, "value_dim": V}
 

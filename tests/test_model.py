@@ -19,6 +19,8 @@ from mendel.parts.price import menu, price
 from mendel.spec import ModelSpec, PartSpec, SpecError
 from mendel.types import InputError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HYBRID = ["gated_delta_net", {"part": "attention", "window": 5}, "short_conv", "path_gated_fusion"]
 
 

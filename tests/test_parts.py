@@ -13,6 +13,8 @@ from mendel.parts.contract import PartContract
 from mendel.parts.part import NAMED, PARTS, Kind, Part, State
 from mendel.spec import PartSpec
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KINDS: tuple[Kind, ...] = ("mixer", "channel", "norm")
 MENU = [(kind, PartSpec(part=name)) for kind in KINDS for name in [*PARTS[kind], *NAMED[kind]]]
 VARIANTS: list[tuple[Kind, PartSpec]] = [

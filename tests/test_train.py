@@ -35,9 +35,7 @@ TINY = {"width": 16, "n_layers": 2, "context": 16, "vocab": 30, "mixers": [{"par
 TEXT = "the cat sat on the mat, and the dog lay on the log; what the rat had, nobody knew.\n"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def data(n: int = 2000) -> Tokens:

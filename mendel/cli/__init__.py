@@ -9,7 +9,7 @@ import traceback
 import typer
 
 from mendel.cli import design, doctor, ledger, parts, predict, sample, train
-from mendel.types import InputError, LedgerError, MendelError
+from mendel.types import InputError, LedgerError, MendelError, is_out_of_memory
 
 app = typer.Typer(
     help="mendel breeds small models: describe a task, get a tested model that runs alone.",
@@ -50,7 +50,7 @@ def main() -> None:
 def _is_users(error: Exception) -> bool:
     return (
         _is_full_disk(error)
-        or _is_memory(error)
+        or is_out_of_memory(error)
         or isinstance(error, (InputError, LedgerError, OSError))
     )
 
@@ -61,16 +61,12 @@ def _is_full_disk(error: Exception) -> bool:
     return "database or disk is full" in str(error)  # SQLite's own words
 
 
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
-
-
 def _message(error: Exception) -> str:
     if isinstance(error, MendelError):
         return f"{type(error).__name__}: {error}"
     if _is_full_disk(error):
         return "the disk is full; nothing half-written was left. Free some space and run it again."
-    if _is_memory(error):
+    if is_out_of_memory(error):
         return "that does not fit into this machine's memory. Make the model or the batch smaller."
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed. `mendel doctor` says how to get it."

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mendel.cli.amounts import BYTES
+from mendel.types import did_you_mean
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,7 +66,6 @@ def _size(n_bytes: int) -> str:
 
 
 def _one(name: str) -> None:
-    import difflib
     import inspect
 
     import mendel.parts.menu  # noqa: F401  registers the parts
@@ -75,8 +75,7 @@ def _one(name: str) -> None:
     kinds = [kind for kind in KINDS if name in PARTS[kind] or name in NAMED[kind]]
     if not kinds:
         names = [known for kind in KINDS for known in (*PARTS[kind], *NAMED[kind])]
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(names)}."
+        hint = did_you_mean(name, names) or f"There are {', '.join(names)}."
         raise SpecError(f"no part is called {name!r}. {hint}")
     for kind in kinds:
         cls, fields = resolve(kind, PartSpec(part=name))

@@ -117,7 +117,7 @@ def fast_length(n: int) -> int:
 
 def identity_filters(C: int, K: int, noise: float = 0.02) -> Tensor:
     """(C, K) that start as the identity: 1 at the newest tap, the others near 0."""
-    filters = torch.randn(C, K) * noise
+    filters = torch.randn(C, K) * noise if noise else torch.zeros(C, K)
     filters[:, -1] = 1.0
     return filters
 

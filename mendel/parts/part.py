@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor, nn
 
 from mendel.spec import PartSpec, Spec, SpecError
+from mendel.types import did_you_mean
 
 State = dict[str, Tensor]  # what a part remembers of the tokens before; {} remembers nothing
 Kind = Literal["mixer", "channel", "norm", "embedding", "head"]
@@ -72,8 +72,7 @@ def resolve(kind: Kind, spec: PartSpec) -> tuple[type[Part], dict[str, Any]]:
         name, fields = named.part, {**named.fields, **fields}
     if name not in PARTS[kind]:
         known = [*PARTS[kind], *NAMED[kind]]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(known))}."
+        hint = did_you_mean(name, known) or f"There are {', '.join(sorted(known))}."
         raise SpecError(f"no {kind} is called {name!r}. {hint} `mendel parts` lists them.")
     return PARTS[kind][name], fields
 

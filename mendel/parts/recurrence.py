@@ -17,7 +17,7 @@ pair says the same, (b k, k) for DeltaNet, and costs about half as much again.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ def scan(
     write      None (= 1) | (B, H, T*n_steps)
     state      None (zeros) | (B, H, D, V)
     returns    (B, H, T, V) in q's dtype, and the final state, float32 (float64 from float64)
-    cost       see `flops`; linear in T
+    cost       linear in T; test_recurrence.py has the formula, `mendel parts` measures it
     source     Yang 2024 (DeltaNet, WY form), Peng 2025 (RWKV-7); equals scan_naive to 1e-10
     """
     x = _Fields.of(q, k, v, log_decay, erase, write, state)
@@ -247,30 +247,3 @@ def _read(g: Decayed, W: Tensor | None, z: Tensor, u: Tensor | None, S: Tensor |
 
 def _cut(x: Tensor | None, length: int, n_chunks: int) -> Tensor | None:
     return None if x is None else cut(x, length, n_chunks)
-
-
-def flops(
-    width: int,
-    value_width: int | None = None,
-    *,
-    decay: Literal["none", "scalar", "channel"] = "none",
-    erase: Literal["none", "error", "pair"] = "none",
-    n_steps: int = 1,
-) -> tuple[int, int]:
-    """FLOPs of `scan` per token and head, forward, matrix products only; numbers in the state.
-
-    decay  scalar: fixed or from the data.  erase  error: r alone
-    cost   the backward pass is about twice the forward; n tokens cost n times as much
-    """
-    D, V, L = width, width if value_width is None else value_width, CHUNK[decay]
-    L = L if erase == "none" else max(L // n_steps, 1)
-    J = L * n_steps  # micro-steps of a chunk
-    chunk = 2 * L * J * (D + V) + 2 * (L + J) * D * V  # M and its reads; the state's reads, writes
-    if erase != "none":
-        chunk += 4 * J * J * D + 2 * J * J * V + J**3  # M, W and Y, the inverse
-        chunk += 2 * J * D * (D + V) + 2 * D * D * V  # T, W S; the chain
-    if erase == "pair":
-        chunk += 2 * (J + L) * J * (D + V) + 2 * J * D * V
-    if decay == "channel":
-        chunk += 2 * (L + J + 3 + (J if erase != "none" else 0)) * L * D  # sums of the log decays
-    return chunk // L, D * V

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mendel.parts.convolution import causal_convolve, causal_convolve_naive
+from mendel.parts.convolution import causal_convolve, causal_convolve_naive, identity_filters
 from mendel.parts.part import Part, State, linear, register
 from mendel.parts.recurrent import Recurrence
 from mendel.spec import Spec
@@ -54,7 +54,10 @@ class Routed(Part):
         )  # fmt: skip
         self.delta = Recurrence(delta, width)
         channels = H * self.delta.V
-        self.short, self.long = (identity(channels, K) for K in (fields.short, fields.long))
+        self.short, self.long = (
+            nn.Parameter(identity_filters(channels, K, noise=0))
+            for K in (fields.short, fields.long)
+        )
         self.see = linear(width, H * HIDDEN)
         self.feel = linear(2 * N, HIDDEN)
         self.choose = linear(HIDDEN, N_LOGITS[fields.gate], bias=True)
@@ -110,10 +113,3 @@ def moments(x: Tensor) -> Tensor:
     mean = x.mean(-1, keepdim=True)
     deviation = ((x - mean).square().mean(-1, keepdim=True) + 1e-6).sqrt()
     return torch.cat((mean, deviation), -1)
-
-
-def identity(channels: int, taps: int) -> nn.Parameter:
-    """A filter a channel that passes its input through: 1 at the newest tap."""
-    filters = torch.zeros(channels, taps)
-    filters[:, -1] = 1
-    return nn.Parameter(filters)

@@ -20,7 +20,7 @@ from mendel.model import Model, build
 from mendel.parts.flops import count_flops
 from mendel.spec import ModelSpec, TrainSpec
 from mendel.train.optim import Optimizer, OptimSpec, clip, make_optimizer
-from mendel.types import InputError
+from mendel.types import InputError, is_out_of_memory
 
 N_EVALUATED = 4  # batches at a time, since nothing is kept for gradients
 
@@ -139,7 +139,7 @@ class Group:
             losses = self.losses(*self.batch(source, step, n))
             return losses.detach().tolist(), _gradients(losses, self.params)
         except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return None
 
@@ -238,8 +238,3 @@ def _gradients(losses: Tensor, params: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of each seed's own loss: seeds share nothing, so the sum's gradient is theirs."""
     found = torch.autograd.grad(losses.sum(), list(params.values()), materialize_grads=True)
     return dict(zip(params, found, strict=True))
-
-
-def _is_memory(error: Exception) -> bool:
-    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return short or "allocate memory" in str(error) or "not enough memory" in str(error)
