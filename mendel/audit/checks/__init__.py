@@ -1,0 +1,1 @@
+"""The checks, one file each: what it asks of a module, and what it reports."""

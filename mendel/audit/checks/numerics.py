@@ -1,0 +1,84 @@
+"""Extreme inputs give finite outputs; a NaN is never swallowed, and where it spreads is told."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mendel.audit.auditor import Auditor
+from mendel.audit.subject import Answer, Call
+
+
+def check(a: Auditor) -> None:
+    base = a.draw(2, a.lengths[-1], 900)
+    for name, x in _inputs(a, base):
+        answer = a.subject.calls([Call(x)], "float32")[0]
+        if answer.y is not None and not answer.y.isfinite().all():
+            _report(a, name, answer)
+            break
+    if a.spec.kind == "float":
+        _nan(a, base[:, : max((T for T in a.lengths if T <= 65), default=a.lengths[0])])
+
+
+def _inputs(a: Auditor, x: Tensor) -> list[tuple[str, Tensor]]:
+    if a.spec.kind == "tokens":
+        return [("one token repeated", torch.full_like(x, v)) for v in (0, a.spec.vocab - 1)]
+    return [
+        ("standard normals", x),
+        ("zeros", x * 0),
+        ("ones", x * 0 + 1),
+        ("one position repeated", x[:, :1].expand_as(x)),
+        ("inputs of size 100", x * 1e2),
+        ("inputs of size 10,000", x * 1e4),
+        ("inputs of size 1e-8", x * 1e-8),
+        ("inputs of size 1e-30", x * 1e-30),
+    ]
+
+
+def _report(a: Auditor, name: str, answer: Answer) -> None:
+    assert answer.y is not None
+    wrong = ~answer.y.isfinite()
+    at = int(wrong.reshape(len(wrong), wrong.shape[1], -1).any(-1).any(0).nonzero()[0])
+    kind = "NaN" if answer.y.isnan().any() else "infinity"
+    a.report(
+        "numerics",
+        f"{name} give {kind}, first at position {at}",
+        sure=f"{int(wrong.sum())} of {wrong.numel()} outputs, float32",
+        cause={"zeros": "a division by a norm, a variance or a sum that is 0: add an epsilon",
+               "ones": "a division by a variance that is 0: add an epsilon"}.get(
+            name, "an exponential or a power that overflows, or a sum that becomes 0 and divides"
+        ),
+        reproduce=a.recipe(2, wrong.shape[1], 900, f"{name}, float32", "float32"),
+        position=at,
+    )  # fmt: skip
+
+
+def _nan(a: Auditor, base: Tensor) -> None:
+    """A NaN in one position: it must be seen from there on, and only locates what is before."""
+    u = base.shape[1] // 2
+    x = base.clone()
+    x[:, u] = float("nan")
+    answer = a.subject.calls([Call(x)], "float32")[0]
+    if answer.y is None:
+        return
+    bad = answer.y.isnan().reshape(len(x), base.shape[1], -1).any(-1)
+    if not bad.any():
+        a.report(
+            "numerics",
+            "a NaN in the input is swallowed: the output is finite everywhere",
+            sure=f"all of input {u} was NaN, float32",
+            cause="nan_to_num, a comparison, where() or a maximum that prefers numbers",
+            reproduce=a.recipe(2, base.shape[1], 900, f"x[:, {u}] = nan", "float32"),
+            position=u,
+        )
+    elif bad[:, :u].any() and not a.found("causality") and not a.claims.bidirectional:
+        first = int(bad.any(0).nonzero()[0])
+        a.report(
+            "numerics",
+            f"a NaN at input {u} reaches outputs from {first} on, though no content leaks",
+            level="warning",
+            sure="float32; finite changes of the same input move nothing before it",
+            cause="masking by multiplication: 0 x NaN is NaN. Sound for finite numbers",
+            reproduce=a.recipe(2, base.shape[1], 900, f"x[:, {u}] = nan", "float32"),
+            position=u,
+        )
