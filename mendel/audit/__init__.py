@@ -8,8 +8,19 @@ from __future__ import annotations
 
 from mendel.audit.claims import Claims
 from mendel.audit.examine import check
+from mendel.audit.gate import check_spec, require_sound
 from mendel.audit.inputs import InputSpec
 from mendel.audit.report import CHECKS, AuditReport, Finding
 from mendel.audit.subject import AuditError
 
-__all__ = ["CHECKS", "AuditError", "AuditReport", "Claims", "Finding", "InputSpec", "check"]
+__all__ = [
+    "CHECKS",
+    "AuditError",
+    "AuditReport",
+    "Claims",
+    "Finding",
+    "InputSpec",
+    "check",
+    "check_spec",
+    "require_sound",
+]

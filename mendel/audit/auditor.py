@@ -22,6 +22,7 @@ from mendel.audit.report import Finding, Level
 from mendel.audit.subject import Answer, Call, Facts, Steps
 
 STEPS = (3e-7, 1e-5, 1e-3, 3e-2)  # of the jitter: the first that the module's own precision shows
+WIDE = 2_000_000
 MARGIN = 32.0  # a difference is real above this many times the noise
 ROUNDING = 64.0  # and above this many roundings of the largest output
 Profile = Literal["quick", "full"]
@@ -85,6 +86,7 @@ class Auditor:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     measured: dict[str, object] = field(default_factory=dict)
+    skipped: set[str] = field(default_factory=set)
     lengths: list[int] = field(default_factory=list)  # that work, ascending; set by `shapes`
     alone: bool = False  # rows disturb one another: one row a call from now on
     precision: str | None = None  # set by `using`
@@ -116,6 +118,11 @@ class Auditor:
     def full(self) -> bool:
         return self.profile == "full"
 
+    @property
+    def wide(self) -> bool:
+        """So large that rows and lengths are chosen sparingly: one token takes a millisecond."""
+        return self.facts.n_params > WIDE
+
     def found(self, check: str) -> bool:
         return any(f.check == check and f.level == "error" for f in self.findings)
 
@@ -124,11 +131,14 @@ class Auditor:
         known = set(self.lengths)
         return [T for T in lengths if T in known]
 
+    def skip(self, check: str, why: str) -> None:
+        self.skipped.add(check)
+        self.notes.append(f"{check} was not looked at: {why}")
+
     def comparable(self, check: str) -> bool:
         """Calls of other shapes compare only where equal calls give equal outputs."""
         if self.unstable or self.noisy:
-            why = "equal calls give other outputs (see state)"
-            self.notes.append(f"{check} was not looked at: {why}")
+            self.skip(check, "equal calls give other outputs (see state)")
         return not (self.unstable or self.noisy)
 
     def draw(self, B: int, T: int, salt: int = 0) -> Tensor:

@@ -99,14 +99,15 @@ def examine(
 
 def _ran(a: Auditor, name: str) -> str:
     if a.claims.bidirectional and name in AHEAD:
-        return "not run: every output may read every input"
+        return "skipped"
     before = len(a.findings)
     try:
         RUN[name](a)
     except CallFailed as error:
-        a.notes.append(f"{name} ended early: {error}")
+        a.skip(name, f"it ended early: {error}")
     levels = {finding.level for finding in a.findings[before:]}
-    return "error" if "error" in levels else "warning" if levels else "clean"
+    quiet = "skipped" if name in a.skipped else "clean"
+    return "error" if "error" in levels else "warning" if levels else quiet
 
 
 def _runs(facts: Facts) -> None:

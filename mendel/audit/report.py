@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -45,11 +46,12 @@ class AuditReport:
     subject: str
     profile: str
     findings: tuple[Finding, ...]
-    ran: Mapping[str, str]  # check -> clean | error | warning | not run: why
+    ran: Mapping[str, str]  # check -> clean | error | warning | skipped (a note says why)
     notes: tuple[str, ...]  # what a reader should know, but nobody is accused of
     facts: Json  # parameters, precision, exponents
     seconds: float
     sandbox: str = "none"  # which backend kept the module: none = this very process
+    scan: tuple[str, ...] = ()  # what stands out in the text of a file; advice
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -64,9 +66,19 @@ class AuditReport:
         return bool(self.findings if fail_on == "warning" else self.errors)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Of JSON's own values: what is not finite is its name."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AuditReport:
         found = tuple(Finding(**finding) for finding in data["findings"])
-        return cls(**{**data, "findings": found, "notes": tuple(data["notes"])})
+        texts = {name: tuple(data[name]) for name in ("notes", "scan")}
+        return cls(**{**data, **texts, "findings": found})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

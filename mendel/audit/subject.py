@@ -27,6 +27,7 @@ from mendel.audit.memory import Snapshot, bump, snapshot
 from mendel.types import MendelError
 
 STATE_NAMES = ("state", "hx", "h0", "h_0", "hidden", "hidden_state", "carry")
+RATE = 1e-3  # of a training step
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -144,7 +145,7 @@ class Subject:
         return answer.error
 
     def train_steps(self, B: int, T: int, dtype: str, n: int = 3, seed: int = 0) -> Steps:
-        """n steps of Adam towards random numbers, and one more gradient."""
+        """n steps of sign descent towards random numbers, and one more gradient."""
         module = copy.deepcopy(self._modules[_held(dtype)]).to(DTYPES[dtype]).train()
         x = self.spec.draw(B, T, seed)
         try:
@@ -258,7 +259,9 @@ class Subject:
     ) -> tuple[Tensor, int, bool]:
         if self.state is None:
             raise AuditError("it takes no state")
-        state, found, wrote = None, [], False
+        state: Any = None
+        found: list[Tensor] = []
+        wrote = False
         for piece in x.split(list(pieces), 1):
             known: dict[str, Any] = {} if state is None else {self.state: state}
             kept = copy.deepcopy(state)
@@ -391,7 +394,6 @@ def _steps(forward: Callable[[], Tensor], module: nn.Module, n: int, seed: int) 
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     largest = dict.fromkeys((name for name, _ in named), 0.0)
     losses, target = [], None
-    optimizer = torch.optim.Adam([p for _, p in named], lr=1e-3) if named else None
     for _ in range(n + 1):
         seed_all(seed)
         y = forward().float()
@@ -399,14 +401,16 @@ def _steps(forward: Callable[[], Tensor], module: nn.Module, n: int, seed: int) 
             target = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed))
         loss = (y - target.to(y.dtype)).square().mean()
         losses.append(float(loss.detach()))
-        if optimizer is None or not loss.requires_grad:
+        if not named or not loss.requires_grad:
             break
-        optimizer.zero_grad()
-        loss.backward()
-        for name, p in named:
-            size = 0.0 if p.grad is None else float(p.grad.abs().max()) if p.numel() else 0.0
+        found = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
+        for (name, p), gradient in zip(named, found, strict=True):
+            if gradient is None or not gradient.numel():
+                continue
+            size = float(gradient.abs().max())
             largest[name] = size if math.isnan(size) else max(largest[name], size)
-        optimizer.step()
+            with torch.no_grad():  # as Adam's first step; its import alone takes seconds
+                p.sub_(RATE * gradient.sign())
     return Steps(largest, tuple(losses))
 
 

@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from mendel.cli import design, doctor, ledger, parts, predict, sample, train
+from mendel.cli import audit, design, doctor, ledger, parts, predict, sample, train
 from mendel.types import InputError, LedgerError, MendelError, is_out_of_memory
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ ledger.add_to(app)
 train.add_to(app)
 sample.add_to(app)
 parts.add_to(app)
+audit.add_to(app)
 doctor.add_to(app)
 
 

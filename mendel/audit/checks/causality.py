@@ -13,6 +13,7 @@ from mendel.audit.cause import explain, trace
 
 # how the inputs from a cut on are changed: drawn anew, one of them alone, all large, ...
 MILD, HARD = ("suffix", "single", "up"), ("loud", "down", "zero", "faint")
+JACOBIANS = (3, 17, 65, 129, 200)  # lengths of a wide module's
 MIXED = ("suffix", "loud", "single", "up", "down")
 
 
@@ -43,16 +44,23 @@ def check(a: Auditor) -> None:
 def _plans(a: Auditor) -> list[Plan]:
     """Short lengths with every cut, long ones for what begins behind a chunk or needs its end."""
     lengths = [T for T in a.lengths if T > 1]
-    if a.full:
-        rows = max(8, min(24, int(2e7 / max(a.facts.n_params, 1))))
-        plans = [Plan(T, rows, train) for T in lengths for train in (False, True)]
-    else:
-        few = 8 if a.facts.n_params < 1e6 else 4
-        plans = [Plan(T, 21) for T in lengths if T <= 17]
-        plans += [Plan(T, few, kinds=(MIXED,), jacobian=T == 65) for T in lengths if T > 17]
-        plans.append(Plan(lengths[-1], few, train=True, kinds=(MIXED,), jacobian=False))
-        plans += [Plan(T, 21, train=True) for T in lengths if T == 17]
+    if not a.full:
+        plans = _quick_plans(a, lengths)
+    elif a.wide:
+        plans = [Plan(T, 2, kinds=(MIXED,), jacobian=T in JACOBIANS) for T in lengths]
+        plans += [Plan(T, 2, True, (MIXED,), False) for T in lengths if T in JACOBIANS]
+    else:  # 17 first: long enough to tell from a leak what it comes from
+        first = sorted(lengths, key=lambda T: T != 17)
+        plans = [Plan(T, 24, train) for T in first for train in (False, True)]
     return [*plans, *_odd_plans(a, lengths)]
+
+
+def _quick_plans(a: Auditor, lengths: list[int]) -> list[Plan]:
+    many, few = (5, 2) if a.wide else (21, 8)
+    plans = [Plan(T, many) for T in reversed(lengths) if T <= 17]
+    plans += [Plan(T, few, False, (MIXED,), T == 65) for T in lengths if T > 17]
+    plans.append(Plan(lengths[-1], few, True, (MIXED,), False))
+    return plans + [Plan(T, many, True) for T in lengths if T == 17]
 
 
 def _odd_plans(a: Auditor, lengths: list[int]) -> list[Plan]:

@@ -16,7 +16,7 @@ MANY_CALLS = 500  # of operators at T=128: a loop over time
 def check(a: Auditor) -> None:
     costs = _costs(a)
     if len(costs) < 3:
-        a.notes.append("cost: too few lengths that it can take")
+        a.skip("cost", "too few lengths that it can take")
         return
     powers = _powers(costs)
     a.measured["lengths"] = [c.T for c in costs]
@@ -44,11 +44,15 @@ def _cost(a: Auditor, lengths: list[int]) -> list[Cost]:
     found = []
     for T in lengths:
         try:
-            found.append(a.subject.cost(T, repeats=3 if a.full else 0))
+            found.append(a.subject.cost(T, repeats=_repeats(a)))
         except AuditError as error:  # a length that it cannot take: `shapes` says why
             a.notes.append(f"cost at T={T}: {error}")
             break
     return found
+
+
+def _repeats(a: Auditor) -> int:
+    return 0 if not a.full else 1 if a.wide else 3
 
 
 def _power(values: list[int]) -> float | None:

@@ -51,8 +51,15 @@ def _not_finite(a: Auditor, dtype: str, found: Steps, wrong: list[str]) -> None:
         sure=f"losses {[f'{loss:.3g}' for loss in found.losses]} on standard normal inputs",
         cause="overflow or underflow: a constant too large for the type, an exponential, a "
         "division by what is rounded to 0",
-        reproduce=f"4 rows, seed {a.seed}, {dtype}, Adam 1e-3 towards random numbers",
+        reproduce=_how(a, dtype),
         parameters=wrong,
+    )
+
+
+def _how(a: Auditor, dtype: str) -> str:
+    return (
+        f"4 rows, seed {a.seed}, {dtype}, train mode, mean squared error to standard normals, "
+        "3 steps of -1e-3 * gradient.sign()"
     )
 
 
@@ -62,7 +69,7 @@ def _fails(a: Auditor, error: str) -> None:
         "a training step raises",
         sure=f"it raised {error}",
         cause="an in-place change of something that the gradient needs, or no gradient at all",
-        reproduce=f"4 rows, seed {a.seed}, float32, Adam 1e-3 towards random numbers",
+        reproduce=_how(a, "float32"),
     )
 
 
@@ -74,9 +81,9 @@ def _alive(a: Auditor, steps: Steps) -> None:
         a.report(
             "gradients",
             f"no gradient ever reaches {', '.join(dead[:4])}",
-            sure="exactly 0 or none in 3 steps of Adam and one more, so no zero-initialised gate",
+            sure="exactly 0 or none in 3 steps and one gradient more, so no zero-initialised gate",
             cause="never used, detached, multiplied by 0, or behind a function that is flat",
-            reproduce=f"4 rows, seed {a.seed}, float32, Adam 1e-3 towards random numbers",
+            reproduce=_how(a, "float32"),
             parameters=dead,
         )
 

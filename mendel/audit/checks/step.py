@@ -9,10 +9,10 @@ from mendel.audit.auditor import Auditor
 
 def check(a: Auditor) -> None:
     if a.facts.state is None:
-        a.notes.append("step: forward takes no state (name its argument by --state)")
+        a.skip("step", "forward takes no state (name its argument by --state)")
         return
     if a.found("causality") or a.found("length"):
-        a.notes.append("step was not looked at: what comes later leaks")
+        a.skip("step", "what comes later leaks")
         return
     if not a.comparable("step"):
         return
@@ -91,7 +91,7 @@ def _overwrites(a: Auditor, T: int, pieces: tuple[int, ...]) -> bool:
 
 def _refused(a: Auditor, T: int, pieces: tuple[int, ...], error: str) -> bool:
     if a.claims.state is None:
-        a.notes.append(f"step: what forward returned was not taken as {a.facts.state}: {error}")
+        a.skip("step", f"what forward returned was not taken as {a.facts.state}: {error}")
         return True
     a.report(
         "step",
