@@ -23,8 +23,10 @@ from mendel.audit.subject import Answer, Call, Facts, Steps
 
 STEPS = (3e-7, 1e-5, 1e-3, 3e-2)  # of the jitter: the first that the module's own precision shows
 WIDE = 2_000_000
-MARGIN = 32.0  # a difference is real above this many times the noise
-ROUNDING = 64.0  # and above this many roundings of the largest output
+# a difference is real above this many times the noise, and above this many roundings of the row's
+# largest output; bfloat16 rounds so coarsely that 64 roundings are half of the number
+MARGIN = {"float64": 64.0, "float32": 64.0, "bfloat16": 8.0}
+ROUNDING = {"float64": 64.0, "float32": 64.0, "bfloat16": 4.0}
 Profile = Literal["quick", "full"]
 
 
@@ -111,8 +113,10 @@ class Auditor:
             self.precision = before
 
     @property
-    def eps(self) -> float:
-        return float(torch.finfo(getattr(torch, self.dtype)).eps)
+    def rounding(self) -> float:
+        """What rounding may change of a number of size 1, before any is measured."""
+        eps = float(torch.finfo(getattr(torch, self.dtype)).eps)
+        return ROUNDING[self.dtype] * eps
 
     @property
     def full(self) -> bool:
@@ -186,9 +190,10 @@ class Auditor:
         bad = ((a.isfinite() != b.isfinite()).any(-1) & mask).any(1)
         gap = (a - b).abs().nan_to_num(0, 0, 0).amax(-1) * mask
         size = torch.maximum(a, b).abs().nan_to_num(0, 0, 0).amax(-1)
-        base = ROUNDING * self.eps * (size * mask).amax(1)
+        # of the whole row: an FFT rounds every output by what the largest needs, always alike
+        base = self.rounding * size.amax(1)
         for noise in noises:
-            base = torch.maximum(base, MARGIN * quantile(noise.reshape(P, T, -1), mask))
+            base = torch.maximum(base, MARGIN[self.dtype] * quantile(noise.reshape(P, T, -1), mask))
         over = gap / base.clamp_min(1e-300)[:, None]
         worst = divmod(int(over.argmax()), T)
         return Pair(gap.amax(1), base, bad, worst)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mendel.audit.auditor import ROUNDING, Auditor
+from mendel.audit.auditor import Auditor
 
 MAX_TRACED = 64  # positions changed one by one
 
@@ -35,7 +35,7 @@ def trace(a: Auditor, x: Tensor, train: bool, seed: int, scale: float = 1.0) -> 
     if one is None or two is None:
         return []
     gaps = (one - two).abs().nan_to_num(0, 0, 0).reshape(len(late), T, -1).amax(-1)
-    floor = ROUNDING * a.eps * max(1.0, float(two.abs().nan_to_num(0, 0, 0).max()))
+    floor = a.rounding * max(1.0, float(two.abs().nan_to_num(0, 0, 0).max()))
     return [
         Leak(t, u, float(gaps[i, t]))
         for i, u in enumerate(late)

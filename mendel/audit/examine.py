@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,18 +83,19 @@ def examine(
 ) -> AuditReport:
     """The same for a subject that may live elsewhere."""
     start = time.monotonic()
-    with _one_thread():
+    with _one_thread(), _own_random():
         facts = subject.facts()
         _runs(facts)
         a = Auditor(subject, spec, claims, profile, seed, facts)
         ran = {name: _ran(a, name) for name in CHECKS}
+        known = _facts(a)
     return AuditReport(
         subject=facts.name,
         profile=profile,
         findings=tuple(a.findings),
         ran=ran,
         notes=tuple(a.notes),
-        facts=_facts(a),
+        facts=known,
         seconds=time.monotonic() - start,
     )
 
@@ -145,6 +148,18 @@ def _input(example: Tensor | str | InputSpec) -> InputSpec:
     if isinstance(example, InputSpec):
         return example
     return InputSpec.parse(example) if isinstance(example, str) else InputSpec.of(example)
+
+
+@contextmanager
+def _own_random() -> Iterator[None]:
+    """The caller's generators stand afterwards where they stood."""
+    theirs = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(theirs[0])
+        np.random.set_state(theirs[1])
+        torch.set_rng_state(theirs[2])
 
 
 @contextmanager

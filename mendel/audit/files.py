@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mendel import sandbox
+from mendel.audit.accept import source_digest
 from mendel.audit.auditor import Profile
 from mendel.audit.claims import Claims
 from mendel.audit.examine import examine
@@ -15,7 +15,7 @@ from mendel.audit.inputs import InputSpec
 from mendel.audit.remote import Remote, Source
 from mendel.audit.report import AuditReport
 from mendel.audit.scan import scan
-from mendel.types import Digest, InputError
+from mendel.types import InputError
 
 WIDTHS = (
     "width", "hidden_size", "d_model", "embed_dim", "input_size", "dim", "n_embd", "channels",
@@ -67,10 +67,5 @@ def audit_file(order: Order) -> AuditReport:
         report,
         sandbox=kept,
         scan=tuple(map(str, sights)),
-        facts={**report.facts, "digest": file_digest(text)},
+        facts={**report.facts, "digest": source_digest(text)},
     )
-
-
-def file_digest(text: str) -> Digest:
-    """What a person accepts: the sha256 of the text."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()

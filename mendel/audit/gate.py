@@ -15,18 +15,18 @@ from mendel.audit.auditor import Profile
 from mendel.audit.claims import Claims
 from mendel.audit.examine import check
 from mendel.audit.report import AuditReport
-from mendel.audit.subject import AuditError
 from mendel.blobs import write_atomically
 from mendel.ledger import home
 from mendel.model import resolved
 from mendel.parts.part import Kind, resolve
 from mendel.spec import ModelSpec, PartSpec
-from mendel.types import digest
+from mendel.types import InputError, digest
 
+SEQUENCES = ("lm",)  # heads that answer at each position
 VOCAB, MAX_LAYERS = 64, 2  # an audit needs no more words, and each kind of layer once or twice
 
 
-class UnsoundError(AuditError, ValueError):
+class UnsoundError(InputError):
     """A design that failed its audit. Nothing was trained."""
 
 
@@ -55,6 +55,7 @@ def check_spec(
         except (ValueError, KeyError, TypeError):
             file.unlink(missing_ok=True)  # half a file or another version's
     report = check(small, claims=claims, profile=profile)
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(report.to_dict()).encode("utf-8"))
     return report
 
@@ -74,9 +75,13 @@ def require_sound(spec: ModelSpec) -> AuditReport:
 def reduced(spec: ModelSpec) -> ModelSpec:
     """The same parts at the same width, with few words and every kind of layer."""
     spec = resolved(spec)
+    # a label a text is no sequence; what lies below the head is
+    head = spec.head if spec.head.part in SEQUENCES else PartSpec(part="lm")
     n_kinds = max(len(spec.mixers), len(spec.channels))
     return spec.model_copy(
         update={
+            "head": head,
+            "tied": spec.tied and head.part == "lm",
             "vocab": min(spec.vocab or VOCAB, VOCAB),
             "n_layers": min(spec.n_layers, max(n_kinds, MAX_LAYERS)),
         }

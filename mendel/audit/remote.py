@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mendel import sandbox
 from mendel.audit import wire
+from mendel.audit.accept import read_source
 from mendel.audit.claims import Claims
 from mendel.audit.inputs import InputSpec
 from mendel.audit.measures import Cost
@@ -54,10 +55,7 @@ class Source:
         return cls(file, name, kwargs)
 
     def text(self) -> str:
-        try:
-            return self.file.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{self.file} is no UTF-8 text. Wanted a Python file.") from None
+        return read_source(self.file)
 
 
 class Remote:

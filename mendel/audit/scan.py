@@ -12,8 +12,8 @@ from mendel.types import InputError
 
 USUAL = {
     "__future__", "abc", "collections", "copy", "dataclasses", "einops", "enum", "fla",
-    "functools", "itertools", "math", "mendel", "numpy", "operator", "random", "statistics",
-    "torch", "transformers", "typing", "typing_extensions", "warnings",
+    "functools", "itertools", "math", "mendel", "numpy", "operator", "pydantic", "random",
+    "statistics", "torch", "transformers", "typing", "typing_extensions", "warnings",
 }  # fmt: skip
 # module or builtin -> what it is for; a dotted name stands before its parent
 TELLING = {

@@ -16,6 +16,7 @@ from mendel.audit.claims import Claims
 from mendel.audit.inputs import InputSpec
 from mendel.audit.subject import AuditError, Subject
 from mendel.audit.wire import pack, unpack_calls
+from mendel.parts.part import Part
 
 # torch's counters import this, which takes seconds: once, before the fork. It wants a folder that
 # it can write to, and there is none; it writes nothing
@@ -72,7 +73,7 @@ class Served:
         def built(width: int | None = None) -> nn.Module:
             torch.manual_seed(request["seed"])
             known = kwargs if width is None else _widened(kwargs, spec.width, width)
-            return cls(**known)
+            return _build(cls, known)
 
         can = spec.width in [v for v in kwargs.values() if not isinstance(v, bool)]
         self.subject = Subject(built(), spec, request["output"], claims, built if can else None)
@@ -94,6 +95,14 @@ class Served:
 
     def _widened(self, subject: Subject, request: dict[str, Any]) -> dict[str, Any]:
         return {"error": subject.widened(request["width"])}
+
+
+def _build(cls: type[nn.Module], kwargs: dict[str, Any]) -> nn.Module:
+    """A part of mendel's takes its fields and a width, all else its own arguments."""
+    if not issubclass(cls, Part):
+        return cls(**kwargs)
+    fields = {name: value for name, value in kwargs.items() if name != "width"}
+    return cls(cls.Fields.parse(fields), kwargs["width"])
 
 
 def _widened(kwargs: dict[str, Any], old: int, new: int) -> dict[str, Any]:

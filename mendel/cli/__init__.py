@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from mendel.cli import audit, design, doctor, ledger, parts, predict, sample, train
+from mendel.cli import accept, audit, design, doctor, ledger, parts, predict, sample, train
 from mendel.types import InputError, LedgerError, MendelError, is_out_of_memory
 
 app = typer.Typer(
@@ -24,14 +26,24 @@ train.add_to(app)
 sample.add_to(app)
 parts.add_to(app)
 audit.add_to(app)
+accept.add_to(app)
 doctor.add_to(app)
 
 
 @app.callback()
 def common(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    parts_of: Annotated[
+        list[Path] | None,
+        typer.Option("--parts", help="A file that registers parts; see `mendel accept`."),
+    ] = None,
 ) -> None:
     """Options before the command's name."""
+    if parts_of:
+        from mendel.audit.accept import load_parts
+
+        for file in parts_of:
+            load_parts(file)
 
 
 def main() -> None:

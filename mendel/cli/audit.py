@@ -55,6 +55,7 @@ def audit(
     from mendel.audit import AuditError, Claims
     from mendel.audit.files import Order, audit_file
     from mendel.audit.remote import Source
+    from mendel.sandbox import SandboxError
     from mendel.types import InputError
 
     level = _level(fail_on)
@@ -78,7 +79,7 @@ def audit(
                     "full" if full else "quick", readable or [], unsafe,
                 )  # fmt: skip
                 report = audit_file(order)
-        except AuditError as error:
+        except (AuditError, SandboxError) as error:
             raise InputError(f"cannot audit {what}: {error}") from None
     print(json.dumps(report.to_dict(), indent=2)) if as_json else _tell(report)
     if report.failed(level):

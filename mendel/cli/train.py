@@ -41,6 +41,7 @@ def train(
                                                      "step by step.")] = None,
 ) -> None:  # fmt: skip
     """Train a sequence model on a text. Ctrl-C keeps it as it is; --resume goes on."""
+    from mendel.audit import require_sound
     from mendel.presets import load_recipe, override
     from mendel.train.job import Request, prepare
 
@@ -49,6 +50,8 @@ def train(
     flags = [f"train.{name}={_quoted(value)}" for name, value in named.items() if value is not None]
     model, how = override(*load_recipe(spec), [*(settings or []), *flags])
     request = Request(model, how, data, out, glob, lines, resume, replay)
+    with console.status("auditing the design"):
+        require_sound(model)
     with console.status("reading the text"):
         job = prepare(request)
     _tell_job(console, job)

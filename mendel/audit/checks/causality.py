@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mendel.audit.auditor import MARGIN, ROUNDING, Auditor, CallFailed, Pair, quantile
+from mendel.audit.auditor import MARGIN, Auditor, CallFailed, Pair, quantile
 from mendel.audit.cause import explain, trace
 
 # how the inputs from a cut on are changed: drawn anew, one of them alone, all large, ...
@@ -189,11 +189,13 @@ def _by_gradient(a: Auditor, plan: Plan, x: Tensor, cuts: Tensor) -> tuple[str, 
         a.notes += [note] if note not in a.notes else []
         return None
     late = answer.gradient.reshape(len(x), plan.T, -1).abs().amax(-1) * ~before
-    floor = ROUNDING * a.eps * answer.gradient.reshape(len(x), -1).abs().amax(1)
+    floor = a.rounding * answer.gradient.reshape(len(x), -1).abs().amax(1)
     if not (late.amax(1) > floor).any():
         return None
     noise = a.noise(x, "gradient", cotangent=cotangent, **how)
-    floor = torch.maximum(floor, MARGIN * quantile(noise.reshape(len(x), plan.T, -1), ~before))
+    floor = torch.maximum(
+        floor, MARGIN[a.dtype] * quantile(noise.reshape(len(x), plan.T, -1), ~before)
+    )
     over = late / floor.clamp_min(1e-300)[:, None]
     pair = Pair(
         late.amax(1), floor, torch.zeros(len(x), dtype=torch.bool),

@@ -19,7 +19,7 @@ def check(a: Auditor) -> None:
         a.skip("cost", "too few lengths that it can take")
         return
     powers = _powers(costs)
-    a.measured["lengths"] = [c.T for c in costs]
+    a.measured["cost_lengths"] = [c.T for c in costs]
     a.measured["powers"] = {name: round(p, 3) for name, p in powers.items() if p is not None}
     a.measured["flops_per_token"] = costs[-1].flops / costs[-1].T
     if all(c.seconds is not None for c in costs):

@@ -21,10 +21,9 @@ def check(a: Auditor) -> None:
 
 
 def _lengths(a: Auditor) -> None:
-    limit = a.claims.max_length or max(FULL)
-    wanted = [T for T in (FULL if a.full else QUICK) if limit >= T]
-    if limit not in wanted and limit < max(wanted, default=0) * 2:
-        wanted.append(limit)
+    wanted, limit = list(FULL if a.full else QUICK), a.claims.max_length
+    if limit is not None:
+        wanted = sorted({*(T for T in wanted if T <= limit), min(limit, 2 * max(wanted))})
     failed: dict[int, str] = {}
     for T in wanted:
         answer = a.ask(a.draw(1 if a.wide and T > 17 else 2, T, T))
