@@ -10,7 +10,7 @@ from mendel.audit.subject import AuditError
 
 LINEAR = 1.25  # T log T between 512 and 2,048 is 1.13; a chunk that is not full adds some
 QUICK, FULL = (128, 256, 512), (512, 1024, 2048)
-MANY_CALLS = 500  # of operators at T=128: a loop over time
+MANY_CALLS = 150  # of operators at T=32: a loop over time
 
 
 def check(a: Auditor) -> None:
@@ -34,9 +34,10 @@ def _costs(a: Auditor) -> list[Cost]:
     wanted = [T for T in (FULL if a.full else QUICK) if longest >= T]
     if len(wanted) < 3 and longest >= 32:
         wanted = [int(longest) // 4, int(longest) // 2, int(longest)]
-    first = _cost(a, wanted[:1])
-    if len(wanted) == 3 and not a.full and first and first[0].n_calls > MANY_CALLS:
-        wanted = [T // 4 for T in wanted]
+    if len(wanted) == 3 and not a.full:
+        first = _cost(a, [wanted[0] // 4])
+        if first and first[0].n_calls > MANY_CALLS:
+            wanted = [T // 4 for T in wanted]
     return _cost(a, wanted)
 
 

@@ -1,0 +1,160 @@
+"""The harness's side of a warden: start it behind its outer walls, hand it trials, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mendel.sandbox import bubblewrap, confine
+from mendel.sandbox.cage import BUBBLEWRAP, Cage
+from mendel.sandbox.confine import Descriptors
+from mendel.sandbox.limits import Limits, SandboxError
+from mendel.sandbox.warden import MESSAGE
+
+START_S = 120.0  # importing torch from a cold disk
+CLOSE_S = 2.0
+BOOT = """
+import json, sys
+sys.path.extend(p for p in json.loads(sys.argv[4])["python_path"] if p not in sys.path)
+from mendel.sandbox.warden import main
+main()
+"""
+
+
+class Warden:
+    """One fork server. `close` ends it and every trial that it started.
+
+    raises   SandboxError where the walls cannot be built, PreloadError for the imports
+    """
+
+    def __init__(self, cage: Cage, preload: Sequence[str]) -> None:
+        self._folder = None if cage.kind == BUBBLEWRAP else empty_folder()
+        self.cage = replace(cage, home=self._folder) if self._folder else cage
+        self._lock = threading.Lock()
+        self._inner: int | None = None  # with bubblewrap, process 1 of its namespace
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (until close)
+        self._control, theirs = socket.socketpair()
+        try:
+            self._process = self._start(theirs, preload)
+            self._greet()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, theirs: socket.socket, preload: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Ends with the harness: by the end of the socket, or of the process where Linux tells.
+
+        bubblewrap's --die-with-parent is of no use: it is bound to the thread that started it.
+        """
+        host = os.pidfd_open(os.getpid()) if hasattr(os, "pidfd_open") else -1
+        info, tell = os.pipe()
+        fds = [fd for fd in (theirs.fileno(), host, tell) if fd >= 0]
+        python = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), str(host)]
+        python += [",".join(preload), self.cage.dump()]
+        env = confine.warden_environment(self.cage.home)
+        if self.cage.kind == BUBBLEWRAP:
+            nested = self.cage.user_namespace
+            walls = bubblewrap.command(self.cage.seen, env, user_namespace=nested, info_fd=tell)
+            python = [*walls, *python]
+        try:
+            process = subprocess.Popen(
+                python,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env=env,
+                cwd="/" if self._folder is None else self._folder,
+                pass_fds=fds,
+                start_new_session=True,  # Ctrl-C is for the harness to answer
+            )
+        finally:
+            for fd in fds:
+                os.close(fd)
+            theirs.detach()
+        if self.cage.kind == BUBBLEWRAP:
+            self._inner = _inner(info)
+        os.close(info)
+        return process
+
+    def _greet(self) -> None:
+        """Wait until it has imported all it should."""
+        if not select.select([self._control], [], [], START_S)[0]:
+            raise SandboxError(f"the warden did not start within {START_S:.0f} s. {self._said()}")
+        answer: dict[str, Any] = json.loads(self._control.recv(1 << 16) or b"{}")
+        if "failed" in answer:
+            raise PreloadError(
+                f"{answer['failed']} (in the sandbox). Wanted modules that are installed here. "
+                f"Check with: {sys.executable} -I -c 'import ...'"
+            )
+        if "ready" not in answer:
+            raise SandboxError(self._said())
+
+    def _said(self) -> str:
+        """The end of its stderr."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "It said nothing."
+
+    def launch(self, kind: str, limits: Limits, fds: Descriptors) -> None:
+        """Have a trial started. Raises OSError where the warden is dead."""
+        message = json.dumps({"kind": kind, "limits": asdict(limits)}).encode().ljust(MESSAGE)
+        with self._lock:
+            socket.send_fds(self._control, [message], [fds.status, fds.data, fds.out, fds.err])
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._inner is None else self._inner
+
+    def kill(self) -> None:
+        """At once; with bubblewrap the kernel takes all trials along."""
+        if self._inner is not None and self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._inner, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        self._control.close()
+        if process := getattr(self, "_process", None):
+            try:
+                process.wait(CLOSE_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._errors.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class PreloadError(SandboxError):
+    """The walls stand, but a module that should be imported behind them cannot be."""
+
+
+def _inner(info: int) -> int | None:
+    """What bubblewrap says of the process it started; None where it failed before."""
+    with os.fdopen(os.dup(info)) as file:
+        text = file.read()
+    return json.loads(text)["child-pid"] if text.strip() else None
+
+
+def empty_folder() -> str:
+    """A home for trials where there is no mount namespace: nothing in it, nothing to write."""
+    path = Path(tempfile.mkdtemp(prefix="mendel-home-"))
+    path.chmod(0o555)
+    return str(path)
