@@ -6,6 +6,7 @@ reads what a trial wrote. Started by the harness: python -I -c BOOT, see wardens
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -16,7 +17,7 @@ import socket
 import sys
 from typing import Any
 
-from mendel.sandbox.cage import Cage
+from mendel.sandbox.cage import BUBBLEWRAP, Cage
 from mendel.sandbox.confine import Descriptors
 from mendel.sandbox.limits import Limits
 from mendel.sandbox.supervisor import supervise
@@ -33,6 +34,9 @@ def main() -> None:
         signal.signal(number, signal.SIG_DFL)
     control.send(json.dumps(prepare(preload.split(","))).encode())
     serve(control, host, cage)
+    if cage.kind != BUBBLEWRAP:
+        with contextlib.suppress(OSError):  # the harness may be gone, and cannot clean up
+            os.rmdir(cage.home)
 
 
 def prepare(preload: list[str]) -> dict[str, Any]:

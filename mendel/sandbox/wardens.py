@@ -48,46 +48,45 @@ class Warden:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (until close)
         self._control, theirs = socket.socketpair()
         try:
-            self._process = self._start(theirs, preload)
+            self._start(theirs, preload)
             self._greet()
         except BaseException:
             self.close()
             raise
 
-    def _start(self, theirs: socket.socket, preload: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(self, theirs: socket.socket, preload: Sequence[str]) -> None:
         """Ends with the harness: by the end of the socket, or of the process where Linux tells.
 
         bubblewrap's --die-with-parent is of no use: it is bound to the thread that started it.
         """
         host = os.pidfd_open(os.getpid()) if hasattr(os, "pidfd_open") else -1
         info, tell = os.pipe()
-        fds = [fd for fd in (theirs.fileno(), host, tell) if fd >= 0]
-        python = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), str(host)]
-        python += [",".join(preload), self.cage.dump()]
+        command = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), str(host)]
+        command += [",".join(preload), self.cage.dump()]
         env = confine.warden_environment(self.cage.home)
         if self.cage.kind == BUBBLEWRAP:
             nested = self.cage.user_namespace
             walls = bubblewrap.command(self.cage.seen, env, user_namespace=nested, info_fd=tell)
-            python = [*walls, *python]
-        try:
-            process = subprocess.Popen(
-                python,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                env=env,
-                cwd="/" if self._folder is None else self._folder,
-                pass_fds=fds,
-                start_new_session=True,  # Ctrl-C is for the harness to answer
-            )
-        finally:
-            for fd in fds:
-                os.close(fd)
-            theirs.detach()
-        if self.cage.kind == BUBBLEWRAP:
-            self._inner = _inner(info)
-        os.close(info)
-        return process
+            command = [*walls, *command]
+        with theirs, os.fdopen(info) as inner:
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._errors,
+                    env=env,
+                    cwd=self._folder or "/",
+                    pass_fds=[fd for fd in (theirs.fileno(), host, tell) if fd >= 0],
+                    start_new_session=True,  # Ctrl-C is for the harness to answer
+                )
+            finally:
+                os.close(tell)
+                if host >= 0:
+                    os.close(host)
+            if self.cage.kind == BUBBLEWRAP:  # it says which process it started, if it could
+                text = inner.read()
+                self._inner = json.loads(text)["child-pid"] if text.strip() else None
 
     def _greet(self) -> None:
         """Wait until it has imported all it should."""
@@ -144,13 +143,6 @@ class Warden:
 
 class PreloadError(SandboxError):
     """The walls stand, but a module that should be imported behind them cannot be."""
-
-
-def _inner(info: int) -> int | None:
-    """What bubblewrap says of the process it started; None where it failed before."""
-    with os.fdopen(os.dup(info)) as file:
-        text = file.read()
-    return json.loads(text)["child-pid"] if text.strip() else None
 
 
 def empty_folder() -> str:

@@ -10,7 +10,7 @@ from mendel.audit.subject import AuditError
 
 LINEAR = 1.25  # T log T between 512 and 2,048 is 1.13; a chunk that is not full adds some
 QUICK, FULL = (128, 256, 512), (512, 1024, 2048)
-MANY_CALLS = 150  # of operators at T=32: a loop over time
+MANY_CALLS = 64  # of operators at T=32: a loop over time
 
 
 def check(a: Auditor) -> None:
@@ -37,7 +37,7 @@ def _costs(a: Auditor) -> list[Cost]:
     if len(wanted) == 3 and not a.full:
         first = _cost(a, [wanted[0] // 4])
         if first and first[0].n_calls > MANY_CALLS:
-            wanted = [T // 4 for T in wanted]
+            wanted = [T // 8 for T in wanted]
     return _cost(a, wanted)
 
 
