@@ -28,7 +28,12 @@ from mendel.types import MendelError
 
 STATE_NAMES = ("state", "hx", "h0", "h_0", "hidden", "hidden_state", "carry")
 RATE = 1e-3  # of a training step
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "rounded": torch.float32,  # with weights that were rounded to bfloat16
+}
 
 
 class AuditError(MendelError, RuntimeError):
@@ -106,7 +111,7 @@ class Subject:
     def facts(self) -> Facts:
         module = self._modules["float32"]
         refused = {}
-        for name in DTYPES:
+        for name in ("float64", "float32", "bfloat16"):
             error = self._first_error(name)
             if error is not None:
                 refused[name] = error
@@ -289,7 +294,9 @@ class Subject:
 
     def _fresh(self, dtype: str) -> nn.Module:
         if dtype not in self._modules:
-            self._modules[dtype] = _cast(copy.deepcopy(self._modules["float32"]), DTYPES[dtype])
+            module = copy.deepcopy(self._modules["float32"])
+            module = module.bfloat16() if dtype == "rounded" else module
+            self._modules[dtype] = _cast(module, DTYPES[dtype])
         module = self._modules[dtype]
         weights: dict[int, Any] = {id(p): p for p in module.parameters()}
         return copy.deepcopy(module, weights)

@@ -8,6 +8,7 @@ decompressed; lengths are checked before anything is allocated.
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import struct
@@ -42,8 +43,13 @@ class Frame:
 
 def is_array(value: object) -> bool:
     """A numpy array or a torch tensor; neither library is imported to find out."""
-    return any(t.__module__ in ("numpy", "torch") and t.__name__ in ("ndarray", "Tensor")
-               for t in type(value).__mro__)  # fmt: skip
+    return _is_array_type(type(value))
+
+
+@functools.cache
+def _is_array_type(kind: type) -> bool:
+    known = (("numpy", "ndarray"), ("torch", "Tensor"))
+    return any((t.__module__, t.__name__) in known for t in kind.__mro__)
 
 
 def split(kind: str, values: Mapping[str, Any], *, exact: bool = True) -> Frame:
@@ -88,7 +94,7 @@ def _torch() -> Any:
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame. Raises TypeError or ValueError for values that JSON does not know."""
     header = {"kind": frame.kind, "value": frame.value, "torch": frame.torch}
-    text = json.dumps(header, default=_plain, ensure_ascii=False).encode("utf-8")
+    text = _TO_TEXT.encode(header).encode("utf-8")
     blob = b""
     if frame.arrays:
         import numpy as np
@@ -108,7 +114,7 @@ def _plain(value: object) -> object:
 def decode(text: bytes, blob: bytes) -> Frame:
     """Raises FrameError, and nothing else, whatever the bytes are."""
     try:
-        header = json.loads(text.decode("utf-8"), parse_int=_integer)
+        header = _FROM_TEXT.decode(text.decode("utf-8"))
         if rb"\ud" in text.lower():  # half a surrogate would break whoever stores it
             json.dumps(header, ensure_ascii=False).encode("utf-8")
         kind, value, torch = header["kind"], header["value"], header["torch"]
@@ -126,6 +132,11 @@ def _integer(digits: str) -> int:
     if len(digits) > 20 or abs(value := int(digits)) >= MAX_INTEGER:
         raise FrameError("an integer beyond 64 bits")
     return value
+
+
+# made once: json.dumps and json.loads would make one a frame
+_TO_TEXT = json.JSONEncoder(default=_plain, ensure_ascii=False)
+_FROM_TEXT = json.JSONDecoder(parse_int=_integer)
 
 
 def _arrays(blob: bytes) -> dict[str, Array]:

@@ -58,8 +58,8 @@ def _plans(a: Auditor) -> list[Plan]:
 def _quick_plans(a: Auditor, lengths: list[int]) -> list[Plan]:
     many, few = (5, 2) if a.wide else (21, 8)
     plans = [Plan(T, many) for T in reversed(lengths) if T <= 17]
-    plans += [Plan(T, few, False, (MIXED,), T == 65) for T in lengths if T > 17]
-    plans.append(Plan(lengths[-1], few, True, (MIXED,), False))
+    plans += [Plan(T, few if T < 100 else 5, False, (MIXED,), T == 65) for T in lengths if T > 17]
+    plans.append(Plan(lengths[-1], 4, True, (MIXED,), False))
     return plans + [Plan(T, many, True) for T in lengths if T == 17]
 
 

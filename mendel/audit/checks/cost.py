@@ -10,6 +10,7 @@ from mendel.audit.subject import AuditError
 
 LINEAR = 1.25  # T log T between 512 and 2,048 is 1.13; a chunk that is not full adds some
 QUICK, FULL = (128, 256, 512), (512, 1024, 2048)
+CONFIRM, FARTHER = (256, 512, 1024), (1024, 2048, 4096)  # before anybody is accused
 MANY_CALLS = 64  # of operators at T=32: a loop over time
 
 
@@ -65,7 +66,8 @@ def _power(values: list[int]) -> float | None:
 def _claim(a: Auditor, powers: dict[str, float | None], costs: list[Cost]) -> None:
     if not _steeper(powers):
         return
-    longer = [T * 4 for T in (c.T for c in costs) if (a.claims.max_length or math.inf) >= T * 4]
+    limit = a.claims.max_length or math.inf
+    longer = [T for T in (CONFIRM if CONFIRM[0] > costs[0].T else FARTHER) if limit >= T]
     again = _cost(a, longer) if len(longer) == 3 else []  # what is fixed or padded drops out
     costs = again if len(again) == 3 else costs
     wrong = _steeper(_powers(costs))

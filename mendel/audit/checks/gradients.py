@@ -113,7 +113,7 @@ def _special(a: Auditor) -> None:
 
 
 def _with_length(a: Auditor) -> None:
-    lengths = a.fits(17, 65, 200) if not a.full else a.fits(17, 65, 257, 330)
+    lengths = a.fits(17, 65, 330)
     if len(lengths) < 3 or a.found("gradients") or a.alone:
         return
     sizes: dict[int, float] = {}

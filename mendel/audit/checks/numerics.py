@@ -8,6 +8,8 @@ from torch import Tensor
 from mendel.audit.auditor import Auditor
 from mendel.audit.subject import Answer, Call
 
+DRIFT, STEEP = 0.02, 6.0  # of 108 sound modules none is above 0.024, nor above 3.3 times
+
 
 def check(a: Auditor) -> None:
     base = a.draw(2, a.lengths[-1], 900)
@@ -16,6 +18,8 @@ def check(a: Auditor) -> None:
         if answer.y is not None and not answer.y.isfinite().all():
             _report(a, name, answer)
             break
+    if not a.found("numerics"):
+        _drift(a)
     if a.spec.kind == "float":
         _nan(a, base[:, : max((T for T in a.lengths if T <= 65), default=a.lengths[0])])
 
@@ -51,6 +55,33 @@ def _report(a: Auditor, name: str, answer: Answer) -> None:
         reproduce=a.recipe(2, wrong.shape[1], 900, f"{name}, float32", "float32"),
         position=at,
     )  # fmt: skip
+
+
+def _drift(a: Auditor) -> None:
+    """In bfloat16 a position above 256 is another one; what is sound is as exact late as early."""
+    T = a.lengths[-1]
+    if T < 64 or "bfloat16" in a.facts.dtypes or a.unstable or a.noisy:
+        return
+    x = a.draw(2, T, 950)
+    x = x.bfloat16().to(x.dtype) if a.spec.kind == "float" else x
+    exact, coarse = (a.subject.calls([Call(x)], dtype)[0].y for dtype in ("rounded", "bfloat16"))
+    if exact is None or coarse is None:
+        return
+    error = (exact - coarse).square().reshape(2, T, -1).mean((0, 2)).sqrt()
+    scale = exact.square().mean().sqrt().clamp_min(1e-30)
+    early, late = (float(part.mean() / scale) for part in (error[: T // 8], error[-(T // 8) :]))
+    a.measured["error_in_bfloat16"] = {"early": early, "late": late}
+    if late > DRIFT and late > STEEP * early:
+        a.report(
+            "numerics",
+            f"in bfloat16 the error grows with the position: {early:.2%} early, {late:.2%} late",
+            sure=f"root mean square against float32 on the same rounded weights and inputs, T={T}; "
+            f"sound modules have a late error up to {STEEP / 2:.0f} times the early one",
+            cause="positions, angles or counts in the input's type, which is exact to 256 only",
+            reproduce=a.recipe(2, T, 950, "compare bfloat16 and float32", "bfloat16"),
+            early=early,
+            late=late,
+        )
 
 
 def _nan(a: Auditor, base: Tensor) -> None:

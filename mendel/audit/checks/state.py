@@ -134,14 +134,16 @@ def _order(a: Auditor, x: Tensor, other: Tensor) -> None:
     for calls, when in (
         ([Call(other), Call(x)], f"a call of length {other.shape[1]} and batch {len(other)}"),
         ([Call(x[:1]), Call(x)], "a call with one row"),
+        ([Call(other[:2, :1]), Call(x[:, :1])], "a call of length 1"),
         ([Call(x, cotangent=torch.ones(())), Call(x)], "a call with gradients"),
     ):
         after = a.subject.calls(calls, a.dtype)[-1]
-        if _differ(plain, after):
+        alone = plain if len(calls[-1].x[0]) == len(x[0]) else a.ask(calls[-1].x)
+        if _differ(alone, after):
             a.report(
                 "state",
                 f"what came before shows: after {when} the output is another one",
-                sure=_gap(plain, after),
+                sure=_gap(alone, after),
                 cause=f"forward keeps {', '.join(after.changed[:4]) or 'something'} of that call",
                 reproduce=a.recipe(len(x), x.shape[1], 1, f"make {when} first; compare"),
             )
