@@ -55,6 +55,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
         ledger.close()
     except (MendelError, OSError) as error:
         facts["ledger"] = str(error)
+    from mendel.sandbox import backend
+
+    facts["sandbox"] = str(backend())
     if as_json:
         print(json.dumps({"facts": facts, "features": rows}, indent=2))
     else:
