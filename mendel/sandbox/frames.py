@@ -43,10 +43,11 @@ class Frame:
 
 def is_array(value: object) -> bool:
     """A numpy array or a torch tensor; neither library is imported to find out."""
-    return _is_array_type(type(value))
+    kind: Any = type(value)
+    return _is_array_type(kind)
 
 
-@functools.cache
+@functools.lru_cache(256)
 def _is_array_type(kind: type) -> bool:
     known = (("numpy", "ndarray"), ("torch", "Tensor"))
     return any((t.__module__, t.__name__) in known for t in kind.__mro__)
