@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from audit_sections.rivals import RIVALS, accuses
 from planted import Case
 from planted.faults import FAULTS
 from planted.held_out import HELD_OUT
 from planted.sound import SOUND
 
+from audit_sections.rivals import RIVALS, accuses
 from mendel.audit import CHECKS, AuditError, Claims, check
 from mendel.audit.auditor import Profile
 

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import Case
-from .held_out import AND_LENGTH, HEADS, LEAK, NEVER, STEPS, Layer, State
-from .held_out import attend, merge, padded, places, split
+from .held_out import HEADS, NEVER, STEPS, Layer, State, attend, merge, padded, places, split
 
 
 def wide(x: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ class Depths(Layer):  # a router sends about half of the tokens through attentio
         q, k, v = (split(z.gather(1, index)) for z in maps)
         t, s = places(q)
         back = torch.zeros_like(x).scatter(1, index, merge(attend(q @ k.mT / 4, s <= t, v)))
-        return back * (score > 0) * score.sigmoid()
+        return torch.mul(back, (score > 0) * score.sigmoid())
 
 
 class AdaptiveSpan(Layer):  # each token chooses how far it sees; a ramp of 16 keys ends the span
@@ -118,8 +117,8 @@ class AdaptiveSpan(Layer):  # each token chooses how far it sees; a ramp of 16 k
 def inverse(A: Tensor) -> Tensor:
     """Of a unit lower triangular matrix, by halves: (a 0; c d) -> (a' 0; -d'ca' d')."""
     if A.shape[-1] <= 16:
-        eye = torch.eye(A.shape[-1]).to(A)
-        return torch.linalg.solve_triangular(A, eye, upper=False, unitriangular=True)
+        done: Tensor = torch.linalg.solve_triangular(A, torch.eye(A.shape[-1]).to(A), upper=False)
+        return done
     half = A.shape[-1] // 2
     a, d = inverse(A[..., :half, :half]), inverse(A[..., half:, half:])
     off = -d @ A[..., half:, :half] @ a
@@ -174,7 +173,7 @@ class Spectral(Layer):  # S4: the kernel by its generating function at the roots
         roots = torch.polar(torch.ones_like(angles), -angles)
         kernel = torch.fft.ifft((gain[..., None] / (1 - pole * roots)).sum(1)).real
         y = torch.fft.irfft(torch.fft.rfft(u, 2 * T) * torch.fft.rfft(kernel, 2 * T), 2 * T)
-        return y[..., :T].mT.to(x) * F.silu(maps[1])
+        return torch.mul(y[..., :T].mT.to(x), F.silu(maps[1]))
 
 
 def random_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -204,7 +203,7 @@ class ByText(Layer):  # one of 4 experts for the whole text, by its first token;
         share, expert = self.router(x[:, 0]).softmax(-1).max(-1)
         order = expert.argsort(stable=True)
         grouped = F.gelu(torch.stack(maps, 1)[order, expert[order]])
-        return grouped[order] * share[:, None, None]
+        return torch.mul(grouped[order], share[:, None, None])
 
 
 class ActNorm(Layer):  # scale and shift are set by the first data seen, then learned
@@ -355,6 +354,7 @@ class Neighbours(Layer):  # each token attends to the 8 nearest keys of its past
         return merge(torch.cat(ys, 2))
 
 
+LEAK, AND_LENGTH = ("causality",), ("causality", "length")
 HELD_OUT_2: tuple[Case, ...] = (
     Case("tiles-unmasked", "tile taken for past", LEAK, lambda w: Layer(w, tiled),
          why="every second tile of queries is taken for all past: 1e-1 from T = 34 on"),
@@ -389,7 +389,7 @@ HELD_OUT_2: tuple[Case, ...] = (
     Case("mlstm-floor", "floor without its scale", ("step",), MatrixMemory, output=0,
          options=STEPS, why="a single step's floor is 1 for exp(-its scale): 8e-1; 0 by twos"),
     Case("mingru-positive-twice", "map applied to the state", ("step",), MinGRU, output=0,
-         options={**STEPS, "linear": True}, why="g of the carried h, right for h = 0: + 0.5 a call, 1"),
+         options={**STEPS, "linear": True}, why="g of the carried h: + 0.5 a call, 1; right for 0"),
     Case("rglru-root", "root of a rounded zero", ("gradients", "numerics"), RealGated,
          why="a rounds to 1: gradient NaN in bfloat16, in float32 for inputs x 100, not x 1"),
     Case("forget-log-sigmoid", "log of an underflow", ("numerics", "gradients"), Forgetting,

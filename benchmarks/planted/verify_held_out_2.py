@@ -162,7 +162,7 @@ class Elements(TorchDispatchMode):
     """Counts the elements of all that is computed, views apart."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
