@@ -27,6 +27,9 @@ WIDE = 2_000_000
 # largest output; bfloat16 rounds so coarsely that 64 roundings are half of the number
 MARGIN = {"float64": 64.0, "float32": 64.0, "bfloat16": 8.0}
 ROUNDING = {"float64": 64.0, "float32": 64.0, "bfloat16": 4.0}
+# and noise is never taken for more than this share of the row's largest output, about eight
+# roundings of bfloat16: whoever computes more coarsely, or makes noise of the jitter, cannot hide
+COARSEST = {"float64": 2**-5, "float32": 2**-5, "bfloat16": 2**-3}
 Profile = Literal["quick", "full"]
 
 
@@ -137,7 +140,11 @@ class Auditor:
 
     def skip(self, check: str, why: str) -> None:
         self.skipped.add(check)
-        self.notes.append(f"{check} was not looked at: {why}")
+        self.note(f"{check} was not looked at: {why}")
+
+    def note(self, text: str) -> None:
+        """Once."""
+        self.notes += [text] if text not in self.notes else []
 
     def comparable(self, check: str) -> bool:
         """Calls of other shapes compare only where equal calls give equal outputs."""
@@ -151,7 +158,8 @@ class Auditor:
     def ask(self, x: Tensor, **how: object) -> Answer:
         """One call, on a fresh copy unless `state` has found that there is no need."""
         call = Call(x, **how)  # type: ignore[arg-type]
-        return self.subject.calls([call], self.dtype, not self.settled)[0]
+        fresh = call.train or not self.settled  # a counter of train mode is at its start each time
+        return self.subject.calls([call], self.dtype, fresh)[0]
 
     def rows(self, x: Tensor, **how: object) -> Answer:
         """As `ask`, but a row at a time where rows disturb one another."""
@@ -186,6 +194,8 @@ class Auditor:
     def compare(self, first: Tensor, second: Tensor, mask: Tensor, noises: list[Tensor]) -> Pair:
         """Two outputs (P, T, ...) on the region `mask` (P, T), above the noise of both."""
         P, T = mask.shape
+        if first.shape != second.shape:
+            raise CallFailed(f"outputs have shapes {tuple(first.shape)}, {tuple(second.shape)}")
         a, b = first.reshape(P, T, -1), second.reshape(P, T, -1)
         bad = ((a.isfinite() != b.isfinite()).any(-1) & mask).any(1)
         gap = (a - b).abs().nan_to_num(0, 0, 0).amax(-1) * mask
@@ -193,7 +203,8 @@ class Auditor:
         # of the whole row: an FFT rounds every output by what the largest needs, always alike
         base = self.rounding * size.amax(1)
         for noise in noises:
-            base = torch.maximum(base, MARGIN[self.dtype] * quantile(noise.reshape(P, T, -1), mask))
+            measured = MARGIN[self.dtype] * quantile(noise.reshape(P, T, -1), mask)
+            base = base.maximum(measured.minimum(COARSEST[self.dtype] * size.amax(1)))
         over = gap / base.clamp_min(1e-300)[:, None]
         worst = divmod(int(over.argmax()), T)
         return Pair(gap.amax(1), base, bad, worst)

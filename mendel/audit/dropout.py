@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+# names of rates: dropout, attn_dropout, dropout_p, resid_pdrop, drop_path; not drop_below
+RATE = re.compile(r"(^|_)(dropout|pdrop|drop|drop_rate|drop_prob|drop_path)(_p|_prob|_rate)?$")
 DROPS = {
     F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout,
     torch.dropout, torch.alpha_dropout, torch.feature_dropout, torch.feature_alpha_dropout,
@@ -35,10 +38,8 @@ def without_dropout(module: nn.Module) -> Iterator[None]:
     rates = []
     for part in module.modules():
         for name, value in list(vars(part).items()):
-            known = "drop" in name or (
-                name == "p" and isinstance(part, nn.modules.dropout._DropoutNd)
-            )
-            if known and isinstance(value, float) and 0 < value <= 1:
+            is_rate = RATE.search(name) or (name == "p" and "Dropout" in type(part).__name__)
+            if is_rate and isinstance(value, float) and 0 < value <= 1:
                 rates.append((part, name, value))
                 setattr(part, name, 0.0)
     try:

@@ -106,11 +106,19 @@ def _ran(a: Auditor, name: str) -> str:
     before = len(a.findings)
     try:
         RUN[name](a)
-    except CallFailed as error:
-        a.skip(name, f"it ended early: {error}")
+    except (CallFailed, AuditError) as error:
+        return _undecided(a, name, str(error), before)
+    except Exception as error:  # of ours, on a module that nobody thought of: say so, go on
+        return _undecided(a, name, f"{type(error).__name__}: {error}", before)
     levels = {finding.level for finding in a.findings[before:]}
     quiet = "skipped" if name in a.skipped else "clean"
     return "error" if "error" in levels else "warning" if levels else quiet
+
+
+def _undecided(a: Auditor, name: str, why: str, before: int) -> str:
+    """A check that broke down: what it found before stands, and the report is not clean."""
+    a.note(f"{name} could not be decided: {why}")
+    return "error" if len(a.findings) > before else "failed"
 
 
 def _runs(facts: Facts) -> None:

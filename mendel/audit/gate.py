@@ -69,6 +69,11 @@ def require_sound(spec: ModelSpec) -> AuditReport:
             f"the design fails its audit: {first.check}: {first.what}. {first.cause}. Nothing was "
             "trained. `mendel audit` on the spec shows all of it."
         )
+    if report.undecided:
+        raise UnsoundError(
+            f"the design's audit could not decide {', '.join(report.undecided)}: "
+            f"{report.notes[-1]}. Nothing was trained."
+        )
     return report
 
 

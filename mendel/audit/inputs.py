@@ -46,10 +46,13 @@ class InputSpec:
     @classmethod
     def of(cls, example: Tensor) -> InputSpec:
         """From a tensor (B, T, ...); of tokens the largest says the vocabulary."""
-        if example.dim() < 2:
-            raise InputError(f"the example has shape {tuple(example.shape)}. Wanted (B, T, ...).")
+        if example.dim() < 2 or not example.numel() or example.is_complex():
+            told = f"{example.dtype} of shape {tuple(example.shape)}"
+            raise InputError(f"the example is {told}. Wanted floats (B, T, ...) or tokens (B, T).")
         if example.is_floating_point():
             return cls("float", ("B", "T", *map(str, example.shape[2:])))
+        if example.dim() > 2:
+            raise InputError(f"tokens have shape {tuple(example.shape)}. Wanted (B, T).")
         return cls("tokens", ("B", "T"), int(example.max()) + 1)
 
     @property

@@ -1,4 +1,4 @@
-"""What a module remembers outside its weights: buffers and plain attributes, before and after."""
+"""What a module remembers: weights, buffers and plain attributes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def bump(module: nn.Module, name: str, value: float) -> None:
     old = getattr(owner, leaf)
     if isinstance(old, Tensor):
         with torch.no_grad():
-            old.fill_(value)
+            limit = value if old.is_floating_point() else min(value, torch.iinfo(old.dtype).max)
+            old.fill_(limit)
     else:
         setattr(owner, leaf, type(old)(value))
 
@@ -49,6 +50,7 @@ def _remembered(module: nn.Module) -> list[tuple[str, Any]]:
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         found += [(prefix + name, value) for name, value in part.named_buffers(recurse=False)]
+        found += [(prefix + name, value) for name, value in part.named_parameters(recurse=False)]
         found += [
             (prefix + name, value)
             for name, value in vars(part).items()
@@ -67,7 +69,7 @@ def _mark(value: Any, depth: int = 0) -> object:
     """Equal marks, equal values; things that are not data count as unchanged."""
     if value is None or isinstance(value, int | float | str | bool | bytes):
         return (type(value).__name__, repr(value))
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.layout == torch.strided:
         raw = value.detach().cpu().contiguous()
         data = raw.view(-1).view(torch.uint8).numpy().tobytes() if raw.numel() else b""
         return (str(raw.dtype), tuple(raw.shape), hashlib.blake2b(data, digest_size=16).digest())

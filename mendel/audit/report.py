@@ -46,7 +46,7 @@ class AuditReport:
     subject: str
     profile: str
     findings: tuple[Finding, ...]
-    ran: Mapping[str, str]  # check -> clean | error | warning | skipped (a note says why)
+    ran: Mapping[str, str]  # check -> clean | error | warning | skipped | failed; a note says why
     notes: tuple[str, ...]  # what a reader should know, but nobody is accused of
     facts: Json  # parameters, precision, exponents
     seconds: float
@@ -59,8 +59,13 @@ class AuditReport:
 
     @property
     def clean(self) -> bool:
-        """No error; warnings do not accuse."""
-        return not self.errors
+        """No error, and nothing left undecided; warnings do not accuse."""
+        return not self.errors and not self.undecided
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Checks that broke down on this module."""
+        return tuple(name for name, how in self.ran.items() if how == "failed")
 
     def failed(self, fail_on: Level = "error") -> bool:
         return bool(self.findings if fail_on == "warning" else self.errors)

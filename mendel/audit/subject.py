@@ -26,6 +26,7 @@ from mendel.audit.measures import Cost, measure
 from mendel.audit.memory import Snapshot, bump, snapshot
 from mendel.types import MendelError
 
+UNBUILT = "it was not built"
 STATE_NAMES = ("state", "hx", "h0", "h_0", "hidden", "hidden_state", "carry")
 RATE = 1e-3  # of a training step
 DTYPES = {
@@ -104,12 +105,14 @@ class Subject:
         claims = claims or Claims()
         self.state_output = claims.state_output
         self._modules = {"float32": _still(module)}
+        self._rewrites: bool | None = None  # a forward changes weights, so copies share none
         self._used: dict[str, nn.Module] = {}
         self.state = claims.state or _state_argument(module)
         self.name = type(module).__name__
 
     def facts(self) -> Facts:
         module = self._modules["float32"]
+        self._rewrites = self._writes_weights()
         refused = {}
         for name in ("float64", "float32", "bfloat16"):
             error = self._first_error(name)
@@ -117,6 +120,14 @@ class Subject:
                 refused[name] = error
         n_params = sum(p.numel() for p in module.parameters())
         return Facts(self.name, n_params, self.state, refused)
+
+    def _writes_weights(self) -> bool:
+        """Whether eval and train mode, each twice, leave every weight as it was."""
+        module = copy.deepcopy(self._modules["float32"])
+        before = [p.detach().clone() for p in module.parameters()]
+        for train in (False, True, False, True):
+            self._call(module, Call(self.spec.draw(2, 8, 0), train=train), torch.float32)
+        return not all(map(torch.equal, before, module.parameters()))
 
     def _first_error(self, dtype: str) -> str | None:
         """None where any of a few usual shapes works."""
@@ -141,21 +152,21 @@ class Subject:
     def widened(self, width: int) -> str | None:
         """Build and run the module at another width; returns the error, None where it works."""
         if self._rebuild is None:
-            return "it cannot be built anew"
+            return UNBUILT
         try:
             other = Subject(self._rebuild(width), self.spec.with_width(width), self.output)
         except Exception as error:
-            return _said(error)
+            return f"{UNBUILT}: {_said(error)}"
         answer = other.calls([Call(other.spec.draw(2, 9, 0))], "float32")[0]
         return answer.error
 
     def train_steps(self, B: int, T: int, dtype: str, n: int = 3, seed: int = 0) -> Steps:
         """n steps of sign descent towards random numbers, and one more gradient."""
-        module = copy.deepcopy(self._modules[_held(dtype)]).to(DTYPES[dtype]).train()
         x = self.spec.draw(B, T, seed)
         try:
-            return _steps(lambda: self._forward(module, x, DTYPES[dtype])[0], module, n, seed)
-        except Exception as error:
+            module = _cast(copy.deepcopy(self._modules["float32"]), DTYPES[dtype]).train()
+            return _steps(lambda: self._trained(module, x, DTYPES[dtype]), module, n, seed)
+        except (Exception, SystemExit) as error:
             return Steps({}, (), _said(error))
 
     def cost(self, T: int, repeats: int = 0) -> Cost:
@@ -165,21 +176,24 @@ class Subject:
         try:
             with torch.no_grad():
                 return measure(lambda: self._forward(module, x, torch.float32), repeats, T)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise AuditError(_said(error)) from None
 
     def _call(self, module: nn.Module, call: Call, dtype: torch.dtype) -> Answer:
-        module.train(call.train)
-        for name, value in call.bump.items():
-            bump(module, name, value)
-        before = snapshot(module) if call.watch else None
         try:
+            module.train(call.train)
+            for name, value in call.bump.items():
+                bump(module, name, value)
+            before = snapshot(module) if call.watch else None
             with ExitStack() as stack:
                 if call.train and not call.dropout:
                     stack.enter_context(without_dropout(module))
                 stack.enter_context(_jittered(module, call.jitter))
                 return self._answer(module, call, dtype, before)
-        except Exception as error:  # whatever a stranger's module raises is what it says
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # whatever a stranger's module raises is what it says
             return Answer(error=_said(error))
 
     def _answer(
@@ -217,6 +231,16 @@ class Subject:
         y = self._sequence(module(given), x)
         return y, None, not torch.equal(given, kept)
 
+    def _trained(self, module: nn.Module, x: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """Everything of the output that learns, the sequence first; gradients reach the input."""
+        given = self._given(x, dtype)
+        if given.is_floating_point():
+            given.requires_grad_()  # so that a checkpoint inside keeps its gradients
+        out = module(given)
+        y = self._sequence(out, x)
+        others = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
+        return [y, *(t for t in others if t is not y)]
+
     def _forward(self, module: nn.Module, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Any]:
         out = module(self._given(x, dtype))
         return self._sequence(out, x), out
@@ -230,12 +254,14 @@ class Subject:
             y = self._sequence(module(self.spec.lay_out(leaf)), x)
         else:
             leaf, y = self._embedded(module, x, dtype)
-        if not y.requires_grad:
-            return y, torch.zeros_like(leaf)
-        (found,) = torch.autograd.grad(
-            y, leaf, cotangent.to(y.dtype).expand_as(y), materialize_grads=True
-        )
-        return y, found.detach()
+        found = torch.zeros_like(leaf)
+        if y.requires_grad:
+            (found,) = torch.autograd.grad(
+                y, leaf, cotangent.to(y.dtype).expand_as(y), materialize_grads=True
+            )
+        if self.spec.kind == "tokens":
+            found = self.spec.bring_back(found)
+        return y, found.detach().contiguous()
 
     def _embedded(self, module: nn.Module, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         leaves: list[Tensor] = []
@@ -264,7 +290,7 @@ class Subject:
     ) -> tuple[Tensor, int, bool]:
         if self.state is None:
             raise AuditError("it takes no state")
-        state: Any = None
+        state: Any = None  # (an output that is one tensor carries none)
         found: list[Tensor] = []
         wrote = False
         for piece in x.split(list(pieces), 1):
@@ -273,6 +299,8 @@ class Subject:
             out = module(self._given(piece, dtype), **known)
             wrote |= not _same(state, kept)
             found.append(self._sequence(out, piece))
+            if isinstance(out, Tensor):
+                raise AuditError("it returns no state")
             state = _element(out, self.state_output)
         return torch.cat(found, 1), n_bytes(state), wrote
 
@@ -298,7 +326,8 @@ class Subject:
             module = module.bfloat16() if dtype == "rounded" else module
             self._modules[dtype] = _cast(module, DTYPES[dtype])
         module = self._modules[dtype]
-        weights: dict[int, Any] = {id(p): p for p in module.parameters()}
+        shared = [] if self._rewrites else module.parameters()
+        weights: dict[int, Any] = {id(p): p for p in shared}
         return copy.deepcopy(module, weights)
 
 
@@ -321,15 +350,20 @@ def _same(one: Any, two: Any) -> bool:
 
 
 def _still(module: nn.Module) -> nn.Module:
-    return copy.deepcopy(module).float().eval()
-
-
-def _held(dtype: str) -> str:
-    return "float64" if dtype == "float64" else "float32"
+    try:
+        return copy.deepcopy(module).float().eval()
+    except Exception as error:
+        raise AuditError(
+            f"{type(module).__name__} cannot be copied ({_said(error)}). Wanted a module that "
+            "copy.deepcopy takes; old weight_norm: use torch.nn.utils.parametrizations.weight_norm."
+        ) from None
 
 
 def _state_argument(module: nn.Module) -> str | None:
-    names = list(inspect.signature(module.forward).parameters)[1:]
+    try:
+        names = list(inspect.signature(module.forward).parameters)[1:]
+    except (TypeError, ValueError):  # compiled code has no signature
+        return None
     return next((name for name in names if name in STATE_NAMES), None)
 
 
@@ -397,28 +431,34 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _steps(forward: Callable[[], Tensor], module: nn.Module, n: int, seed: int) -> Steps:
+def _steps(forward: Callable[[], list[Tensor]], module: nn.Module, n: int, seed: int) -> Steps:
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     largest = dict.fromkeys((name for name, _ in named), 0.0)
-    losses, target = [], None
+    losses: list[float] = []
     for _ in range(n + 1):
         seed_all(seed)
-        y = forward().float()
-        if target is None:
-            target = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed))
-        loss = (y - target.to(y.dtype)).square().mean()
+        module.zero_grad()
+        loss = sum(_distance(y.float(), seed + i) for i, y in enumerate(forward()))
+        assert isinstance(loss, Tensor)
         losses.append(float(loss.detach()))
         if not named or not loss.requires_grad:
             break
-        found = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-        for (name, p), gradient in zip(named, found, strict=True):
-            if gradient is None or not gradient.numel():
+        loss.backward()
+        for name, p in named:
+            if p.grad is None or not p.numel():
                 continue
-            size = float(gradient.abs().max())
+            size = float(p.grad.abs().max())
             largest[name] = size if math.isnan(size) else max(largest[name], size)
             with torch.no_grad():  # as Adam's first step; its import alone takes seconds
-                p.sub_(RATE * gradient.sign())
+                p.sub_(RATE * p.grad.sign())
     return Steps(largest, tuple(losses))
+
+
+def _distance(y: Tensor, seed: int) -> Tensor:
+    """To random numbers, squared; -infinity on purpose (a padded vocabulary) is left out."""
+    target = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=y.dtype)
+    kept = y.detach() != -torch.inf
+    return (y[kept] - target[kept]).square().sum() / max(y.numel(), 1)
 
 
 def _said(error: BaseException) -> str:

@@ -38,7 +38,7 @@ def audit(
                                                    "state.")] = None,
     state_output: Annotated[str, typer.Option(help="The element of the output that is the "
                                                    "state.")] = "1",
-    state_bytes: Annotated[int | None, typer.Option(help="Stated size of a row's state in "
+    state_bytes: Annotated[int | None, typer.Option(min=0, help="Stated size of a row's state in "
                                                          "float32.")] = None,
     readable: Annotated[list[Path] | None, typer.Option(help="A file or folder that it may read, "
                         "beside itself; folders are importable.")] = None,
@@ -84,6 +84,8 @@ def audit(
     print(json.dumps(report.to_dict(), indent=2)) if as_json else _tell(report)
     if report.failed(level):
         raise typer.Exit(1)
+    if report.undecided:
+        raise typer.Exit(2)
 
 
 def _level(text: str) -> Literal["error", "warning"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mendel.audit.auditor import Auditor
+from mendel.audit.auditor import Auditor, CallFailed
 from mendel.audit.measures import Cost
 from mendel.audit.subject import AuditError
 
@@ -17,6 +17,8 @@ MANY_CALLS = 64  # of operators at T=32: a loop over time
 def check(a: Auditor) -> None:
     costs = _costs(a)
     if len(costs) < 3:
+        if a.claims.linear:
+            raise CallFailed("it claims to be linear, and its cost could not be counted")
         a.skip("cost", "too few lengths that it can take")
         return
     powers = _powers(costs)

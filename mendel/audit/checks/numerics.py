@@ -6,17 +6,22 @@ import torch
 from torch import Tensor
 
 from mendel.audit.auditor import Auditor
-from mendel.audit.subject import Answer, Call
+from mendel.audit.subject import Call
 
-DRIFT, STEEP = 0.02, 6.0  # of 108 sound modules none is above 0.024, nor above 3.3 times
+DRIFT, STEEP = 0.02, 6.0  # most sound modules are below 0.024, and below 3.3 times
 
 
 def check(a: Auditor) -> None:
     base = a.draw(2, a.lengths[-1], 900)
+    meant: Tensor | None = None  # -infinity on ordinary inputs too: a padded vocabulary
     for name, x in _inputs(a, base):
         answer = a.subject.calls([Call(x)], "float32")[0]
-        if answer.y is not None and not answer.y.isfinite().all():
-            _report(a, name, answer)
+        if answer.y is None:
+            continue
+        meant = answer.y == -torch.inf if meant is None else meant
+        wrong = ~answer.y.isfinite() & ~(meant & (answer.y == -torch.inf))
+        if wrong.any():
+            _report(a, name, wrong, "NaN" if answer.y.isnan().any() else "infinity")
             break
     if not a.found("numerics"):
         _drift(a)
@@ -39,11 +44,8 @@ def _inputs(a: Auditor, x: Tensor) -> list[tuple[str, Tensor]]:
     ]
 
 
-def _report(a: Auditor, name: str, answer: Answer) -> None:
-    assert answer.y is not None
-    wrong = ~answer.y.isfinite()
+def _report(a: Auditor, name: str, wrong: Tensor, kind: str) -> None:
     at = int(wrong.reshape(len(wrong), wrong.shape[1], -1).any(-1).any(0).nonzero()[0])
-    kind = "NaN" if answer.y.isnan().any() else "infinity"
     a.report(
         "numerics",
         f"{name} give {kind}, first at position {at}",
@@ -67,6 +69,7 @@ def _drift(a: Auditor) -> None:
     exact, coarse = (a.subject.calls([Call(x)], dtype)[0].y for dtype in ("rounded", "bfloat16"))
     if exact is None or coarse is None:
         return
+    exact, coarse = (y.nan_to_num(0, 0, 0) for y in (exact, coarse))
     error = (exact - coarse).square().reshape(2, T, -1).mean((0, 2)).sqrt()
     scale = exact.square().mean().sqrt().clamp_min(1e-30)
     early, late = (float(part.mean() / scale) for part in (error[: T // 8], error[-(T // 8) :]))
@@ -75,9 +78,11 @@ def _drift(a: Auditor) -> None:
         a.report(
             "numerics",
             f"in bfloat16 the error grows with the position: {early:.2%} early, {late:.2%} late",
+            level="warning",
             sure=f"root mean square against float32 on the same rounded weights and inputs, T={T}; "
-            f"sound modules have a late error up to {STEEP / 2:.0f} times the early one",
-            cause="positions, angles or counts in the input's type, which is exact to 256 only",
+            "a module without positions or a long memory is as exact late as early",
+            cause="positions, angles or counts in the input's type, which is exact to 256 only; or "
+            "a memory so long that sums in bfloat16 lose what is added",
             reproduce=a.recipe(2, T, 950, "compare bfloat16 and float32", "bfloat16"),
             early=early,
             late=late,
@@ -94,6 +99,10 @@ def _nan(a: Auditor, base: Tensor) -> None:
         return
     bad = answer.y.isnan().reshape(len(x), base.shape[1], -1).any(-1)
     if not bad.any():
+        other = base.index_fill(1, torch.tensor([u]), 3.0)
+        one, two = (a.subject.calls([Call(which)], "float32")[0].y for which in (base, other))
+        if one is not None and two is not None and torch.equal(one, two):
+            return  # no output reads that input at all
         a.report(
             "numerics",
             "a NaN in the input is swallowed: the output is finite everywhere",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mendel.audit.auditor import Auditor
-from mendel.audit.subject import AuditError
+from mendel.audit.subject import UNBUILT, AuditError
 
 QUICK = (1, 2, 7, 17, 64, 65, 330)
 FULL = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 200, 255, 256,
@@ -113,21 +113,26 @@ def _layout(a: Auditor) -> None:
 def _width(a: Auditor) -> None:
     if a.spec.kind != "float" or not a.spec.width:
         return
-    other = a.spec.width * 3 // 2 if a.spec.width % 16 == 0 else a.spec.width * 2
-    error = a.subject.widened(other)
-    if error is None:
-        a.measured["widths"] = [a.spec.width, other]
-    elif error == "it cannot be built anew":
-        a.notes.append("other widths were not tried: the module came built")
-    else:
-        a.report(
-            "shapes",
-            f"it works at width {a.spec.width} and fails at {other}",
-            sure=f"it raised {error}",
-            cause=f"{a.spec.width} is written into it where the width is meant",
-            reproduce=f"build it with {other} for {a.spec.width}, and give it that width",
-            error=error,
-        )
+    errors = {}
+    for other in (a.spec.width * 2, a.spec.width * 3 // 2):
+        error = a.subject.widened(other)
+        if error is None:
+            a.measured["widths"] = [a.spec.width, other]
+            return
+        errors[other] = error
+    built = {width: error for width, error in errors.items() if not error.startswith(UNBUILT)}
+    if not built:
+        a.note(f"other widths were not tried: {next(iter(errors.values()))}")
+        return
+    other, error = next(iter(built.items()))
+    a.report(
+        "shapes",
+        f"it works at width {a.spec.width} and fails at {', '.join(map(str, built))}",
+        sure=f"it raised {error}",
+        cause=f"{a.spec.width} is written into it where the width is meant",
+        reproduce=f"build it with {other} for {a.spec.width}, and give it that width",
+        error=error,
+    )
 
 
 def _times(lengths: dict[int, str] | list[int]) -> str:
