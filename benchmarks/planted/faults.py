@@ -13,6 +13,7 @@ from .length_faults import LENGTH
 from .memory_faults import MEMORY
 from .model_faults import MODELS
 from .number_faults import NUMBERS
+from .review_faults import REVIEW_FAULTS
 from .step_faults import STEP
 from .time_faults import TIME
 
@@ -28,5 +29,5 @@ def with_sizes(cases: tuple[Case, ...]) -> tuple[Case, ...]:
 
 
 FAULTS: tuple[Case, ...] = with_sizes(
-    (*ATTENTION, *TIME, *LENGTH, *MEMORY, *STEP, *NUMBERS, *EXTENT, *MODELS)
+    (*ATTENTION, *TIME, *LENGTH, *MEMORY, *STEP, *NUMBERS, *EXTENT, *MODELS, *REVIEW_FAULTS)
 )

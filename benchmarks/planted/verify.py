@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -56,7 +57,7 @@ def inputs(case: Case, B: int, T: int, dtype: torch.dtype = torch.float64) -> Te
 
 def call(case: Case, module: nn.Module, x: Tensor, **state: Any) -> tuple[Tensor, Any]:
     """The sequence (B, T, C), and all that the module returned."""
-    time_first = case.input.startswith("float:T")
+    time_first = case.input.startswith(("float:T", "tokens:T"))
     raw = module(x.transpose(0, 1) if time_first else x, **state)
     y = raw if isinstance(raw, Tensor) else raw[0 if case.output is None else case.output]
     return (y.transpose(0, 1) if time_first else y), raw
@@ -68,11 +69,19 @@ def output(case: Case, module: nn.Module, x: Tensor) -> Tensor:
 
 
 def apart(a: Tensor, b: Tensor) -> float:
-    """Largest difference, in standard deviations of b."""
+    """Largest difference, in standard deviations of b; infinities that agree do not differ."""
     if not b.numel():
         return 0.0
-    scale = b.double().std().item() if b.numel() > 1 else 1.0
-    return (a.double() - b.double()).abs().max().item() / (scale + 1e-30)
+    a, b = a.double(), b.double()
+    finite = b[~b.isinf()]
+    scale = finite.std().item() if finite.numel() > 1 else 1.0
+    return torch.where(a == b, 0.0, (a - b).abs()).max().item() / (scale + 1e-30)
+
+
+def by_channel(a: Tensor, b: Tensor) -> float:
+    """`apart`, where a channel that one of them lacks is 0 in the other."""
+    C = max(a.shape[-1], b.shape[-1])
+    return apart(*(F.pad(y, (0, C - y.shape[-1])) for y in (a, b)))
 
 
 # faults
@@ -439,13 +448,17 @@ def _sizes(case: Case) -> Iterator[tuple[str, float]]:
         yield "future", max(future_change(case, T) for T in (7, 64, 130))
         yield (
             "length",
-            max(apart(output(case, built(case), x[:, :T]), whole[:, :T]) for T in (1, 17, 64, 129)),
+            max(
+                by_channel(output(case, built(case), x[:, :T]), whole[:, :T])
+                for T in (1, 17, 64, 129)
+            ),
         )
     yield "rows", apart(output(case, built(case), x[1:2])[0], whole[1])
     module = built(case)
     output(case, module, x[:, :50])
     yield "calls", apart(output(case, module, x), whole)
-    yield "finite", 0.0 if whole.isfinite().all() else float("inf")
+    absent = whole.isneginf().all(0).all(0)  # a channel that never is, as in a padded vocabulary
+    yield "finite", 0.0 if (whole.isfinite() | absent).all() else float("inf")
     if not _drops(case):
         yield "mode", apart(output(case, built(case, train=True), x), whole)
     if "state" in case.options:

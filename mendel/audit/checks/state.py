@@ -24,8 +24,8 @@ def check(a: Auditor) -> None:
         _advances(a, x, first, again, "the same input twice")
     elif _beyond_rounding(a, x, first, after):
         _advances(a, x, first, after, f"the same input after another one of length {long}")
-    elif _differ(first, reseeded):
-        _random(a, first, reseeded, short)
+    elif _differ(after, reseeded):  # of the same history
+        _random(a, after, reseeded, short)
     else:
         _quiet(a, x, first, again, long)
     _order(a, x, other)
