@@ -12,6 +12,7 @@ import torch
 from planted import Case
 from planted.faults import FAULTS
 from planted.held_out import HELD_OUT
+from planted.held_out_2 import HELD_OUT_2
 from planted.sound import SOUND
 
 from audit_sections.rivals import RIVALS, accuses
@@ -117,4 +118,14 @@ def rivals() -> dict[str, dict[str, int]]:
     }
 
 
-__all__ = ["DOZEN", "FAULTS", "HELD_OUT", "SOUND", "measure", "rivals", "summary", "table"]
+__all__ = [
+    "DOZEN",
+    "FAULTS",
+    "HELD_OUT",
+    "HELD_OUT_2",
+    "SOUND",
+    "measure",
+    "rivals",
+    "summary",
+    "table",
+]
