@@ -111,12 +111,20 @@ def test_a_file_is_judged_from_outside(pool: Pool, file: Path, name: str, wanted
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Quits", "process|ended"), ("Forger", "Wanted what it was asked for"),
-     ("Unbuilt", "no such thing"), ("Missing", "It has Base, Sound, Leaky")],
+    [("Quits", "process|ended"), ("Unbuilt", "no such thing"), ("Missing", "It has Base, Sound, Leaky")],
 )  # fmt: skip
 def test_what_cannot_be_audited_says_why(pool: Pool, file: Path, name: str, said: str) -> None:
     with pytest.raises(AuditError, match=said):
         audited(pool, file, name)
+
+
+def test_a_module_that_answers_for_itself_decides_nothing(pool: Pool, file: Path) -> None:
+    spec, claims = InputSpec.parse("float:B,T,64"), Claims()
+    source = Source.parse(f"{file}:Forger", {"width": 64})
+    with Remote(pool, source, spec, None, claims) as subject:
+        report = examine(subject, spec, claims)
+    assert not report.clean and "causality" in report.undecided
+    assert any("Wanted what it was asked for" in note for note in report.notes)
 
 
 def test_here_and_in_the_sandbox_are_the_same_audit(pool: Pool, file: Path) -> None:
