@@ -170,7 +170,8 @@ def test_the_command_exits_0_1_and_2(file: Path) -> None:
      (["{file}:Sound"], "--input"), (["{file}:Sound", "--kwargs", "{"], "no JSON"),
      (["{file}:Sound", "--kwargs", "[1]"], "Wanted"), (["{file}:no class"], "names no class"),
      (["{file}:Sound", "--fail-on", "never"], "error or warning"),
-     (["{file}:Sound", "--input", "float:T"], "Wanted")],
+     (["{file}:Sound", "--input", "float:T"], "Wanted"), (["modren"], "Did you mean 'modern'"),
+     (["modern", "--output", "3"], "Leave them out")],
 )  # fmt: skip
 def test_bad_words_say_what_was_wanted(file: Path, words: list[str], said: str) -> None:
     code, text = run("audit", *(word.replace("{file}", str(file)) for word in words))

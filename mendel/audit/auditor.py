@@ -7,7 +7,7 @@ of y(+) - 2 y + y(-) is noise, in whatever precision the module computes inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -19,7 +19,8 @@ from mendel.audit.claims import Claims
 from mendel.audit.inputs import InputSpec
 from mendel.audit.measures import Cost
 from mendel.audit.report import Finding, Level
-from mendel.audit.subject import Answer, Call, Facts, Steps
+from mendel.audit.subject import Answer, Call, Facts
+from mendel.audit.training import Steps
 
 STEPS = (3e-7, 1e-5, 1e-3, 3e-2)  # of the jitter: the first that the module's own precision shows
 WIDE = 2_000_000
@@ -209,6 +210,20 @@ class Auditor:
         worst = divmod(int(over.argmax()), T)
         return Pair(gap.amax(1), base, bad, worst)
 
+    def apart(
+        self, first: Tensor, second: Tensor, noise: Callable[[], list[Tensor]], broken: bool = False
+    ) -> Pair | None:
+        """How two outputs (P, T, ...) differ beyond rounding; None where they agree.
+
+        noise    of both, asked for only where a few roundings do not explain the difference
+        broken   a NaN in one alone is a difference too
+        """
+        everywhere = torch.ones(first.shape[:2], dtype=torch.bool)
+        pair = self.compare(first, second, everywhere, [])
+        if (pair.real | pair.broken).any():
+            pair = self.compare(first, second, everywhere, noise())
+        return pair if pair.real.any() or (broken and pair.broken.any()) else None
+
     def report(
         self,
         check: str,
@@ -224,9 +239,11 @@ class Auditor:
 
     def recipe(self, B: int, T: int, salt: int, then: str, dtype: str = "") -> str:
         """How to see it: which numbers, which change."""
-        name = f"mendel.audit.InputSpec.parse({str(self.spec)!r})"
-        x = f"x = {name}.draw({B}, {T}, seed={self.seed * 1_000_003 + salt})"
-        return f"{x}  # {dtype or self.dtype}, eval unless said; {then}"
+        drawn = f"spec.draw({B}, {T}, seed={self.seed * 1_000_003 + salt})"
+        return (
+            f"from mendel.audit import InputSpec; spec = InputSpec.parse({str(self.spec)!r}); "
+            f"x = spec.lay_out({drawn})  # {dtype or self.dtype}, eval unless said; {then}"
+        )
 
 
 def _numbers(answer: Answer, field: str) -> Tensor:

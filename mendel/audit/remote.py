@@ -20,8 +20,10 @@ from mendel.audit.accept import read_source
 from mendel.audit.claims import Claims
 from mendel.audit.inputs import InputSpec
 from mendel.audit.measures import Cost
-from mendel.audit.subject import Answer, AuditError, Call, Facts, Steps
-from mendel.types import InputError, Json
+from mendel.audit.subject import Answer, AuditError, Call, Facts
+from mendel.audit.training import Steps
+from mendel.presets import PRESETS
+from mendel.types import InputError, Json, did_you_mean
 
 CODE = """
 from mendel.audit.served import Served
@@ -48,7 +50,8 @@ class Source:
         """FILE.py:CLASS; raises InputError that says what was wanted."""
         path, colon, name = text.rpartition(":")
         if not colon or not path or not name.isidentifier():
-            raise InputError(f"{text!r} names no class. Wanted FILE.py:CLASS.")
+            hint = did_you_mean(text, PRESETS)
+            raise InputError(f"{text!r} names no class. Wanted FILE.py:CLASS. {hint}".rstrip())
         file = Path(path)
         if not file.is_file():
             raise InputError(f"there is no file {path}. Wanted FILE.py:CLASS.")

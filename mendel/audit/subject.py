@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -22,13 +19,14 @@ from torch.utils._pytree import tree_leaves
 from mendel.audit.claims import Claims
 from mendel.audit.dropout import without_dropout
 from mendel.audit.inputs import InputSpec
+from mendel.audit.jitter import jitter, jittered
 from mendel.audit.measures import Cost, measure
 from mendel.audit.memory import Snapshot, bump, snapshot
+from mendel.audit.training import Steps, seed_all, take_steps
 from mendel.types import MendelError
 
 UNBUILT = "it was not built"
 STATE_NAMES = ("state", "hx", "h0", "h_0", "hidden", "hidden_state", "carry")
-RATE = 1e-3  # of a training step
 DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -69,15 +67,6 @@ class Answer:
     wrote_input: bool = False  # or into the state
     moved_random: bool = False  # the global generator stands elsewhere, and no value shows why
     state_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A few steps of an optimizer."""
-
-    largest: Mapping[str, float]  # parameter -> largest gradient of all steps; NaN where one was
-    losses: tuple[float, ...]
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +154,7 @@ class Subject:
         x = self.spec.draw(B, T, seed)
         try:
             module = _cast(copy.deepcopy(self._modules["float32"]), DTYPES[dtype]).train()
-            return _steps(lambda: self._trained(module, x, DTYPES[dtype]), module, n, seed)
+            return take_steps(lambda: self._trained(module, x, DTYPES[dtype]), module, n, seed)
         except (Exception, SystemExit) as error:
             return Steps({}, (), _said(error))
 
@@ -188,7 +177,7 @@ class Subject:
             with ExitStack() as stack:
                 if call.train and not call.dropout:
                     stack.enter_context(without_dropout(module))
-                stack.enter_context(_jittered(module, call.jitter))
+                stack.enter_context(jittered(module, call.jitter))
                 return self._answer(module, call, dtype, before)
         except (
             Exception,
@@ -199,7 +188,7 @@ class Subject:
     def _answer(
         self, module: nn.Module, call: Call, dtype: torch.dtype, before: Snapshot | None
     ) -> Answer:
-        x = _jitter(call.x, call.jitter, -1) if call.jitter else call.x
+        x = jitter(call.x, call.jitter, -1) if call.jitter else call.x
         seed_all(call.seed)
         generator, gradient, size = torch.get_rng_state(), None, None
         if call.cotangent is not None:
@@ -331,13 +320,6 @@ class Subject:
         return copy.deepcopy(module, weights)
 
 
-def seed_all(seed: int) -> None:
-    """Python's, numpy's and torch's global generators."""
-    random.seed(seed)
-    np.random.seed(seed % (1 << 32))
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every device: 2 ms
-
-
 def n_bytes(state: Any) -> int:
     """Of all tensors in it."""
     tensors = [t for t in tree_leaves(state) if isinstance(t, Tensor)]
@@ -395,31 +377,6 @@ def _strided(x: Tensor) -> Tensor:
     return wide[..., 0].transpose(0, 1)
 
 
-def _jitter(x: Tensor, size: float, salt: int) -> Tensor:
-    if not x.is_floating_point():
-        return x
-    draw = torch.Generator().manual_seed(salt % (1 << 31))
-    noise = torch.rand(x.shape, generator=draw, dtype=torch.float32).to(x.dtype) * 2 - 1
-    return x * (1 + size * noise)
-
-
-@contextmanager
-def _jittered(module: nn.Module, size: float) -> Iterator[None]:
-    if not size:
-        yield
-        return
-    kept = [(p, p.detach().clone()) for p in module.parameters()]
-    with torch.no_grad():
-        for i, (p, old) in enumerate(kept):
-            p.copy_(_jitter(old, size, i))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for p, old in kept:
-                p.copy_(old)
-
-
 @contextmanager
 def _default(dtype: torch.dtype) -> Iterator[None]:
     """For what the module makes on its way, such as torch.zeros."""
@@ -429,36 +386,6 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _steps(forward: Callable[[], list[Tensor]], module: nn.Module, n: int, seed: int) -> Steps:
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    largest = dict.fromkeys((name for name, _ in named), 0.0)
-    losses: list[float] = []
-    for _ in range(n + 1):
-        seed_all(seed)
-        module.zero_grad()
-        loss = sum(_distance(y.float(), seed + i) for i, y in enumerate(forward()))
-        assert isinstance(loss, Tensor)
-        losses.append(float(loss.detach()))
-        if not named or not loss.requires_grad:
-            break
-        loss.backward()
-        for name, p in named:
-            if p.grad is None or not p.numel():
-                continue
-            size = float(p.grad.abs().max())
-            largest[name] = size if math.isnan(size) else max(largest[name], size)
-            with torch.no_grad():  # as Adam's first step; its import alone takes seconds
-                p.sub_(RATE * p.grad.sign())
-    return Steps(largest, tuple(losses))
-
-
-def _distance(y: Tensor, seed: int) -> Tensor:
-    """To random numbers, squared; -infinity on purpose (a padded vocabulary) is left out."""
-    target = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=y.dtype)
-    kept = y.detach() != -torch.inf
-    return (y[kept] - target[kept]).square().sum() / max(y.numel(), 1)
 
 
 def _said(error: BaseException) -> str:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mendel.audit.measures import Cost
-from mendel.audit.subject import Answer, AuditError, Call, Facts, Steps
+from mendel.audit.subject import Answer, AuditError, Call, Facts
+from mendel.audit.training import Steps
 from mendel.types import Json
 
 TENSORS = ("x", "cotangent", "y", "gradient")

@@ -72,6 +72,11 @@ def audit(
     with console.status("auditing"):
         try:
             if _names_a_spec(what):
+                if kwargs != "{}" or input or output or readable or unsafe:
+                    raise InputError(
+                        "--kwargs, --input, --output, --readable and --unsafe belong to a file's "
+                        f"class; {what} is a spec. Leave them out."
+                    )
                 report = _of_spec(what, claims, full)
             else:
                 order = Order(

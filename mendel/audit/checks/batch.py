@@ -55,14 +55,12 @@ def _companies(a: Auditor, x: Tensor) -> list[tuple[Tensor, str]]:
 def _disagree(
     a: Auditor, x: Tensor, alone: Tensor, beside: Tensor, T: int, train: bool, name: str
 ) -> bool:
-    everywhere = torch.ones(alone.shape[:2], dtype=torch.bool)
-    if torch.equal(alone, beside):
-        return False
-    if not _suspect(a, alone, beside, everywhere):
-        return False
-    noises = [torch.cat([a.noise(x[i : i + 1], train=train, dropout=False) for i in range(len(x))])]
-    pair = a.compare(alone, beside, everywhere, noises)
-    if not pair.real.any() and not pair.broken.any():
+    def noise() -> list[Tensor]:
+        rows = x.split(1)
+        return [torch.cat([a.noise(row, train=train, dropout=False) for row in rows])]
+
+    pair = a.apart(alone, beside, noise, broken=True)
+    if pair is None:
         return False
     if not train:
         a.alone = True
@@ -80,12 +78,6 @@ def _disagree(
         train=train,
     )
     return True
-
-
-def _suspect(a: Auditor, alone: Tensor, beside: Tensor, everywhere: Tensor) -> bool:
-    """More than a few roundings of the output itself; most of what is sound ends here."""
-    pair = a.compare(alone, beside, everywhere, [])
-    return bool((pair.real | pair.broken).any())
 
 
 def _cause(train: bool) -> str:

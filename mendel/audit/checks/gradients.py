@@ -7,7 +7,8 @@ import math
 import torch
 
 from mendel.audit.auditor import Auditor
-from mendel.audit.subject import Call, Steps
+from mendel.audit.subject import Call
+from mendel.audit.training import Steps
 
 SIZES = {"zeros": 0.0, "constant": 1.0}
 TOO_STEEP = 4.0  # powers of T by which a gradient may grow; exponential growth is far above

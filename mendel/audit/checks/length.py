@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from mendel.audit.auditor import Auditor
@@ -32,13 +31,8 @@ def _at(a: Auditor, short: int, long: int) -> bool:
     if whole.shape[2:] != prefix.shape[2:]:
         a.skip("length", "outputs have another shape at another length")
         return False
-    inside = torch.ones(len(x), short, dtype=torch.bool)
-    pair = a.compare(whole[:, :short], prefix, inside, [])
-    if not pair.real.any():
-        return False
-    noises = [a.noise(x)[:, :short], a.noise(x[:, :short])]
-    pair = a.compare(whole[:, :short], prefix, inside, noises)
-    if not pair.real.any():
+    pair = a.apart(whole[:, :short], prefix, lambda: [a.noise(x)[:, :short], a.noise(x[:, :short])])
+    if pair is None:
         return False
     row, at = pair.worst
     a.report(

@@ -38,13 +38,8 @@ def _at(a: Auditor, T: int) -> bool:
     if not torch.equal(train.y.nan_to_num(), other.y.nan_to_num()):
         a.skip("mode", "in train mode it draws random numbers beside dropout")
         return True
-    everywhere = torch.ones(3, T, dtype=torch.bool)
-    pair = a.compare(plain.y, train.y, everywhere, [])
-    if not pair.real.any():
-        return False
-    noises = [a.noise(x), a.noise(x, train=True, dropout=False)]
-    pair = a.compare(plain.y, train.y, everywhere, noises)
-    if not pair.real.any():
+    pair = a.apart(plain.y, train.y, lambda: [a.noise(x), a.noise(x, train=True, dropout=False)])
+    if pair is None:
         return False
     row, at = pair.worst
     a.report(

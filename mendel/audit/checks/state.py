@@ -41,12 +41,7 @@ def _beyond_rounding(a: Auditor, x: Tensor, one: Answer, two: Answer) -> bool:
     """After another history a sound module may round differently, as with a longer FFT."""
     if one.y is None or two.y is None or not _differ(one, two):
         return _differ(one, two)
-    everywhere = torch.ones(one.y.shape[:2], dtype=torch.bool)
-    pair = a.compare(one.y, two.y, everywhere, [])
-    if not (pair.real | pair.broken).any():
-        return False
-    pair = a.compare(one.y, two.y, everywhere, [a.noise(x)])
-    return bool((pair.real | pair.broken).any())
+    return a.apart(one.y, two.y, lambda: [a.noise(x)], broken=True) is not None
 
 
 def _differ(one: Answer, two: Answer) -> bool:

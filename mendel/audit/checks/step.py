@@ -51,13 +51,8 @@ def _at(a: Auditor, T: int, pieces: tuple[int, ...], sizes: dict[int, int]) -> b
         sizes[T] = parts.state_bytes // (1 if a.alone else 2)
     if parts.wrote_input:
         return _overwrites(a, T, pieces)
-    everywhere = torch.ones(2, T, dtype=torch.bool)
-    pair = a.compare(whole.y, parts.y, everywhere, [])
-    if not pair.real.any() and not pair.broken.any():
-        return False
-    noises = [a.noise(x), a.noise(x, pieces=pieces)]
-    pair = a.compare(whole.y, parts.y, everywhere, noises)
-    if not pair.real.any():
+    pair = a.apart(whole.y, parts.y, lambda: [a.noise(x), a.noise(x, pieces=pieces)])
+    if pair is None:
         return False
     row, at = pair.worst
     borders = torch.tensor(pieces).cumsum(0).tolist()
