@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mendel import sandbox
-from mendel.sandbox import CallError, Limits, Outcome, Pool, SandboxError, backends, frames
+from mendel.sandbox import CallError, Limits, Outcome, Pool, SandboxError, backends, cage, frames
 from mendel.sandbox.frames import Frame, FrameError, FrameReader
 from mendel.types import InputError
 
@@ -303,6 +303,164 @@ def _runs(pid: int) -> bool:
         return False
 
 
+def gone(pids: list[int], within_s: float = 2.0) -> bool:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        if not any(map(_runs, pids)):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+FORKING = """
+import os, time
+def serve(request):
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(60)
+    return {}
+"""
+
+
+def session_with_child(pool: Pool) -> sandbox.Session:
+    """With a process that has left its group, where the walls allow a second one."""
+    try:
+        session = pool.session(FORKING, Limits(processes=4))
+    except SandboxError:
+        return pool.session("def serve(request): return {}")
+    session.call()
+    return session
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["close", "kill", "SIGKILL"])
+def test_a_pool_that_ends_takes_its_trials_along(kind: str, how: str) -> None:
+    with pool_of(kind) as pool:
+        session = session_with_child(pool)
+        alive = below(pool.pid)
+        assert len(alive) >= 2
+        if how == "SIGKILL":
+            os.kill(pool.pid, signal.SIGKILL)
+        else:
+            getattr(pool if how == "close" else pool._warden, how)()
+        assert gone(alive)
+        with pytest.raises(CallError):
+            session.call()
+        assert session.close().ended in ("closed", "crashed")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_dead_supervisor_leaves_is_ended(kind: str) -> None:
+    with pool_of(kind) as pool:
+        session = session_with_child(pool)
+        alive = below(pool.pid)
+        os.kill(alive[0], signal.SIGKILL)
+        assert gone(alive)
+        assert session.close().ended == "crashed" and pool.run(ECHO, {"x": 1}).ok
+
+
+def interrupt(after_s: float) -> None:
+    def raises(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, raises)
+    signal.setitimer(signal.ITIMER_REAL, after_s)
+
+
+def test_a_call_that_is_broken_off_ends_the_session(pool: Pool) -> None:
+    code = "import time\ndef serve(r):\n    time.sleep(r['s'])\n    return {'n': r['n']}"
+    session = pool.session(code)
+    interrupt(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        session.call({"n": 1, "s": 1})
+    with pytest.raises(CallError, match="has ended: closed"):  # and not the answer to the first
+        session.call({"n": 2, "s": 0})
+    assert session.close().ended == "closed"
+
+
+def test_an_interrupted_run_ends_though_a_fork_holds_its_descriptors(pool: Pool) -> None:
+    forked: list[int] = []
+
+    def fork() -> None:
+        time.sleep(0.2)
+        if (pid := os.fork()) == 0:
+            time.sleep(3)
+            os._exit(0)
+        forked.append(pid)
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    interrupt(0.5)
+    with pytest.raises(KeyboardInterrupt):
+        pool.run("import time\ndef main(i): time.sleep(30)")
+    thread.join()
+    assert gone(below(pool.pid), 1)
+    os.kill(forked[0], signal.SIGKILL)
+    os.waitpid(forked[0], 0)
+
+
+def test_a_forked_harness_does_not_end_what_is_not_its_own(pool: Pool) -> None:
+    with pool.session("def serve(r): return r") as session:
+        if (pid := os.fork()) == 0:
+            try:
+                with pytest.raises(CallError):
+                    session.call({"x": 0})
+                session.close()
+                pool.close()
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert session.call({"x": 1})[0] == {"x": 1}
+    assert pool.run(ECHO, {"x": 1}).ok
+
+
+def test_a_session_is_for_one_thread_at_a_time(pool: Pool) -> None:
+    with pool.session("import time\ndef serve(r):\n    time.sleep(0.5)\n    return r") as session:
+        found: list[object] = []
+        thread = threading.Thread(target=lambda: found.append(session.call({"n": 1})[0]))
+        thread.start()
+        time.sleep(0.2)
+        with pytest.raises(InputError, match="one thread at a time"):
+            session.call({"n": 2})
+        thread.join()
+        assert found == [{"n": 1}] and session.call({"n": 3})[0] == {"n": 3}
+        for wrong in (float("nan"), float("inf"), 1e9, -1, 0):
+            with pytest.raises(InputError, match="deadline_s"):
+                session.call({"n": 4}, deadline_s=wrong)
+        assert session.call({"n": 5})[0] == {"n": 5}
+
+
+def test_a_failure_that_may_pass_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool_of("landlock").close()
+    monkeypatch.setattr(backends, "_proven", {})
+    real = backends.Warden
+
+    def full(*_: object) -> None:
+        raise OSError(24, os.strerror(24))
+
+    monkeypatch.setattr(backends, "Warden", full)
+    with pytest.raises(SandboxError, match="Too many open files"):
+        Pool(backend="landlock")
+    monkeypatch.setattr(backends, "Warden", real)
+    Pool(backend="landlock").close()
+
+
+def test_of_a_virtual_environment_only_its_own_folders_are_seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / ".env").write_text("secret")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    shown = cage.seen(())
+    assert str(tmp_path / "bin") in shown and str(tmp_path) not in shown
+    for whole in ("/", "//", "/."):
+        with pytest.raises(SandboxError, match="is everything"):
+            cage.seen((whole,))
+    monkeypatch.setattr(sys, "base_prefix", "/")
+    with pytest.raises(SandboxError, match="this Python lies in"):
+        cage.seen(())
+
+
 def test_a_pool_outlives_the_thread_that_made_it() -> None:
     made: list[Pool] = []
     thread = threading.Thread(target=lambda: made.append(pool_of("bubblewrap")))
@@ -421,8 +579,25 @@ def test_a_mistake_of_the_caller_is_told(tmp_path: Path) -> None:
             sandbox.run(ECHO, pool=pool, unsafe=True)
         with pytest.raises(InputError, match="cannot be sent"), pool.session(SERVE) as session:
             session.call({"x": {1, 2}})
-    with pytest.raises(InputError, match="wall_s=0"):
-        Limits(wall_s=0)
+        nested: list[object] = []
+        for _ in range(100_000):
+            nested = [nested]
+        n_open = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+        for wrong in (
+            nested, np.ones(2, complex), np.array([object()]), np.array(["a"]),
+            torch.ones(2, device="meta"), torch.ones(2, 2).to_sparse(),
+        ):  # fmt: skip
+            with pytest.raises(InputError, match="cannot be sent"):
+                pool.run(ECHO, {"x": wrong})
+        assert not n_open or len(os.listdir("/proc/self/fd")) == n_open
+        assert pool.run(ECHO, {"x": np.arange(3, dtype=">i4")}).tensors["x"].tolist() == [0, 1, 2]
+        for env in ({"A": 1}, {"A=B": "1"}, {"A": "\0"}, {"": ""}):
+            with pytest.raises(InputError, match="both text"):
+                pool.run(ECHO, env=env)  # type: ignore[arg-type]
+    for limits in ({"wall_s": 0}, {"wall_s": 1e9}, {"cpu_s": float("nan")}, {"processes": 0.5},
+                   {"memory_bytes": 1e9}, {"threads": True}):  # fmt: skip
+        with pytest.raises(InputError, match=f"{next(iter(limits))}="):
+            Limits(**limits)  # type: ignore[arg-type]
     with pytest.raises(SandboxError, match="not there"):
         sandbox.run(ECHO, readable=(tmp_path / "missing",))
     with pytest.raises(SandboxError, match="import no_such"):

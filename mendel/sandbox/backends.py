@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -19,9 +20,9 @@ from mendel.sandbox.cage import (
     seen,
 )
 from mendel.sandbox.flight import Flight
-from mendel.sandbox.frames import Frame
+from mendel.sandbox.frames import Frame, encode
 from mendel.sandbox.limits import Limits, SandboxError
-from mendel.sandbox.wardens import PreloadError, Warden
+from mendel.sandbox.wardens import PassingError, PreloadError, Warden
 
 SETUID, SYS_ADMIN = 7, 21  # capabilities
 GET_ONE = (
@@ -34,6 +35,9 @@ PROBE_CODE = "import colorsys\ndef main(inputs): return {}"
 PROBE = Frame("job", {"code": PROBE_CODE, "env": {}, "inputs": {}})
 PROBE_S = 20.0
 Readable = Sequence[str | os.PathLike[str]]
+PASSING = tuple(
+    os.strerror(n) for n in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EINTR)
+)
 _proven: dict[tuple[str, bool, bool], str] = {}  # (kind, namespace, user) -> "" or why it failed
 
 
@@ -75,31 +79,46 @@ def open_warden(preload: Sequence[str], readable: Readable, wanted: str | None) 
         if reasons[cage.kind]:
             continue
         try:
-            return _prove(Warden(cage, preload), key)
+            return _proved(Warden(cage, preload), key)
         except PreloadError:
             raise
         except (SandboxError, OSError) as error:
-            _proven[key] = reasons[cage.kind] = str(error)
+            reasons[cage.kind] = str(error)
+            if not _passing(error):
+                _proven[key] = str(error)
     if wanted and len(reasons) == 1:
         raise SandboxError(reasons[wanted])
     said = "; ".join(f"{kind}: {why}" for kind, why in reasons.items())
     raise SandboxError(f"no sandbox works here ({said}). Wanted one of them. {GET_ONE}")
 
 
-def _prove(warden: Warden, key: tuple[str, bool, bool]) -> Warden:
-    if key in _proven:
-        return warden
-    with Flight(warden, "python", Limits(wall_s=PROBE_S)) as flight:
-        flight.send(PROBE)
-        flight.wait(time.monotonic() + PROBE_S)
-        report = flight.report or {"broken": "a first trial did not end"}
-        found = flight.outcome() if flight.report else None
-    if "broken" in report or found is None or not found.ok:
+def _passing(error: Exception) -> bool:
+    """It says nothing of the walls: too slow, or too many files, processes or pages just now."""
+    return isinstance(error, PassingError) or any(why in str(error) for why in PASSING)
+
+
+def _proved(warden: Warden, key: tuple[str, bool, bool]) -> Warden:
+    try:
+        if key not in _proven:
+            _prove(warden)
+    except BaseException:
         warden.close()
-        why = report.get("broken") or (found and (found.stderr.strip() or found.ended))
-        raise SandboxError(f"a first trial failed: {why}")
+        raise
     _proven[key] = ""
     return warden
+
+
+def _prove(warden: Warden) -> None:
+    with Flight(warden, "python", Limits(wall_s=PROBE_S)) as flight:
+        flight.send(encode(PROBE))
+        flight.wait(time.monotonic() + PROBE_S)
+        report = flight.report or {}
+        found = flight.outcome() if flight.report else None
+    if not report:
+        raise PassingError(f"a first trial did not end within {PROBE_S:.0f} s")
+    if "broken" in report or found is None or not found.ok:
+        why = report.get("broken") or (found and (found.stderr.strip() or found.ended))
+        raise SandboxError(f"a first trial failed: {why}")
 
 
 def _candidates(readable: Readable, wanted: str | None, reasons: dict[str, str]) -> Iterator[Cage]:

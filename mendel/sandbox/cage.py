@@ -84,18 +84,32 @@ def seen(readable: Iterable[str | os.PathLike[str]]) -> list[str]:
 
     raises   SandboxError for a path that is not there, or is the whole file system
     """
-    python = [sys.base_prefix, sys.prefix, *_site_packages(), package()]
-    paths = [*SYSTEM, *SETTINGS, *python]
+    paths = [*SYSTEM, *SETTINGS, *map(os.path.abspath, _python()), *_site_packages(), package()]
     found = [p for p in paths if os.path.exists(p)]
-    for path in readable:
-        whole = os.path.abspath(os.fspath(path))
-        if not os.path.exists(whole) or os.path.realpath(whole) == "/":
+    for folder in found:
+        if os.path.samefile(folder, "/"):
             raise SandboxError(
-                f"readable={str(path)!r} is {'everything' if whole == '/' else 'not there'}. "
+                f"this Python lies in {folder!r}, which is everything. Wanted a folder that trials "
+                f"may read. Use a Python that is installed below /usr, or a virtual environment."
+            )
+    for path in readable:
+        whole = "/" + os.path.abspath(os.fspath(path)).lstrip("/")  # POSIX lets // be another root
+        there = os.path.exists(whole)
+        if not there or os.path.samefile(whole, "/"):
+            raise SandboxError(
+                f"readable={str(path)!r} is {'everything' if there else 'not there'}. "
                 f"Wanted a file or a folder that the code may read. Name it by its full path."
             )
         found.append(whole)
     return _outermost([*found, *map(os.path.realpath, found)])
+
+
+def _python() -> list[str]:
+    """The interpreter's files. A virtual environment may be a project's folder: not all of it."""
+    if sys.prefix == sys.base_prefix:
+        return [sys.prefix]
+    parts = ("bin", "lib", "lib64", "include", "share", "pyvenv.cfg")
+    return [sys.base_prefix, *(os.path.join(sys.prefix, part) for part in parts)]
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:

@@ -120,7 +120,7 @@ def give_up_rights(cage: Cage, limits: Limits, uid: int) -> None:
     """Called by the trial, last before the code: capabilities, user, files, system calls."""
     if cage.kind == UNSAFE:
         return
-    _first_to_go()
+    first_to_go()
     linux.lock_capabilities()
     if cage.new_uid:
         os.setgroups([])
@@ -137,7 +137,7 @@ def give_up_rights(cage: Cage, limits: Limits, uid: int) -> None:
     seccomp.restrict(processes=limits.processes, landlock=cage.kind == LANDLOCK, scoped=scoped)
 
 
-def _first_to_go() -> None:
+def first_to_go() -> None:
     """Where the machine runs out of memory, the kernel takes the trial and not the harness."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")

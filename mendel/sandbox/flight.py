@@ -12,13 +12,14 @@ import select
 import signal
 import socket
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from mendel.sandbox.confine import Descriptors
-from mendel.sandbox.frames import Frame, FrameError, FrameReader, encode
+from mendel.sandbox.frames import Frame, FrameError, FrameReader
 from mendel.sandbox.limits import Ended, Limits, Outcome, Usage
 from mendel.sandbox.wardens import Warden
 
+End = TypeVar("End", socket.socket, int)
 LEAVE_S = 0.2  # of a session, to return from the end of its requests
 GRACE_S = 1.0  # of the supervisor, to report the end that was asked for
 LOST: dict[str, Any] = {"killed": Ended.CRASHED, "signal": signal.SIGKILL}
@@ -39,34 +40,52 @@ class Flight:
         self._outgoing = memoryview(b"")
         self._deaf = self._writing = False
         self._poll = select.poll()
-        self._launch()
+        self._owner = os.getpid()
+        self._open: list[socket.socket | int] = []
+        try:
+            self._launch()
+        except BaseException:
+            self.close()
+            raise
 
     def _launch(self) -> None:
-        self._status, status = socket.socketpair()
-        self._data, data = socket.socketpair()
-        (self._out, out), (self._err, err) = os.pipe(), os.pipe()
-        self.printed = {self._out: bytearray(), self._err: bytearray()}
+        given: list[socket.socket | int] = []
         try:
+            self._status, status = self._keep(socket.socketpair(), given)
+            self._data, data = self._keep(socket.socketpair(), given)
+            self._out, out = self._keep(os.pipe(), given)
+            self._err, err = self._keep(os.pipe(), given)
+            self.printed = {self._out: bytearray(), self._err: bytearray()}
             fds = Descriptors(status.fileno(), data.fileno(), out, err)
-            self.warden.launch(self.kind, self.limits, fds)
-        except OSError:
-            self.report = dict(LOST)
+            if not self.warden.launch(self.kind, self.limits, fds):
+                self.report = dict(LOST)
         finally:
-            status.close()
-            data.close()
-            os.close(out)
-            os.close(err)
+            _close(given)
         for fd in (self._status.fileno(), self._data.fileno(), self._out, self._err):
             os.set_blocking(fd, False)
             self._poll.register(fd, select.POLLIN)
+
+    def _keep(self, pair: tuple[End, End], given: list[socket.socket | int]) -> tuple[End, End]:
+        """Ours is closed with the flight, the other at once."""
+        self._open.append(pair[0])
+        given.append(pair[1])
+        return pair
+
+    @property
+    def foreign(self) -> bool:
+        """This process was forked from the one that started the trial: it has no say in it."""
+        return self._owner != os.getpid()
+
+    def disown(self) -> None:
+        self.reason, self.report = Ended.CLOSED, dict(LOST)
 
     @property
     def over(self) -> bool:
         return self.report is not None
 
-    def send(self, frame: Frame) -> None:
-        """Queue a frame, and write what can be written now."""
-        self._outgoing = memoryview(encode(frame))
+    def send(self, frame: bytes) -> None:
+        """Queue an encoded frame, and write what can be written now."""
+        self._outgoing = memoryview(frame)
         self._write()
 
     def wait(self, until: float, *, for_frame: bool = False) -> bool:
@@ -75,7 +94,7 @@ class Flight:
             left_s = until - time.monotonic()
             if left_s <= 0:
                 return False
-            for fd, _ in self._poll.poll(left_s * 1000 + 1):
+            for fd, _ in self._poll.poll(min(left_s, 1000) * 1000 + 1):
                 self._serve(fd)
         return True
 
@@ -86,6 +105,8 @@ class Flight:
 
     def stop(self, reason: Ended) -> None:
         """End the trial and wait for the report; a warden that does not answer is killed."""
+        if self.foreign:
+            return self.disown()
         self.reason = self.reason or reason
         self._hang_up()
         if not self.wait(time.monotonic() + GRACE_S):
@@ -95,6 +116,8 @@ class Flight:
 
     def finish(self) -> None:
         """End a session that has done its work: it may leave by itself first."""
+        if self.foreign:
+            return self.disown()
         with contextlib.suppress(OSError):  # it left before
             self._data.shutdown(socket.SHUT_WR)
         if not self.wait(time.monotonic() + LEAVE_S):
@@ -102,6 +125,8 @@ class Flight:
 
     def _hang_up(self) -> None:
         """The supervisor takes the end of our side as the order to end the trial."""
+        if self.foreign:
+            return
         with contextlib.suppress(OSError):  # it is gone already
             self._status.shutdown(socket.SHUT_WR)
 
@@ -225,16 +250,25 @@ class Flight:
         return Ended.DONE if self.frame.kind == "result" else Ended(self.frame.value["ended"])
 
     def close(self) -> None:
-        self._status.close()
-        self._data.close()
-        for fd in self.printed:
-            os.close(fd)
+        """The trial ends with it, also where other processes hold copies of the descriptors."""
+        if self._open and hasattr(self, "_status"):
+            self._hang_up()
+        _close(self._open)
 
     def __enter__(self) -> Flight:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _close(ends: list[socket.socket | int]) -> None:
+    while ends:
+        one = ends.pop()
+        if isinstance(one, int):
+            os.close(one)
+        else:
+            one.close()
 
 
 def _read(fd: int) -> bytes | None:

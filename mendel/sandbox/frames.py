@@ -25,6 +25,7 @@ HEAD = struct.Struct("<QQ")
 MAX_JSON = 8 << 20  # parsed JSON takes up to 25 times its bytes; what is large is an array
 MAX_NAMES = 1 << 20  # the header of safetensors is JSON too
 MAX_INTEGER = 2**64
+KINDS = "biuf"  # numpy's letters: bool, integers, floats
 
 
 class FrameError(ValueError):
@@ -101,8 +102,16 @@ def encode(frame: Frame) -> bytes:
         import numpy as np
         from safetensors.numpy import save
 
-        blob = save({str(k): np.asarray(v, order="C") for k, v in frame.arrays.items()})
+        blob = save({str(k): np.asarray(_array(k, v), order="C") for k, v in frame.arrays.items()})
     return HEAD.pack(len(text), len(blob)) + text + blob
+
+
+def _array(name: str, array: Array) -> Array:
+    """What both sides read the same: plain numbers of up to 8 bytes, in this machine's order."""
+    kind = array.dtype
+    if kind.kind not in KINDS or kind.itemsize > 8:
+        raise TypeError(f"{name!r} is an array of {kind}, not of bools, integers or floats")
+    return array if kind.isnative else array.astype(kind.newbyteorder("="))
 
 
 def _plain(value: object) -> object:

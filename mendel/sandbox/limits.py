@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 SPARE_THREADS = 15  # of a process, beside those that compute
+MAX_S = 30 * 24 * 3600
+RANGES = {
+    "wall_s": (0.001, MAX_S),
+    "cpu_s": (0.001, MAX_S),
+    "memory_bytes": (1, 2**50),
+    "processes": (1, 4096),
+    "open_files": (16, 1 << 20),
+    "output_bytes": (1, 2**40),
+    "result_bytes": (1, 2**40),
+    "scratch_bytes": (0, 2**50),
+    "threads": (1, 4096),
+}
 
 
 class SandboxError(MendelError, RuntimeError):
@@ -74,9 +86,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name == "scratch_bytes" else 16 if name == "open_files" else 0.001
-            if not isinstance(value, int | float) or not least <= value < 2**50:
-                raise InputError(f"{name}={value!r} is no limit. Wanted a number >= {least:g}.")
+            least, most = RANGES[name]
+            kind: Any = int | float if name.endswith("_s") else int
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+                what = "a number" if name.endswith("_s") else "an integer"
+                raise InputError(f"{name}={value!r} is no limit. Wanted {what}, {least} to {most}.")
 
     @property
     def tasks(self) -> int:
@@ -93,8 +107,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trial. All of it was said by code that nobody trusts, but for `ended`,
-    `signal`, `usage` and `backend`: those are the sandbox's own."""
+    """What came of a trial. All of it was said by code that nobody trusts, but for `usage`,
+    `backend`, and `ended` where the sandbox ended it (then `signal` is 9 and `exit_code` None).
+
+    An end of its own is the trial's choice, and so is its name: it may raise MemoryError, or send
+    itself the signal that says CPU time. Ask `usage` for what was used.
+    """
 
     ended: Ended
     backend: str  # "bubblewrap", "landlock" or "unsafe"

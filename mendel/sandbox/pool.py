@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mendel.sandbox import backends, frames
 from mendel.sandbox.cage import UNSAFE
-from mendel.sandbox.flight import Flight, printable, well_formed
+from mendel.sandbox.flight import LOST, Flight, printable, well_formed
 from mendel.sandbox.frames import Frame
-from mendel.sandbox.limits import CallError, Ended, Limits, Outcome, SandboxError
+from mendel.sandbox.limits import MAX_S, CallError, Ended, Limits, Outcome, SandboxError
 from mendel.sandbox.wardens import Warden
 from mendel.types import InputError, Json
 
@@ -50,6 +51,7 @@ class Pool:
         self._wanted = UNSAFE if unsafe else backend
         self._lock = threading.Lock()
         self._warden = self._open()
+        self._wanted = self._warden.cage.kind  # a new warden has the same walls, or there is none
 
     def _open(self) -> Warden:
         return backends.open_warden(self._preload, self._readable, self._wanted)
@@ -81,7 +83,7 @@ class Pool:
         with self._flight(kind, _job(code, inputs or {}, env or {}), limits) as flight:
             if not flight.wait(time.monotonic() + limits.wall_s + LATE_S):
                 flight.stop(Ended.WALL)
-            return _outcome(flight)
+            return _outcome(flight, flight.outcome())
 
     def session(
         self,
@@ -93,7 +95,7 @@ class Pool:
         """A trial that stays: its code defines serve(request: dict) -> dict."""
         return Session(self._flight("session", _job(code, {}, env or {}), limits))
 
-    def _flight(self, kind: str, job: Frame, limits: Limits) -> Flight:
+    def _flight(self, kind: str, job: bytes, limits: Limits) -> Flight:
         with self._lock:
             if not self._warden.alive:
                 self._warden.close()
@@ -103,11 +105,9 @@ class Pool:
         flight = Flight(warden, kind, limits)
         try:
             flight.send(job)
-        except (TypeError, ValueError) as error:
+        except BaseException:
             flight.close()
-            raise InputError(
-                f"the inputs cannot be sent: {error}. Wanted JSON values, numpy arrays, tensors."
-            ) from error
+            raise
         return flight
 
     def close(self) -> None:
@@ -126,8 +126,10 @@ class Session:
     def __init__(self, flight: Flight) -> None:
         self._flight = flight
         self._outcome: Outcome | None = None
-        # the first frame says that the code is loaded
-        self._loaded = self._answer(flight.limits.wall_s)
+        self._turn = threading.Lock()
+        with self._alone():
+            # the first frame says that the code is loaded
+            self._loaded = self._answer(flight.limits.wall_s)
 
     @property
     def alive(self) -> bool:
@@ -142,22 +144,48 @@ class Session:
     ) -> tuple[Json, Mapping[str, Array]]:
         """One request to serve(), and its answer; names of request and tensors share one dict.
 
-        deadline_s   None = wall_s of the limits
+        deadline_s   None = wall_s of the limits; the session ends where it passes, or where
+                     anything else breaks off the wait (Ctrl-C)
         raises       CallError where there is no answer: serve raised (`alive`, call again), or the
                      session has ended (`close` has its outcome)
         """
         self._raise_for(self._loaded)
+        if self._flight.foreign:
+            self.close()
         if self._outcome:
             raise _ended(self._outcome)
-        try:
-            self._flight.send(frames.split("call", {**(request or {}), **(tensors or {})}))
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"the request cannot be sent: {error}. Wanted JSON values, arrays, tensors."
-            ) from error
-        frame = self._answer(self._flight.limits.wall_s if deadline_s is None else deadline_s)
+        wait_s = self._flight.limits.wall_s if deadline_s is None else _seconds(deadline_s)
+        values = {**(request or {}), **(tensors or {})}
+        sent = _encoded("request", lambda: frames.split("call", values))
+        with self._alone():
+            self._flight.send(sent)
+            frame = self._answer(wait_s)
         self._raise_for(frame)
         return frame.value, frame.arrays
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """An answer belongs to one request: who breaks off the wait for it ends the session."""
+        if not self._turn.acquire(blocking=False):
+            raise InputError(
+                "a call of this session is under way. Wanted one thread at a time. "
+                "Open a session for each thread."
+            )
+        try:
+            yield
+        except BaseException:
+            if self._outcome is None:
+                self._abandon()
+            raise
+        finally:
+            self._turn.release()
+
+    def _abandon(self) -> None:
+        try:
+            self._flight.stop(Ended.CLOSED)
+        finally:
+            self._flight.report = self._flight.report or dict(LOST)
+            self._end()
 
     def _answer(self, deadline_s: float) -> Frame:
         """The next frame; an empty one where the session ended instead."""
@@ -171,7 +199,7 @@ class Session:
             flight.stop(Ended.MALFORMED)
         elif not flight.over:
             flight.stop(Ended.CRASHED)
-        self._outcome = self._end()
+        self._end()
         return Frame("ended")
 
     def _raise_for(self, frame: Frame) -> None:
@@ -189,15 +217,17 @@ class Session:
 
     def _end(self) -> Outcome:
         try:
-            return _outcome(self._flight)
+            self._outcome = self._flight.outcome()
         finally:
             self._flight.close()
+        return _outcome(self._flight, self._outcome)
 
     def close(self) -> Outcome:
         """End it, with all that it started. Twice is once."""
         if self._outcome is None:
-            self._flight.finish()
-            self._outcome = self._end()
+            with self._alone():
+                self._flight.finish()
+                return self._end()
         return self._outcome
 
     def __enter__(self) -> Session:
@@ -231,20 +261,49 @@ def run(
         return own.run(code, inputs, limits, env=env)
 
 
-def _job(code: str | Sequence[str], inputs: Mapping[str, Any], env: Mapping[str, str]) -> Frame:
-    parted = frames.split("job", inputs)
-    what = {"code": code} if isinstance(code, str) else {"command": [os.fspath(w) for w in code]}
-    value = {**what, "env": dict(env), "inputs": parted.value}
-    return Frame("job", value, parted.arrays, parted.torch)
+def _job(code: str | Sequence[str], inputs: Mapping[str, Any], env: Mapping[str, str]) -> bytes:
+    for name, value in env.items():
+        texts = isinstance(name, str) and isinstance(value, str)
+        if not (texts and name and "=" not in name and "\0" not in name + value):
+            raise InputError(
+                f"env={{{name!r}: {value!r}}}. Wanted a name and its value, both text."
+            )
+
+    def frame() -> Frame:
+        parted = frames.split("job", inputs)
+        what = {"code": code} if isinstance(code, str) else {"command": [*map(os.fspath, code)]}
+        value = {**what, "env": dict(env), "inputs": parted.value}
+        return Frame("job", value, parted.arrays, parted.torch)
+
+    return _encoded("inputs", frame)
 
 
-def _outcome(flight: Flight) -> Outcome:
+def _encoded(what: str, make: Callable[[], Frame]) -> bytes:
+    """Raises InputError: json, numpy, torch and safetensors each have errors of their own."""
+    try:
+        return frames.encode(make())
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the {what} cannot be sent: {type(error).__name__}: {error}. "
+            f"Wanted JSON values, numpy arrays, tensors."
+        ) from error
+
+
+def _seconds(deadline_s: float) -> float:
+    if not 0 < deadline_s <= MAX_S:  # NaN is neither
+        raise InputError(f"deadline_s={deadline_s!r}. Wanted seconds, above 0 and up to {MAX_S}.")
+    return deadline_s
+
+
+def _outcome(flight: Flight, outcome: Outcome) -> Outcome:
     if flight.report and "broken" in flight.report:
         raise SandboxError(
             f"{flight.warden.cage.kind} worked before and could not start this trial: "
             f"{flight.report['broken']}. Wanted walls around it. See `mendel doctor`."
         )
-    return flight.outcome()
+    return outcome
 
 
 def _ended(outcome: Outcome) -> CallError:

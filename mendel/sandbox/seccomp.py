@@ -20,7 +20,7 @@ from mendel.sandbox.limits import SandboxError
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column, AUDIT_ARCH
 X32 = 0x40000000  # x86_64 has a second table of calls from here on
 KILL, ERRNO, ALLOW = 0x80000000, 0x50000, 0x7FFF0000
-LOAD, EQUAL, GREATER, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x25, 0x35, 0x45, 0x06
+LOAD, EQUAL, GREATER, AT_LEAST, ANY_BIT, RETURN, AND = 0x20, 0x15, 0x25, 0x35, 0x45, 0x06, 0x54
 NR, ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 
 NEVER = {
@@ -36,10 +36,13 @@ NEVER = {
     "the machine": """reboot swapon swapoff acct quotactl quotactl_fd sethostname setdomainname
         syslog vhangup iopl ioperm modify_ldt personality lookup_dcookie nfsservctl uselib sysfs""",
     "its clock": "settimeofday clock_settime clock_adjtime adjtimex",
-    "memory that no limit counts": "memfd_create memfd_secret",
+    "memory that no limit counts": "memfd_create memfd_secret vmsplice tee",
+    "a ring that all users share": """io_setup io_destroy io_submit io_cancel io_getevents
+        io_pgetevents""",
     "talk between processes": """msgget msgsnd msgrcv msgctl shmget shmat shmctl shmdt semget semop
         semctl semtimedop mq_open mq_unlink mq_notify""",
-    "watching others' files": "fanotify_init fanotify_mark",
+    "watching others' files": """fanotify_init fanotify_mark inotify_init inotify_init1
+        inotify_add_watch""",
 }
 
 # Landlock guards what is in files, not what is on them: owner, mode, times, attributes. Under it
@@ -48,21 +51,25 @@ METADATA = {
     "mode and owner": "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat",
     "times": "utime utimes utimensat futimesat",
     "attributes": """setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr""",
-    "watching others' files": "inotify_init inotify_init1 inotify_add_watch",
+    "reading attributes": "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr",
 }
+# as a file system without attributes answers: programs that copy files go on
+ANSWERS = dict.fromkeys(METADATA["reading attributes"].split(), errno.ENOTSUP)
 FORKS = {"new processes": "fork vfork"}
 SIGNALS = {"signals whose target is no argument": "tkill pidfd_send_signal"}
 
 
 @dataclass(frozen=True)
 class When:
-    """Refuse a call where an argument (its lower 32 bits) is, is not, has or lacks a value."""
+    """Refuse a call where an argument (its lower 32 bits, of those of the mask) is, is not, has or
+    lacks a value."""
 
     call: str
     argument: int
     test: str
     value: int
     errno: int = errno.EPERM
+    mask: int = 0xFFFFFFFF
 
     def block(self) -> list[tuple[int, int, int, int]]:
         """Instructions that end the filter where it matches and go on where not."""
@@ -70,6 +77,7 @@ class When:
         on, off = (0, 1) if self.test in ("is", "has") else (1, 0)
         return [
             (LOAD, 0, 0, ARGUMENTS + 8 * self.argument),
+            (AND, 0, 0, self.mask),
             (code, on, off, self.value),
             (RETURN, 0, 0, ERRNO | self.errno),
         ]
@@ -79,13 +87,19 @@ NAMESPACES = (
     linux.NEWNS | linux.NEWCGROUP | linux.NEWUTS | linux.NEWIPC
     | linux.NEWUSER | linux.NEWPID | linux.NEWNET
 )  # fmt: skip
-CLONE_THREAD = 0x10000
+CLONE_THREAD, CLONE_FILES = 0x10000, 0x400
+SETPIPE_SZ = 1031
 ALWAYS = (
     When("clone", 0, "has", NAMESPACES),
+    # descriptors of a thread's own would be counted apart
+    When("clone", 0, "is", CLONE_THREAD, mask=CLONE_THREAD | CLONE_FILES),
+    When("close_range", 2, "has", 2),  # CLOSE_RANGE_UNSHARE
+    When("fcntl", 1, "is", SETPIPE_SZ),  # the room for it is one for all of the user's processes
     When("socketpair", 0, "is not", 1),  # AF_UNIX alone
     When("socketpair", 1, "has", 2),  # a pair of datagrams can be connected to somebody else
     When("ioctl", 1, "is", 0x5412),  # TIOCSTI types into a terminal
     When("ioctl", 1, "is", 0x541C),  # TIOCLINUX pastes into one
+    When("ioctl", 1, "is", 0x8900, mask=0xFF00),  # SIOC*: addresses of the machine; owners
     When("prlimit64", 0, "is not", 0),  # limits, priority, cores: only one's own
     When("sched_setaffinity", 0, "is not", 0),
     When("sched_setscheduler", 0, "is not", 0),
@@ -105,8 +119,7 @@ def own_signals(pid: int) -> tuple[When, ...]:
     """Where the kernel does not scope signals: a trial of one process signals only itself."""
     calls = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
     owner = [When("fcntl", 1, "is", command) for command in (8, 15)]  # F_SETOWN, F_SETOWN_EX
-    asked = [When("ioctl", 1, "is", request) for request in (0x8901, 0x8902)]  # FIOSETOWN
-    return (*(When(call, 0, "is not", pid) for call in calls), *owner, *asked)
+    return (*(When(call, 0, "is not", pid) for call in calls), *owner)
 
 
 def program(tables: Iterable[Mapping[str, str]], when: Iterable[When]) -> bytes:
@@ -125,7 +138,8 @@ def program(tables: Iterable[Mapping[str, str]], when: Iterable[When]) -> bytes:
     for name in (name for table in tables for names in table.values() for name in names.split()):
         number = NUMBERS[name][column]
         if number is not None:
-            lines += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ERRNO | errno.EPERM)]
+            answer = ERRNO | ANSWERS.get(name, errno.EPERM)
+            lines += [(EQUAL, 0, 1, number), (RETURN, 0, 0, answer)]
     # clone3 hides its flags in memory; the C library falls back to clone
     clone3 = NUMBERS["clone3"][column] or 0
     lines += [(EQUAL, 0, 1, clone3), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]

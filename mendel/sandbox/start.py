@@ -93,6 +93,7 @@ def _process_one(order: Order, report: int) -> NoReturn:
         _default_signals()
         uid = confine.own_user(order.cage)
         confine.own_mounts(order.limits, uid)
+        confine.first_to_go()  # its file is root's once the process cannot be looked into
         linux.prctl(linux.DUMPABLE, 0)  # nobody inside can look into this process
         pid = os.fork()
         if pid == 0:

@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from mendel.sandbox import start, tree
@@ -25,14 +25,16 @@ TICK_S = 0.015
 KILOBYTE = 1024 if sys.platform == "linux" else 1  # ru_maxrss
 
 
-def supervise(kind: str, limits: Limits, cage: Cage, fds: Descriptors, host: int) -> NoReturn:
+def supervise(
+    kind: str, limits: Limits, cage: Cage, fds: Descriptors, ends: Sequence[int]
+) -> NoReturn:
     """Never returns: the process is one trial's.
 
-    host   readable once the harness is gone; -1 = not known
+    ends   readable once the harness or the warden is gone
     """
     report: Mapping[str, Any]
     try:
-        report = Watch(kind, limits, cage, fds, host).run()
+        report = Watch(kind, limits, cage, fds, ends).run()
     except OSError as error:
         report = {"broken": str(error)}
     with contextlib.suppress(OSError):  # the host has lost interest
@@ -41,18 +43,21 @@ def supervise(kind: str, limits: Limits, cage: Cage, fds: Descriptors, host: int
 
 
 class Watch:
-    def __init__(self, kind: str, limits: Limits, cage: Cage, fds: Descriptors, host: int) -> None:
+    def __init__(
+        self, kind: str, limits: Limits, cage: Cage, fds: Descriptors, ends: Sequence[int]
+    ) -> None:
         self.limits, self.cage = limits, cage
         self.until = float("inf") if kind == "session" else time.monotonic() + limits.wall_s
         self.baseline = 0 if kind == "command" else tree.held_bytes()
-        self.size = tree.Size()
+        self.seen: dict[tuple[int, int], float] = {}
+        self.cpu_s = 0.0
         self.peak_bytes = 0
         self.wait_status: int | None = None
-        self.wake = _wake_on_child()
+        self.wake = wake_on_child()
         self.child = start.start(kind, limits, cage, fds)
         for fd in (fds.data, fds.out, fds.err):
             os.close(fd)
-        self.asked = [fd for fd in (fds.status, host) if fd >= 0]
+        self.asked = [fds.status, *ends]
         self.poll = select.poll()
         for fd in (self.wake, *self.asked):
             self.poll.register(fd, select.POLLIN)
@@ -73,7 +78,7 @@ class Watch:
             "exit_code": None if code < 0 or killed else code,
             "signal": signal.SIGKILL if killed else -code if code < 0 else None,
             "wall_s": time.monotonic() - begun,
-            "cpu_s": max(used.ru_utime + used.ru_stime, self.size.cpu_s),
+            "cpu_s": max(used.ru_utime + used.ru_stime, self.cpu_s),
             "peak_bytes": max(self.peak_bytes, grown, 0),
         }
 
@@ -108,7 +113,8 @@ class Watch:
     def exceeded(self) -> str | None:
         """The limit that the tree has broken."""
         root = os.getpid() if self.child.report is None else self.child.pid
-        self.size = size = tree.measure(root, self.baseline)
+        size = tree.measure(root, self.baseline, self.seen)
+        self.cpu_s = max(self.cpu_s, size.cpu_s)
         self.peak_bytes = max(self.peak_bytes, size.n_bytes)
         if size.n_bytes > self.limits.memory_bytes:
             return Ended.MEMORY
@@ -128,7 +134,7 @@ class Watch:
             os.waitpid(self.child.pid, 0)
 
 
-def _wake_on_child() -> int:
+def wake_on_child() -> int:
     """A descriptor that is readable when a child has ended."""
     wake, waker = os.pipe()
     os.set_blocking(wake, False)

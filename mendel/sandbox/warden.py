@@ -15,14 +15,17 @@ import select
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
+from mendel.sandbox import confine, linux, tree
 from mendel.sandbox.cage import BUBBLEWRAP, Cage
 from mendel.sandbox.confine import Descriptors
 from mendel.sandbox.limits import Limits
-from mendel.sandbox.supervisor import supervise
+from mendel.sandbox.supervisor import supervise, wake_on_child
 
 MESSAGE = 2048  # bytes of a message, always: so that a stream keeps them apart
+LEAVE_S = 0.5  # of supervisors, to end their trials and to report, before they are ended too
 
 
 def main() -> None:
@@ -54,35 +57,67 @@ def prepare(preload: list[str]) -> dict[str, Any]:
 
 
 def serve(control: socket.socket, host: int, cage: Cage) -> None:
-    """A message is a trial: limits, and four descriptors. Returns when the harness is gone."""
+    """A message is a trial: limits, and four descriptors. Returns when the harness is gone, and
+    all that was started with it."""
+    if confine.LINUX:
+        linux.prctl(linux.CHILD_SUBREAPER, 1)
+    ended, alive = os.pipe()  # readable for supervisors once we are gone, however that was
+    ends = [fd for fd in (host, ended) if fd >= 0]
+    wake = wake_on_child()
     poll = select.poll()
-    for fd in (control.fileno(), host):
-        if fd >= 0:
-            poll.register(fd, select.POLLIN)
+    for fd in (control.fileno(), wake, *ends[:-1]):
+        poll.register(fd, select.POLLIN)
+    supervisors: set[int] = set()
     while True:
         ready = [fd for fd, _ in poll.poll(1000)]
-        _reap()
+        if wake in ready:
+            os.read(wake, 512)
+        _reap(supervisors)
         if host in ready:
-            return
+            break
         if control.fileno() not in ready:
             continue
         message, fds, _, _ = socket.recv_fds(control, MESSAGE, 4, socket.MSG_WAITALL)
         if len(message) < MESSAGE:
-            return
+            break
         job = json.loads(message)
-        if os.fork() == 0:
+        if (pid := os.fork()) == 0:
             control.close()
-            supervise(job["kind"], Limits(**job["limits"]), cage, Descriptors(*fds), host)
+            os.close(alive)
+            supervise(job["kind"], Limits(**job["limits"]), cage, Descriptors(*fds), ends)
+        supervisors.add(pid)
         for fd in fds:
             os.close(fd)
+    os.close(alive)
+    _leave(supervisors)
 
 
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return
+def _leave(supervisors: set[int]) -> None:
+    """They end their trials by themselves; who does not is ended with all below."""
+    until = time.monotonic() + LEAVE_S
+    while supervisors and time.monotonic() < until:
+        time.sleep(0.002)
+        _reap(supervisors)
+    tree.end(os.getpid())
+
+
+def _reap(supervisors: set[int]) -> None:
+    """Forget supervisors that have ended. What one left falls to us, and is killed."""
+    for _ in range(1000):
+        try:
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                supervisors.discard(pid)
+        except ChildProcessError:
+            return
+        if not _orphans(supervisors):
+            return
+        tree.strike(lambda: _orphans(supervisors))
+        time.sleep(0.001)
+
+
+def _orphans(supervisors: set[int]) -> list[int]:
+    ours = [pid for pid in tree.children(os.getpid()) if pid not in supervisors]
+    return [*ours, *(pid for one in ours for pid in tree.descendants(one))]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mendel.sandbox import bubblewrap, confine
+from mendel.sandbox import bubblewrap, confine, tree
 from mendel.sandbox.cage import BUBBLEWRAP, Cage
 from mendel.sandbox.confine import Descriptors
 from mendel.sandbox.limits import Limits, SandboxError
@@ -43,7 +43,7 @@ class Warden:
     def __init__(self, cage: Cage, preload: Sequence[str]) -> None:
         self._folder = None if cage.kind == BUBBLEWRAP else empty_folder()
         self.cage = replace(cage, home=self._folder) if self._folder else cage
-        self._lock = threading.Lock()
+        self._lock, self._owner = threading.Lock(), os.getpid()
         self._inner: int | None = None  # with bubblewrap, process 1 of its namespace
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (until close)
         self._control, theirs = socket.socketpair()
@@ -61,7 +61,14 @@ class Warden:
         """
         host = os.pidfd_open(os.getpid()) if hasattr(os, "pidfd_open") else -1
         info, tell = os.pipe()
-        command = [sys.executable, "-I", "-c", BOOT, str(theirs.fileno()), str(host)]
+        command = [
+            os.path.abspath(sys.executable),
+            "-I",
+            "-c",
+            BOOT,
+            str(theirs.fileno()),
+            str(host),
+        ]
         command += [",".join(preload), self.cage.dump()]
         env = confine.warden_environment(self.cage.home)
         if self.cage.kind == BUBBLEWRAP:
@@ -90,8 +97,10 @@ class Warden:
 
     def _greet(self) -> None:
         """Wait until it has imported all it should."""
-        if not select.select([self._control], [], [], START_S)[0]:
-            raise SandboxError(f"the warden did not start within {START_S:.0f} s. {self._said()}")
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        if not poll.poll(START_S * 1000):
+            raise PassingError(f"the warden did not start within {START_S:.0f} s. {self._said()}")
         answer: dict[str, Any] = json.loads(self._control.recv(1 << 16) or b"{}")
         if "failed" in answer:
             raise PreloadError(
@@ -107,29 +116,46 @@ class Warden:
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "It said nothing."
 
-    def launch(self, kind: str, limits: Limits, fds: Descriptors) -> None:
-        """Have a trial started. Raises OSError where the warden is dead."""
+    def launch(self, kind: str, limits: Limits, fds: Descriptors) -> bool:
+        """Have a trial started. False where the warden is dead."""
         message = json.dumps({"kind": kind, "limits": asdict(limits)}).encode().ljust(MESSAGE)
-        with self._lock:
-            socket.send_fds(self._control, [message], [fds.status, fds.data, fds.out, fds.err])
+        try:
+            with self._lock:
+                socket.send_fds(self._control, [message], [fds.status, fds.data, fds.out, fds.err])
+        except OSError:
+            return False
+        return True
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        """False in a process that was forked from the one that started it: it has no say here."""
+        return self._owner == os.getpid() and self._process.poll() is None
 
     @property
     def pid(self) -> int:
         return self._process.pid if self._inner is None else self._inner
 
     def kill(self) -> None:
-        """At once; with bubblewrap the kernel takes all trials along."""
+        """At once, with all trials; with bubblewrap the kernel takes them along."""
+        if self._owner != os.getpid():
+            return
         if self._inner is not None and self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._inner, signal.SIGKILL)
+        elif self.alive:
+            self._process.send_signal(signal.SIGSTOP)  # it starts none meanwhile
+            tree.strike_all_below(self._process.pid)
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
+        """In a forked process only the descriptors are closed."""
+        if self._owner != os.getpid():
+            self._control.close()
+            self._errors.close()
+            return
+        with contextlib.suppress(OSError):  # others may hold copies of the descriptor
+            self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()
         if process := getattr(self, "_process", None):
             try:
@@ -139,6 +165,10 @@ class Warden:
         self._errors.close()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class PassingError(SandboxError):
+    """It did not work in time, and may the next time."""
 
 
 class PreloadError(SandboxError):

@@ -167,6 +167,11 @@ ATTACKS = (
     change("its mode", "os.chmod(t, 0o4777)", harmless=True),
     change("its owner", "os.chown(t, 1, 1)"),
     change("its times", "os.utime(t, (1, 1))", harmless=True),
+    change(
+        "read its attributes",
+        "return {'got': os.listxattr(t) is not None}",
+        harmless=True,
+    ),
     change("its attributes", "os.setxattr(t, 'user.owned', b'1')"),
     *(
         change(f"{name} what it may read", statement, harmless=True)

@@ -133,6 +133,56 @@ ATTACKS = (
     return {'got': n}""",
         STOPPED,
     ),
+    flood(
+        "pages that a pipe holds",
+        MEMORY,
+        """
+    left, right = os.pipe()
+    held = ctypes.create_string_buffer(4096)
+    piece = struct.pack("QQ", ctypes.addressof(held), 4096)
+    return {'got': syscall('vmsplice', right, piece, 1, 0)}""",
+        ("exception",),
+        harmless=True,
+    ),
+    Attack(
+        "by threads whose first has gone",
+        MEMORY,
+        """
+        import threading
+        def fill():
+            held = []
+            for _ in range(64):
+                held.append(bytearray(b"x") * (4 << 20))
+                time.sleep(0.01)
+            time.sleep(5)
+        def main(i):
+            for _ in range(3):
+                if fork_or_stop() == 0:
+                    break
+            threading.Thread(target=fill).start()
+            libc.syscall(ctypes.c_long(60 if platform.machine() == "x86_64" else 93), 0)
+    """,
+        replace(FEW, memory_bytes=128 * MB),
+        STOPPED,
+    ),
+    Attack(
+        "CPU time of children that nobody waits for",
+        TIME,
+        """
+        def main(i):
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            for _ in range(30):
+                if fork_or_stop() == 0:
+                    until = time.process_time() + 0.2
+                    while time.process_time() < until: pass
+                    os._exit(0)
+                try: os.wait()
+                except ChildProcessError: pass
+            return {"got": "6 s"}
+    """,
+        replace(FEW, cpu_s=1, wall_s=9),
+        ("CPU time",),
+    ),
     Attack("by many processes", MEMORY, MANY, FEW, STOPPED, proof=small),
     flood(
         "a file in memory",
@@ -335,6 +385,36 @@ ATTACKS = (
     held = []
     while True: held.append(os.open("/dev/null", os.O_RDONLY))""",
         ("exception",),
+    ),
+    flood(
+        "the room that a user has for pipes",
+        KERNEL,
+        """
+    import fcntl
+    return {'got': fcntl.fcntl(os.pipe()[1], 1031, 1 << 20)}""",
+        ("exception",),
+        harmless=True,
+    ),
+    flood(
+        "the memory of a user's asynchronous reads",
+        KERNEL,
+        "    return {'got': syscall('io_setup', 8, ctypes.create_string_buffer(8)) == 0}",
+        ("exception",),
+        harmless=True,
+    ),
+    flood(
+        "the watches that a user has",
+        KERNEL,
+        "    return {'got': syscall('inotify_init1', 0)}",
+        ("exception",),
+        harmless=True,
+    ),
+    flood(
+        "open files, by threads that have their own",
+        KERNEL,
+        "    return {'got': syscall('close_range', 4000, 4001, 2) == 0}",
+        ("exception",),
+        harmless=True,
     ),
     flood(
         "message queues",

@@ -34,6 +34,15 @@ ATTACKS = (
     """,
         harmless=True,
     ),
+    connect(
+        "ask for the machine's addresses",
+        OTHER,
+        """import fcntl
+    left, right = socket.socketpair()
+    fcntl.ioctl(left, 0x8912, struct.pack("iL", 0, 0))
+    return {'got': True}""",
+        harmless=True,
+    ),
     connect("TCP", IPV6, "socket.create_connection(('::1', i['tcp6']), 1)", harmless=True),
     connect("by its path", UNIX, "socket.socket(1, 1).connect(i['unix'])", harmless=True),
     connect(
