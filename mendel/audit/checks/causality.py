@@ -51,7 +51,9 @@ def _plans(a: Auditor) -> list[Plan]:
         plans += [Plan(T, 2, True, (MIXED,), False) for T in lengths if T in JACOBIANS]
     else:  # 17 first: long enough to tell from a leak what it comes from
         first = sorted(lengths, key=lambda T: T != 17)
-        plans = [Plan(T, 24, train) for T in first for train in (False, True)]
+        plans = [Plan(T, 20 if T <= 65 else 10) for T in first]
+        plans += [Plan(T, 20, True) for T in first if T <= 65]
+        plans += [Plan(T, 6, True, (MIXED,), T in JACOBIANS) for T in first if T > 65]
     return [*plans, *_odd_plans(a, lengths)]
 
 
