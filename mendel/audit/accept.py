@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
-import types
 from pathlib import Path
 
+from mendel.audit.execute import execute
 from mendel.blobs import write_atomically
 from mendel.ledger import home
 from mendel.types import Digest, InputError, MendelError
@@ -63,11 +62,7 @@ def load_parts(file: Path) -> None:
             f"runs outside the sandbox. Audit it: mendel audit {file}:CLASS. Read it. Then: "
             f"mendel accept {file}"
         )
-    name = f"mendel_part_{source_digest(text)[:12]}"
-    module = types.ModuleType(name)
-    module.__file__ = str(file)
-    sys.modules[name] = module
-    exec(compile(text, str(file), "exec"), module.__dict__)  # noqa: S102  a person accepted it
+    execute(text, f"mendel_part_{source_digest(text)[:12]}", str(file))
 
 
 def _record(found: Digest) -> Path:

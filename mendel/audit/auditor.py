@@ -131,6 +131,11 @@ class Auditor:
         """So large that rows and lengths are chosen sparingly: one token takes a millisecond."""
         return self.facts.n_params > WIDE
 
+    @property
+    def short(self) -> int:
+        """A length at which much can be asked: the longest up to 17 that works."""
+        return max((T for T in self.lengths if T <= 17), default=self.lengths[0])
+
     def found(self, check: str) -> bool:
         return any(f.check == check and f.level == "error" for f in self.findings)
 

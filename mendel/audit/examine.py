@@ -147,8 +147,9 @@ def _facts(a: Auditor) -> dict[str, Any]:
 
 
 def _of_spec(spec: ModelSpec, claims: Claims | None) -> tuple[nn.Module, str, Claims]:
-    limited = spec.embedding.fields.get("position") == "learned"
-    known = claims or Claims(max_length=spec.context if limited else None)
+    known = claims or Claims()
+    if known.max_length is None and spec.embedding.fields.get("position") == "learned":
+        known = known.model_copy(update={"max_length": spec.context})
     return build(spec), f"tokens:B,T,{spec.vocab}", known
 
 

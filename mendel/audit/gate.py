@@ -44,9 +44,6 @@ def check_spec(
     raises   SpecError for a spec that cannot be built
     """
     small = reduced(spec)
-    learned = small.embedding.fields.get("position") == "learned"
-    if learned and (claims is None or claims.max_length is None):
-        claims = (claims or Claims()).model_copy(update={"max_length": small.context})
     claims = claims or Claims()
     file = (cache or home() / "audits") / f"{_key(small, claims, profile)}.json"
     if file.is_file():

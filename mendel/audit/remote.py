@@ -125,7 +125,7 @@ class Remote:
         try:
             return self._ask(request, {})
         except sandbox.CallError as error:
-            raise AuditError(_told(error)) from None
+            raise AuditError(error.said) from None
 
     def _ask(
         self, request: dict[str, Any], tensors: Mapping[str, Tensor]
@@ -151,9 +151,5 @@ class Remote:
         except sandbox.CallError as error:
             outcome = session.close()
             last = [line for line in outcome.stderr.strip().splitlines() if line][-1:]
-            raise AuditError(f"it could not be built: {_told(error)} {' '.join(last)}") from None
+            raise AuditError(f"it could not be built: {error.said} {' '.join(last)}") from None
         return session
-
-
-def _told(error: sandbox.CallError) -> str:
-    return str(error).removeprefix("serve raised ").split(". Wanted an answer.")[0]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
-import types
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from torch import nn
 
 from mendel.audit.claims import Claims
+from mendel.audit.execute import execute
 from mendel.audit.inputs import InputSpec
 from mendel.audit.subject import AuditError, Subject
 from mendel.audit.wire import pack, unpack_calls
@@ -32,10 +31,7 @@ def load_class(source: str, file: str, name: str) -> type[nn.Module]:
 
     raises   AuditError that names what the file has
     """
-    module = types.ModuleType(NAME)
-    module.__file__ = file
-    sys.modules[NAME] = module  # dataclasses and pickling look a class's module up
-    exec(compile(source, file, "exec"), module.__dict__)  # noqa: S102  in the sandbox
+    module = execute(source, NAME, file)
     found = getattr(module, name, None)
     if isinstance(found, type) and issubclass(found, nn.Module):
         return found

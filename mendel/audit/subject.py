@@ -1,6 +1,7 @@
 """The module under audit, in its own process: it is only ever asked for calls and measurements.
 
-Every decision is made elsewhere, on what comes back: see `auditor.py`.
+Every decision is made elsewhere, on what comes back: see `auditor.py`. One piece, because it is
+what runs beside a stranger's module.
 """
 
 from __future__ import annotations

@@ -34,10 +34,14 @@ class SandboxError(MendelError, RuntimeError):
 
 
 class CallError(MendelError, RuntimeError):
-    """A call of a session has no answer: `ended` says why, `alive` whether more may follow."""
+    """A call of a session has no answer: `ended` says why, `alive` whether more may follow.
 
-    def __init__(self, message: str, *, ended: Ended, alive: bool) -> None:
+    said    what it raised or last wrote, without advice
+    """
+
+    def __init__(self, message: str, *, said: str, ended: Ended, alive: bool) -> None:
         super().__init__(message)
+        self.said = said
         self.ended = ended
         self.alive = alive
 

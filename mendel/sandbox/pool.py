@@ -211,6 +211,7 @@ class Session:
             what = "serve raised" if loaded else "the code of the session could not be loaded:"
             raise CallError(
                 f"{what} {said}. Wanted an answer. Its traceback is in stderr of close().",
+                said=said,
                 ended=Ended(frame.value["ended"]),
                 alive=loaded,
             )
@@ -308,8 +309,10 @@ def _outcome(flight: Flight, outcome: Outcome) -> Outcome:
 
 def _ended(outcome: Outcome) -> CallError:
     last = printable(" ".join(outcome.stderr.strip().splitlines()[-1:]))
+    said = f"the session has ended: {outcome.ended}. {last}".strip()
     return CallError(
-        f"the session has ended: {outcome.ended}. {last} Wanted an answer. Open another.",
+        f"{said} Wanted an answer. Open another.",
+        said=said,
         ended=outcome.ended,
         alive=False,
     )

@@ -21,8 +21,7 @@ def check(a: Auditor) -> None:
 
 
 def _lengths(a: Auditor) -> list[int]:
-    short = max((T for T in a.lengths if T <= 17), default=a.lengths[0])
-    return sorted({short, *(a.fits(1, 65, 130) if a.full and not a.wide else a.fits(65))})
+    return sorted({a.short, *(a.fits(1, 65, 130) if a.full and not a.wide else a.fits(65))})
 
 
 def _at(a: Auditor, T: int, train: bool) -> bool:

@@ -16,8 +16,7 @@ def check(a: Auditor) -> None:
 
 
 def _lengths(a: Auditor) -> list[int]:
-    short = max((T for T in a.lengths if T <= 17), default=a.lengths[0])
-    return sorted({short, a.lengths[-1]})
+    return sorted({a.short, a.lengths[-1]})
 
 
 def _at(a: Auditor, T: int) -> bool:

@@ -65,7 +65,7 @@ def _why_lengths(a: Auditor, failed: list[int]) -> str:
 
 
 def _batches(a: Auditor) -> None:
-    T = max(T for T in a.lengths if T <= 17) if a.lengths[0] <= 17 else a.lengths[0]
+    T = a.short
     failed = {B: error for B in BATCHES if (error := a.ask(a.draw(B, T, B)).error) is not None}
     if failed:
         B, error = next(iter(failed.items()))

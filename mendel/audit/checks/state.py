@@ -33,7 +33,7 @@ def check(a: Auditor) -> None:
 
 
 def _two_lengths(a: Auditor) -> tuple[int, int]:
-    short = max((T for T in a.lengths if T <= 17), default=a.lengths[0])
+    short = a.short
     return short, min((T for T in a.lengths if short < T), default=short)
 
 

@@ -24,7 +24,7 @@ def check(a: Auditor) -> None:
 
 
 def _splits(a: Auditor) -> list[tuple[int, tuple[int, ...]]]:
-    short = max((T for T in a.lengths if T <= 17), default=a.lengths[0])
+    short = a.short
     found = [(short, (1,) * short)]
     for T in a.fits(65, 330) if not a.full else a.fits(33, 65, 130, 200, 257):
         found.append((T, _pieces(T)))
