@@ -38,11 +38,21 @@ class Trained:
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts and the number of their label."""
+    """Texts and what is wanted for them.
+
+    labels    (N,) number of each text's label; zeros where there is no such thing
+    names     of the labels; of a number there is one name
+    targets   (N, K) float32 where one label does not say it: shares that sum to 1 (classify), 0 or
+              1 for each label (multilabel), the number itself (regress)
+    weights   (N,) float32 of each row in the loss; None = 1
+    """
 
     texts: Sequence[str]
     labels: Ints
-    names: Sequence[str]  # of the labels
+    names: Sequence[str]
+    kind: str = "classify"  # or multilabel, regress: what the outputs mean
+    targets: Floats | None = None
+    weights: Floats | None = None
 
 
 def fit(
@@ -69,35 +79,71 @@ def fit(
 def fit_keywords(recipe: Recipe, data: Examples) -> Trained:
     """No training: a text goes to the label whose name shares most with it, by tf-idf."""
     names = [name.replace("_", " ").replace("-", " ").replace("/", " ") for name in data.names]
+    if data.kind == "regress":
+        raise ValueError("keywords know no numbers. Wanted kind classify or multilabel.")
     config = Config(recipe.char_min, recipe.char_max, recipe.phrase_max, phrase_min_df=1)
     featurizer = Featurizer.fit(config, names)
     table = np.zeros((featurizer.n_rows, len(names)), np.float32)
     for column, name in enumerate(names):
         ids, weights = featurizer.bag(_split(name))
         table[ids, column] = 10 * weights  # a cosine of 1 is a logit of 10
-    bias = np.zeros(len(names), np.float32)
+    # of many labels, those are given whose logit is above 0: whose cosine is above 0.3
+    bias = np.full(len(names), -3.0 * (data.kind == "multilabel"), np.float32)
     return Trained(recipe, featurizer, {"bag.table": table, "bag.bias": bias})
 
 
 def fit_linear(recipe: Recipe, featurizer: Featurizer, data: Examples, seed: int) -> Trained:
-    """One-vs-rest linear SVM over tf-idf; needs scikit-learn."""
+    """One-vs-rest linear SVM over tf-idf, for a number ridge regression; needs scikit-learn."""
     from scipy.sparse import csr_matrix
-    from sklearn.svm import LinearSVC
 
     ids, weights = zip(*(featurizer.bag(_split(text)) for text in data.texts), strict=True)
     starts = np.cumsum([0, *(len(i) for i in ids)])
     shape = (len(data.texts), featurizer.n_rows)
     rows = csr_matrix((np.concatenate(weights), np.concatenate(ids), starts), shape=shape)
+    fitter = {"regress": _ridge, "multilabel": _machine_a_label}.get(data.kind, _machine)
+    table, bias = fitter(rows, recipe, data, seed)
+    return Trained(recipe, featurizer, {"bag.table": table, "bag.bias": bias})
+
+
+def _ridge(rows: Any, recipe: Recipe, data: Examples, seed: int) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import Ridge
+
+    assert data.targets is not None
+    found = Ridge(alpha=0.5 / recipe.c).fit(rows, data.targets[:, 0], sample_weight=data.weights)
+    return found.coef_[:, None].astype(np.float32), np.array([found.intercept_], np.float32)
+
+
+def _machine_a_label(rows: Any, recipe: Recipe, data: Examples, seed: int) -> tuple[Floats, Floats]:
+    from sklearn.svm import LinearSVC
+
+    assert data.targets is not None
+    table = np.zeros((rows.shape[1], len(data.names)), np.float32)
+    bias = np.full(len(data.names), -10.0, np.float32)
+    for k, wanted in enumerate(data.targets.T > 0.5):
+        if wanted.all() or not wanted.any():
+            bias[k] = 10.0 if wanted.all() else -10.0
+            continue
+        machine = LinearSVC(C=recipe.c, random_state=seed)
+        machine.fit(rows, wanted, sample_weight=data.weights)
+        table[:, k], bias[k] = machine.coef_[0], machine.intercept_[0]
+    return table, bias
+
+
+def _machine(rows: Any, recipe: Recipe, data: Examples, seed: int) -> tuple[Floats, Floats]:
+    """Of shares that were given, the largest counts."""
+    from sklearn.svm import LinearSVC
+
+    labels = data.labels if data.targets is None else data.targets.argmax(1)
     machine = LinearSVC(C=recipe.c, random_state=seed)
-    machine.fit(rows, data.labels)
-    table = np.zeros((featurizer.n_rows, len(data.names)), np.float32)
+    machine.fit(rows, labels, sample_weight=data.weights)
+    table = np.zeros((rows.shape[1], len(data.names)), np.float32)
     bias = np.full(len(data.names), -10.0, np.float32)  # a label without rows is never the answer
     coef, intercept = machine.coef_, machine.intercept_
     if len(machine.classes_) == 2:  # scikit-learn keeps one column for two classes
         coef, intercept = np.stack([-coef[0], coef[0]]), np.array([-intercept[0], intercept[0]])
     table[:, machine.classes_] = coef.T
     bias[machine.classes_] = intercept
-    return Trained(recipe, featurizer, {"bag.table": table, "bag.bias": bias})
+    return table, bias
 
 
 def fit_network(
@@ -146,15 +192,15 @@ def _fit_copy(
     chance = np.random.default_rng(seed)
     net = TextNet(recipe, featurizer.n_rows, featurizer.n_subwords + 1, len(data.names))
     optimizer = _optimizer(net, recipe)
-    labels = torch.from_numpy(data.labels)
-    n_steps = recipe.epochs * math.ceil(len(labels) / recipe.batch)
+    wanted = Wanted.of(data)
+    n_steps = recipe.epochs * math.ceil(len(data.texts) / recipe.batch)
     for step, index in enumerate(_batches(ragged, recipe, chance)):
         if time.monotonic() > deadline:
             raise OutOfTime(f"after {step} of {n_steps} steps")
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * schedule(step / n_steps, recipe.warmup)
         logits = net(make_batch(ragged, index, recipe, chance))
-        loss = _loss(logits, labels[index], recipe)
+        loss = _loss(logits, wanted, index, recipe)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step} of {n_steps}")
         optimizer.zero_grad()
@@ -163,7 +209,8 @@ def _fit_copy(
         optimizer.step()
         if step % 16 == 0:
             progress(step / n_steps)
-    return {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
+    tensors = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
+    return wanted.in_its_unit(tensors)
 
 
 def schedule(done: float, warmup: float) -> float:
@@ -254,17 +301,69 @@ def _optimizer(net: TextNet, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)
 
 
-def _loss(branches: list[torch.Tensor], labels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Cross entropy of the sum, and a share of each branch's own, so that both learn."""
-    import torch.nn.functional as F
+@dataclass(frozen=True)
+class Wanted:
+    """What the outputs should be, and how far from it they are."""
 
-    def cross_entropy(logits: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    kind: str
+    targets: torch.Tensor  # (N,) label numbers, or (N, K)
+    weights: torch.Tensor | None  # (N,)
+    mean: float = 0.0  # of a number: the network learns it standardised
+    scale: float = 1.0
 
-    total = cross_entropy(sum(branches[1:], branches[0]))
+    @classmethod
+    def of(cls, data: Examples) -> Wanted:
+        import torch
+
+        weights = None if data.weights is None else torch.from_numpy(data.weights)
+        if data.targets is None:
+            return cls(data.kind, torch.from_numpy(data.labels), weights)
+        targets = data.targets
+        if data.kind != "regress":
+            return cls(data.kind, torch.from_numpy(targets), weights)
+        mean, scale = float(targets.mean()), max(float(targets.std()), 1e-12)
+        standard = torch.from_numpy((targets - np.float32(mean)) / np.float32(scale))
+        return cls(data.kind, standard, weights, mean, scale)
+
+    def loss(self, logits: torch.Tensor, index: Ints, smoothing: float) -> torch.Tensor:
+        """Mean over the rows of cross entropy, or of Huber's loss for a number."""
+        import torch.nn.functional as F
+
+        wanted = self.targets[index]
+        if self.kind == "classify":
+            each = F.cross_entropy(logits, wanted, label_smoothing=smoothing, reduction="none")
+        elif self.kind == "multilabel":
+            each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1)
+        else:
+            each = F.huber_loss(logits, wanted, reduction="none").sum(1)
+        return each.mean() if self.weights is None else (each * self.weights[index]).mean()
+
+    def in_its_unit(self, tensors: Tensors) -> Tensors:
+        """The last layers, so that the sum of the branches is the number itself."""
+        if self.kind != "regress":
+            return tensors
+        shift = self.mean
+        for name in list(tensors):
+            if name.endswith("out.weight"):
+                tensors[name] = tensors[name] * np.float32(self.scale)
+            elif name.endswith("out.bias"):
+                tensors[name] = tensors[name] * np.float32(self.scale) + np.float32(shift)
+                shift = 0.0  # the sum has it once
+        return tensors
+
+
+def _loss(
+    branches: list[torch.Tensor], wanted: Wanted, index: Ints, recipe: Recipe
+) -> torch.Tensor:
+    """The loss of the sum, and a share of each branch's own, so that both learn."""
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        return wanted.loss(logits, index, recipe.label_smoothing)
+
+    total = loss(sum(branches[1:], branches[0]))
     if len(branches) == 1:
         return total
-    own = sum((cross_entropy(b) for b in branches[1:]), cross_entropy(branches[0]))
+    own = sum((loss(b) for b in branches[1:]), loss(branches[0]))
     return (total + recipe.aux * own) / (1 + len(branches) * recipe.aux)
 
 
