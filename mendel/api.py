@@ -13,6 +13,7 @@ from mendel.clocks.design.finish import Shipped
 from mendel.clocks.design.prepare import Provenance, Request, check_free
 from mendel.clocks.design.session import Observer
 from mendel.clocks.design.session import design as run_design
+from mendel.data.targets import TaskKind
 from mendel.emit.runtime import load_model
 from mendel.ledger import Ledger
 from mendel.spec import Limits
@@ -27,7 +28,7 @@ class Design:
     report: dict[str, Any]
 
     def predict(self, texts: str | Sequence[str]) -> list[Any]:
-        """One prediction for each text: `.label` (None = abstained), `.probability`, `.top`."""
+        """One answer for each text; what it holds depends on the kind of task (`to_dict`)."""
         found: list[Any] = self._model.predict([texts] if isinstance(texts, str) else list(texts))
         return found
 
@@ -53,16 +54,19 @@ def design(
     limits: Limits | None = None,
     prefer: Literal["accuracy", "size"] = "accuracy",
     seed: int = 0,
+    kind: TaskKind | Literal["auto"] = "auto",
     text_column: str | None = None,
+    second_column: str | None = None,
     label_column: str | None = None,
     provenance: Provenance | None = None,
     resume: bool = False,
     strict: bool = False,
     observer: Observer | None = None,
 ) -> Design:
-    """Design, train and prove a text classifier; the project is written to `out`.
+    """Design, train and prove a model for texts; the project is written to `out`.
 
-    data test    CSV, TSV or JSON lines with a text and a label; `test` is sealed until the end
+    data test    files of texts with what is wanted for each; `test` is sealed until the end
+    kind         what an answer is; auto = guessed from the data
     budget_s     wall-clock seconds for everything
     returns      the design; where no model met every limit, the nearest (see report["limits"])
     raises       InputError for what the caller can mend
@@ -72,7 +76,9 @@ def design(
         description=description,
         data=Path(data),
         test=None if test is None else Path(test),
+        kind=kind,
         text_column=text_column,
+        second_column=second_column,
         label_column=label_column,
         provenance=provenance,
         budget_s=budget_s,

@@ -17,7 +17,7 @@ import pytest
 import mendel
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.run import Run
-from mendel.data.vault import TRIAL, Sealed, Vault
+from mendel.data.vault import TRIAL, Sealed, Vault, same_label
 from mendel.emit.runtime import load_model
 from mendel.ledger import Ledger, View
 from mendel.rows import replay
@@ -76,7 +76,7 @@ def test_a_sentence_and_a_file_become_a_model_that_answers(
     assert len(answers) == 2
     assert all(0 <= answer.probability <= 1 for answer in answers)
     sealed = design.report["sealed"]
-    beside = {row["name"]: row["accuracy"] for row in design.report["baselines"]}
+    beside = {row["name"]: row["score"] for row in design.report["baselines"]}
     assert sealed["accuracy"] > 2 * beside["majority"] and sealed["n"] >= 50
     assert sealed["low"] < sealed["accuracy"] < sealed["high"]
 
@@ -146,7 +146,7 @@ def test_any_turn_can_be_replayed_to_the_same_scores(clock: DesignClock) -> None
         trial = Trial("again", clock.line, told.candidate, champion, tuple(before))
         again = clock.trial(trial)
         assert again.scores == told.result.scores
-        assert again.artifacts["logits"] == told.result.artifacts["logits"]
+        assert again.artifacts["kept"] == told.result.artifacts["kept"]
 
 
 def test_no_sealed_row_is_among_the_rows_that_trials_see(clock: DesignClock) -> None:
@@ -179,7 +179,7 @@ def test_each_opening_is_a_turn_and_is_counted(ledger: Ledger, clock: DesignCloc
         opening = vault.open(
             sealed, {"it": [sys.executable, "-c", answer]}, line=clock.line, candidate=candidate
         )
-        assert opening.n_openings == n and opening.correct("it") == [True, False]
+        assert opening.n_openings == n and opening.scores("it", same_label) == [1, 0]
     assert len(ledger.turns(kinds=[Kind.OPENING])) == 2
     with pytest.raises(SealedError, match="failed"):
         vault.open(sealed, {"it": ["false"]}, line=clock.line, candidate=candidate)
@@ -352,13 +352,16 @@ def test_a_full_disk_stops_with_one_message_and_leaves_nothing(
 
 def test_out_of_fold_rows_are_each_seen_once(clock: DesignClock) -> None:
     from mendel.clocks.design import ladder
-    from mendel.clocks.design.clock import out_of_fold
 
     complete = [
         s
         for s in ladder.standings(clock.history.turns())
         if len(s.turns) == clock.run.spec.train.n_folds
     ]
-    rows, logits = out_of_fold(clock.ledger, complete[0], "float32")
-    assert np.array_equal(rows, np.arange(len(clock.rows.texts)))
-    assert logits.shape == (len(rows), len(clock.rows.names))
+    rows, logits = clock.out_of_fold(complete[0], "float32")
+    assert rows.texts == clock.rows.texts and rows.targets == clock.rows.targets
+    assert logits.shape == (len(rows.texts), len(clock.rows.names))
+    pairs = zip(logits.argmax(1), rows.targets, strict=True)
+    right = float(np.mean([rows.names[i] == target for i, target in pairs]))
+    scores = [turn.result.scores[0] for turn in complete[0].turns]
+    assert right == pytest.approx(np.average(scores, weights=np.bincount(clock.rows.folds)))

@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.clocks.design import ladder
-from mendel.clocks.design.ladder import Shape, Standing
+from mendel.clocks.design.ladder import Standing
+from mendel.kinds import KINDS, Shape, recipe_of
+from mendel.kinds.text import MIN_ROWS
 from mendel.parts.text.recipe import Recipe
 from mendel.spec import Limits, TextSpec
-from mendel.train.folds import recipe_of
 from mendel.types import Candidate, Cost, Decision, InputError, Kind, Line, Result, Turn, Verdict
 
 SHAPE = Shape(10_000, 77, Limits(), 5)
+MAKER = KINDS["classify"].builder
 LINE = Line("design", "task", "run")
 
 
@@ -65,15 +67,15 @@ def test_the_ladder_comes_before_mutations_and_mutations_name_their_parent() -> 
     families = [recipe_of(TextSpec.parse(dict(c.state["model"]))).family for c in alone]
     assert families[:2] == ["keywords", "linear"] and {"dual", "cnn", "bag"} <= set(families)
     more = list(ladder.proposals(SHAPE, [standing([0.9])]))
-    assert len(more) == len(alone) + len(ladder.MUTATIONS)
+    assert len(more) == len(alone) + len(MAKER.mutations)
     assert all(candidate.links for candidate in more[len(alone) :])
 
 
 @given(st.integers(2, 400), st.integers(60_000, 10**8), st.integers(20_000, 10**8))
 def test_tables_are_cut_to_the_limits(n_labels: int, max_bytes: int, max_params: int) -> None:
     limits = Limits(max_bytes=max_bytes, max_params=max_params)
-    recipe = ladder.within(Recipe("linear", min_df=1), Shape(1000, n_labels, limits, 5))
-    if recipe.max_rows > ladder.MIN_ROWS:
+    recipe = MAKER.within(Recipe("linear", min_df=1), Shape(1000, n_labels, limits, 5))
+    if recipe.max_rows > MIN_ROWS:
         assert recipe.max_rows * n_labels + n_labels <= max_params
         assert recipe.max_rows * n_labels <= max_bytes
 
@@ -91,8 +93,8 @@ def test_limits_that_arithmetic_rules_out_are_refused(
     limits: Limits, budget_s: float, flag: str
 ) -> None:
     with pytest.raises(InputError, match=flag):
-        ladder.check_limits(limits, 77, budget_s)
-    ladder.check_limits(Limits(), 77, 600)
+        ladder.check_limits(Shape(10_000, 77, limits, 5), budget_s)
+    ladder.check_limits(SHAPE, 600)
 
 
 def test_estimates_follow_what_rounds_have_taken() -> None:

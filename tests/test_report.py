@@ -56,18 +56,18 @@ def report() -> dict[str, Any]:
         },
         "shipped": {
             "name": "dual-64", "family": "dual", "recipe": {"dim": 64}, "int8": True,
-            "n_params": 1_310_221, "model_bytes": 1_402_113, "oof_accuracy": 0.919,
+            "n_params": 1_310_221, "model_bytes": 1_402_113, "oof_score": 0.919,
             "oof_se": 0.0027, "chosen": "smallest of 2", "fitted_on": "5-fold predictions",
             "trained_on": "all rows",
         },
         "sealed": {
-            **measure.score(Y, PROBS, LABELS), "n": 3080, "accuracy": 0.923, "low": 0.913,
+            **measure.score(Y, PROBS, LABELS), "n": 3080, "score": 0.923, "low": 0.913,
             "high": 0.932, "opened": 1, "temperature": 1.4, "abstention": abstention,
             "confusions": measure.confusions(Y, PROBS.argmax(1), LABELS, TEXTS),
             "worst": measure.worst(Y, PROBS, LABELS, TEXTS),
             "calibration": measure.calibration(Y, PROBS, PROBS),
         },
-        "baselines": [{"name": "TF-IDF", "accuracy": 0.905, "low": 0.894, "high": 0.915,
+        "baselines": [{"name": "TF-IDF", "score": 0.905, "low": 0.894, "high": 0.915,
                        "n_params": 812_000, "seconds": 3.2}],
         "claims": [{"text": "better than TF-IDF", "allowed": True, "reason": "e = 71"},
                    {"text": "better than BERT", "allowed": False, "reason": "e = 1"}],
@@ -78,7 +78,7 @@ def report() -> dict[str, Any]:
                  "stages": [{"name": "ladder", "seconds": 322.0}]},
         "limits": [{"limit": "max_bytes", "wanted": 2_000_000, "got": 1_402_113, "met": True,
                     "note": None}],
-        "ladder": [{"name": name, "family": "dual", "rounds": 5, "accuracy": accuracy,
+        "ladder": [{"name": name, "family": "dual", "rounds": 5, "score": accuracy,
                     "se": 0.0028, "n_params": 1_310_221, "model_bytes": n_bytes,
                     "latency_ms": 0.5, "seconds": 90, "decision": "keep", "reason": "t = 2"}
                    for name, accuracy, n_bytes in [("linear", 0.905, 902_000),
@@ -428,7 +428,7 @@ def test_any_label_can_be_drawn(words: str) -> None:
 @given(words=st.text(max_size=80))
 @settings(max_examples=40, deadline=None)
 def test_any_text_stays_one_cell_of_a_table(words: str, report: dict[str, Any]) -> None:
-    baselines = [{"name": words, "accuracy": 0.5}]
+    baselines = [{"name": words, "score": 0.5}]
     lines = markdown(report | {"baselines": baselines}).splitlines()
     at = next(i for i, line in enumerate(lines) if "(this model)" in line)
     assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", lines[at + 1])) == 6

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mendel.kinds import recipe_of
 from mendel.spec import DataSpec, Limits, SpecError, TaskSpec, TextSpec
-from mendel.train.folds import recipe_of
 from mendel.types import digest
 
 VALUES = st.one_of(

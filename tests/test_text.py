@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mendel.kinds.text import TextMaker
 from mendel.parts.text.export import dequantised, training_logits
 from mendel.parts.text.features import Config, Featurizer
 from mendel.parts.text.fit import Examples, OutOfTime, Trained, fit, schedule
 from mendel.parts.text.graph import build_graph, quantise
 from mendel.parts.text.recipe import FAMILIES, Recipe
+from mendel.parts.text.runner import Runner
 from mendel.parts.text.store import pack, unpack
-from mendel.train.folds import Runner, count_params
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "support_desk" / "messages.jsonl"
 QUICK = Recipe(epochs=2, batch=32, dim=16, bag_dim=12, channels=16, hidden=24)
@@ -88,7 +89,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 def test_copies_are_different_networks(models: dict[str, Trained]) -> None:
     tensors = models["two copies"].tensors
     assert not np.array_equal(tensors["0.cnn.table"], tensors["1.cnn.table"])
-    assert count_params(models["two copies"]) == 2 * count_params(models["dual"])
+    assert TextMaker().n_params(models["two copies"]) == 2 * TextMaker().n_params(models["dual"])
 
 
 def test_a_network_learns_what_a_table_of_words_cannot(data: Examples) -> None:

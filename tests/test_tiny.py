@@ -8,12 +8,14 @@ import numpy as np
 
 from mendel import judge
 from mendel.driver import Driver
+from mendel.kinds import KINDS
 from mendel.ledger import Ledger
 from mendel.parts.text.fit import Examples, fit
 from mendel.parts.text.graph import build_graph
 from mendel.parts.text.recipe import Recipe
+from mendel.parts.text.runner import Runner
 from mendel.spec import TextSpec
-from mendel.train.folds import Rows, Runner, measure_fold
+from mendel.train.folds import Rows, measure_fold
 from mendel.types import Account, Kind
 from tests.toy import ToyClock
 
@@ -53,9 +55,10 @@ def test_a_spec_becomes_a_model_and_the_model_answers() -> None:
 
 
 def test_a_round_of_a_trial_measures_score_size_and_latency() -> None:
-    rows = Rows(tuple(TEXTS), LABELS, NAMES, np.arange(40) % 5)
+    rows = Rows(tuple(TEXTS), tuple(NAMES[i] for i in LABELS), tuple(NAMES), np.arange(40) % 5)
     spec = TextSpec(fields={"family": "dual", "epochs": 2, "min_df": 1})
-    measured = measure_fold(spec, rows, fold=0, seed=0)
-    assert 0 <= measured.float32.accuracy <= 1
-    assert measured.int8.n_bytes < measured.float32.n_bytes
-    assert measured.int8.latency_ms > 0 and measured.n_params > 0
+    measured = measure_fold(KINDS["classify"], spec, rows, fold=0, seed=0)
+    whole, small = measured.forms["float32"], measured.forms["int8"]
+    assert 0 <= whole.score <= 1
+    assert small.n_bytes < whole.n_bytes
+    assert small.latency_ms > 0 and measured.n_params > 0

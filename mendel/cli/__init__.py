@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mendel.cli import accept, audit, design, doctor, ledger, parts, predict, sample, train
+from mendel.cli import accept, audit, check, design, doctor, ledger, parts, predict, sample, train
 from mendel.types import InputError, LedgerError, MendelError, is_out_of_memory
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ sample.add_to(app)
 parts.add_to(app)
 audit.add_to(app)
 accept.add_to(app)
+check.add_to(app)
 doctor.add_to(app)
 
 

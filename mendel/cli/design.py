@@ -20,6 +20,14 @@ class Prefer(StrEnum):
     size = "size"
 
 
+class TaskKind(StrEnum):
+    auto = "auto"
+    classify = "classify"
+    multilabel = "multilabel"
+    pair = "pair"
+    regress = "regress"
+
+
 class Origin(StrEnum):
     collected = "collected"
     written = "written"
@@ -67,7 +75,13 @@ def design(
     out: Annotated[Path, typer.Option(help="Folder of the project; new or empty.")] = Path(
         "mendel-model"
     ),
+    kind: Annotated[
+        TaskKind, typer.Option(help="What an answer is. auto: guessed from the data.")
+    ] = TaskKind.auto,
     text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
+    second_column: Annotated[
+        str | None, typer.Option(help="The other text, for --kind pair. Default: guessed.")
+    ] = None,
     label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
     provenance: Annotated[Origin | None, typer.Option(help="Where the rows come from.")] = None,
     resume: Annotated[
@@ -84,7 +98,7 @@ def design(
         ),
     ] = False,
 ) -> None:
-    """Design, train, prove and pack a text classifier.
+    """Design, train, prove and pack a model for texts.
 
     Ctrl-C ships the best so far. A killed run goes on with --resume.
     """
@@ -102,7 +116,9 @@ def design(
         description=description,
         data=data,
         test=test,
+        kind=kind.value,
         text_column=text_column,
+        second_column=second_column,
         label_column=label_column,
         provenance=provenance.value if provenance else None,
         budget_s=budget,

@@ -21,10 +21,12 @@ def predict(
     abstain: Annotated[bool, typer.Option(help="Give no label below the threshold.")] = True,
 ) -> None:
     """Answer texts with a designed model: one JSON object a line, in order."""
-    from mendel.emit.runtime import load_model
+    from mendel.emit.runtime import answers_of, load_model
 
     model = load_model(folder)
+    # a kind takes the options that it knows, and leaves the others
+    options = answers_of(model.agent["kind"]).requested({"top": top, "abstain": abstain})
     lines = (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)
     for text in texts or lines:
-        [answer] = model.predict([text], top=top, abstain=abstain)
+        [answer] = model.predict([text], **options)
         print(json.dumps(answer.to_dict(), ensure_ascii=False), flush=True)

@@ -78,8 +78,8 @@ def plan_card(plan: Plan) -> Panel:
     table = Table.grid(padding=(0, 2))
     names = ", ".join(plan.labels[:8]) + (" ..." if len(plan.labels) > 8 else "")
     rows = [
-        ("task", f"{request.description} (classify: one label a text)"),
-        ("labels", f"{len(plan.labels)}: {names}"),
+        ("task", f"{request.description} ({plan.kind.name}: {plan.kind.answers})"),
+        ("labels", f"{len(plan.labels)}: {names}" if plan.labels else "none"),
         (
             "data",
             f"{request.data}: {len(data.texts):,} rows, columns "
@@ -107,9 +107,9 @@ def plan_card(plan: Plan) -> Panel:
 def ladder_table(told: list[Turn], most: int = 12) -> Table:
     """One row a candidate, the newest last."""
     table = Table(box=None, header_style="dim")
-    for name in ("candidate", "folds", "accuracy", "size", "ms", "fit", "verdict"):
+    for name in ("candidate", "folds", "score", "size", "ms", "fit", "verdict"):
         table.add_column(
-            name, justify="right" if name in ("folds", "accuracy", "size", "ms", "fit") else "left"
+            name, justify="right" if name in ("folds", "score", "size", "ms", "fit") else "left"
         )
     by_trial: dict[str, list[Turn]] = {}
     for turn in told:
@@ -145,13 +145,13 @@ def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:
 
     sealed, shipped = report["sealed"], report["shipped"]
     print(
-        f"sealed accuracy {sealed['accuracy']:.1%} (95 % interval {sealed['low']:.1%} to "
+        f"sealed {report['metric']} {sealed['score']:.1%} (95 % interval {sealed['low']:.1%} to "
         f"{sealed['high']:.1%}, {sealed['n']:,} rows, opened {times(sealed['opened'])})"
     )
     if not report["status"]["verified"]:
         print(f"UNVERIFIED: {report['status']['reason']}")
     for row in report["baselines"]:
-        print(f"  beside {row['name']}: {row['accuracy']:.1%}")
+        print(f"  beside {row['name']}: {row['score']:.1%}")
     print(
         f"{shipped['name']}: {shipped['n_params']:,} parameters, "
         f"{shipped['model_bytes'] / 1e6:.2f} MB, {report['latency']['p50_ms']:.2f} ms a text"

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,12 @@ from mendel.types import (
     digest,
 )
 
+Rate = Callable[[Mapping[str, Any], Any], float]
 KEPT = ("PATH", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
+
+
+def same_label(answer: Mapping[str, Any], target: Any) -> float:
+    return float(answer["label"] == target)
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,16 @@ class Opening:
     """What one opening showed: the rows at last, and each command's answers to them."""
 
     texts: tuple[str, ...]
-    labels: tuple[str, ...]
+    targets: tuple[Any, ...]
     answers: Mapping[str, tuple[Mapping[str, Any], ...]]
     turn: Turn
     n_openings: int  # of this set, this one included
 
-    def correct(self, name: str, without: Collection[int] = ()) -> list[bool]:
-        """Which answers are right, in order; rows of those places are left out."""
+    def scores(self, name: str, rate: Rate, without: Collection[int] = ()) -> list[float]:
+        """How right each answer is, in order; rows of those places are left out."""
         left_out = set(without)
-        pairs = enumerate(zip(self.answers[name], self.labels, strict=True))
-        return [answer["label"] == label for i, (answer, label) in pairs if i not in left_out]
+        pairs = enumerate(zip(self.answers[name], self.targets, strict=True))
+        return [rate(answer, target) for i, (answer, target) in pairs if i not in left_out]
 
 
 class Vault:
@@ -73,9 +78,9 @@ class Vault:
         self._ledger = ledger
         self._folder = ledger.folder / "vault"
 
-    def seal(self, texts: Sequence[str], labels: Sequence[str]) -> Sealed:
-        """Put a test set away; the same rows twice are one set."""
-        rows = {"texts": list(texts), "labels": list(labels)}
+    def seal(self, texts: Sequence[str], targets: Sequence[Any]) -> Sealed:
+        """Put a test set away, its targets as plain JSON; the same rows twice are one set."""
+        rows = {"texts": list(texts), "labels": list(targets)}
         name = digest(rows)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._path(name).exists():
@@ -93,11 +98,13 @@ class Vault:
         *,
         line: Line,
         candidate: Candidate,
+        rate: Rate = same_label,
         timeout_s: float = 600.0,
     ) -> Opening:
         """Run each command on the sealed texts in a fresh process, and write the turn.
 
-        commands   name -> argv that reads a text a line and prints a JSON object with "label" each
+        commands   name -> argv that reads a text a line and prints a JSON object each
+        rate       how right an answer is, 0 to 1; the turn has the means
         raises     SealedError when a command fails; that opening is a turn all the same
         """
         rows = json.loads(self._path(sealed.digest).read_bytes())
@@ -115,11 +122,10 @@ class Vault:
         except SealedError as error:
             self._write(replace(opening, verdict=Verdict(Decision.DISCARD, str(error))))
             raise
-        scores = {name: _accuracy(found, rows["labels"]) for name, found in answers.items()}
-        turn = self._write(replace(opening, sealed={"accuracy": scores}))
-        return Opening(
-            tuple(rows["texts"]), tuple(rows["labels"]), answers, turn, self.n_openings(sealed)
-        )
+        targets = tuple(rows["labels"])
+        scores = {name: _mean(found, targets, rate) for name, found in answers.items()}
+        turn = self._write(replace(opening, sealed={"score": scores}))
+        return Opening(tuple(rows["texts"]), targets, answers, turn, self.n_openings(sealed))
 
     def _write(self, turn: Turn) -> Turn:
         with self._ledger.writing(turn.line) as connection:
@@ -162,6 +168,6 @@ def _ask(
     return answers
 
 
-def _accuracy(answers: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> float:
-    pairs = zip(answers, labels, strict=True)
-    return sum(bool(answer["label"] == label) for answer, label in pairs) / max(len(labels), 1)
+def _mean(answers: Sequence[Mapping[str, Any]], targets: Sequence[Any], rate: Rate) -> float:
+    rated = [rate(answer, target) for answer, target in zip(answers, targets, strict=True)]
+    return sum(rated) / max(len(rated), 1)

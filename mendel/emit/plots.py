@@ -80,11 +80,9 @@ def coverage_plot(r: Row) -> str:
 
 def ladder_plot(r: Row) -> str:
     known = [x for x in rows_of(r, "ladder") or []
-             if (x.get("model_bytes") or 0) > 0 and x.get("accuracy") is not None]  # fmt: skip
-    best = max((x["accuracy"] for x in known), default=0)
-    rows = sorted(
-        (x for x in known if x["accuracy"] >= best - MAX_GAP), key=lambda x: x["accuracy"]
-    )
+             if (x.get("model_bytes") or 0) > 0 and x.get("score") is not None]  # fmt: skip
+    best = max((x["score"] for x in known), default=0)
+    rows = sorted((x for x in known if x["score"] >= best - MAX_GAP), key=lambda x: x["score"])
     shipped = part(r, "shipped", "name")
 
     def draw(axes: Axes) -> None:
@@ -94,12 +92,12 @@ def ladder_plot(r: Row) -> str:
         for x in rows:
             mine = shipped is not None and x.get("name") == shipped
             axes.errorbar(
-                x["model_bytes"], x["accuracy"], yerr=x.get("se") or 0, fmt="o", elinewidth=0.9,
+                x["model_bytes"], x["score"], yerr=x.get("se") or 0, fmt="o", elinewidth=0.9,
                 markersize=7 if mine else 5, color=ACCENT if mine else MUTED,
             )  # fmt: skip
         axes.margins(y=0.15)
         _name_points(axes, rows[-MAX_NAMES:], shipped)
-        _percents(axes, "size of the model", "accuracy it was selected by")
+        _percents(axes, "size of the model", "score it was selected by")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v) or ""))
@@ -110,7 +108,7 @@ def ladder_plot(r: Row) -> str:
 def _name_points(axes: Axes, rows: Sequence[Row], shipped: str | None) -> None:
     """Names in a column on the right, far enough apart to be read; rows by accuracy."""
     low, high = axes.get_ylim()
-    wanted = [(x["accuracy"] - low) / (high - low) for x in rows]
+    wanted = [(x["score"] - low) / (high - low) for x in rows]
     heights: list[float] = []
     for i, at in enumerate(wanted):  # none so high that those above it lack room
         height = min(at, 1 - NAME_STEP * (len(rows) - 1 - i))
@@ -119,7 +117,7 @@ def _name_points(axes: Axes, rows: Sequence[Row], shipped: str | None) -> None:
         name = _short(text(x.get("name")) or "")
         axes.annotate(
             f"{name} (shipped)" if shipped is not None and x.get("name") == shipped else name,
-            (x["model_bytes"], x["accuracy"]), (1.04, height), textcoords="axes fraction",
+            (x["model_bytes"], x["score"]), (1.04, height), textcoords="axes fraction",
             va="center", arrowprops={"arrowstyle": "-", "color": MUTED, "alpha": 0.5,
                                      "linewidth": 0.6, "shrinkB": 4},
         )  # fmt: skip

@@ -1,29 +1,37 @@
 """An agent as a folder that runs, serves, tests and trains itself where mendel is not installed.
 
 templates/*.py and the like are copied as they are; README.md and MODEL_CARD.md are rendered;
-textmodel/ is parts/text as it is. The model's files are written by parts/text/export.py, which
-is also what the emitted train.py writes them by.
+textmodel/ is parts/text as it is, or tagmodel/ parts/tagger. What depends on the kind of task is
+in answers.py, learning.py and tests/test_answers.py. The model's files are written by
+parts/shipping.py, which is also what the emitted train.py writes them by.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mendel.emit.runtime import TEMPLATES
-from mendel.parts import text
-from mendel.parts.text.export import Agent, render, write_card, write_model
+from mendel.emit.runtime import TEMPLATES, TRAVELS_AS, answers_of, packages
+from mendel.parts import shipping
+from mendel.parts.shipping import Agent, render, write_card, write_model
 from mendel.types import Digest
 
-TEXTMODEL = Path(text.__file__).parent
+PARTS = Path(shipping.__file__).parent
+BY_KIND = {  # folder of templates -> file in the project
+    "answers": "answers.py",
+    "learning": "learning.py",
+    "answer_tests": "tests/test_answers.py",
+}
 COPIED = (
     *("predict.py", "train.py", "serve.py", "benchmark.py", "tests/test_model.py", "pytest.ini"),
     *("requirements.txt", "requirements-train.txt", "requirements-serve.txt"),
-    *("requirements-test.txt", "Dockerfile", "dockerignore", "ruff", "card.md.j2"),
+    *("requirements-test.txt", "dockerignore", "ruff", "card.md.j2"),
 )
 # a package leaves hidden files out, and a ruff.toml here would rule over ours
+RENDERED = {"README.md.j2": "README.md", "Dockerfile": "Dockerfile"}
 RENAMED = {"dockerignore": ".dockerignore", "ruff": "ruff.toml"}
 NEEDED_TO_ANSWER = ("model.onnx", "vocabulary.npz")
 
@@ -45,17 +53,37 @@ class Emitted:
 
 
 def emit_project(agent: Agent, folder: Path) -> Emitted:
-    """Write the project into a folder that exists; the caller renames it when it is complete."""
+    """Write the project into a folder that exists; the caller renames it when it is complete.
+
+    raises   ValueError where labels or settings do not fit the model
+    """
+    _check(agent)
     for name in COPIED:
         _copy(TEMPLATES / name, folder / RENAMED.get(name, name))
-    for module in sorted(TEXTMODEL.glob("*.py")):
-        _copy(module, folder / "textmodel" / module.name)
-    _write_readme(agent, folder)
-    digest = write_model(agent, folder)
+    for templates, name in BY_KIND.items():
+        _copy(TEMPLATES / templates / f"{agent.kind}.py", folder / name)
+    _copy(PARTS / "shipping.py", folder / "shipping.py")
+    package, export = packages(agent.kind)
+    for module in sorted((PARTS / package).glob("*.py")):
+        _copy(module, folder / TRAVELS_AS[package] / module.name)
+    signature = answers_of(agent.kind).SIGNATURE
+    _write_rendered(agent, signature, folder)
+    digest = write_model(agent, export, signature, folder)
     write_card(folder)
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     model_bytes = sum((folder / name).stat().st_size for name in NEEDED_TO_ANSWER)
     return Emitted(digest, model_bytes, tuple(files))
+
+
+def _check(agent: Agent) -> None:
+    _, export = packages(agent.kind)
+    about = {"labels": agent.labels, "settings": agent.settings}
+    decoder = answers_of(agent.kind).Decoder(about, agent.trained.featurizer)
+    if export.n_outputs(agent.trained) != decoder.n_outputs:
+        raise ValueError(
+            f"labels: {len(agent.labels)} for a model with {export.n_outputs(agent.trained)} "
+            "outputs. Wanted as many as it has."
+        )
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -63,9 +91,17 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _write_readme(agent: Agent, folder: Path) -> None:
-    template = (TEMPLATES / "README.md.j2").read_text(encoding="utf-8")
+def _write_rendered(agent: Agent, signature: Mapping[str, str], folder: Path) -> None:
     slug = re.sub(r"[^a-z0-9]+", "-", agent.name.lower()).strip("-")[:60].strip("-") or "agent"
-    description = str(agent.task.get("description") or "Gives each text one of a set of labels.")
-    readme = render(template, name=agent.name, description=description, slug=slug)
-    (folder / "README.md").write_text(readme, encoding="utf-8", newline="\n")
+    values = {
+        "name": agent.name,
+        "description": str(agent.task.get("description") or "Answers texts."),
+        "slug": slug,
+        "kind": agent.kind,
+        "output": signature["output"],
+        "package": TRAVELS_AS[packages(agent.kind)[0]],
+    }
+    for name, target in RENDERED.items():
+        template = (TEMPLATES / name).read_text(encoding="utf-8")
+        rendered = render(template, **values)
+        (folder / target).write_text(rendered, encoding="utf-8", newline="\n")

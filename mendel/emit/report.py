@@ -42,8 +42,8 @@ MAX_PAD = 40  # of a column in Markdown
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """Write report.json, report.md and report.html; the same report gives the same bytes.
 
-    report  title task status data shipped sealed baselines claims latency resources time limits
-            ladder judge reproduce; sealed holds sections of measure.py. Any part may be absent
+    report  title task metric status data shipped sealed baselines claims latency resources time
+            limits ladder judge reproduce; sealed holds sections of measure.py. All may be absent
     folder  made where it is missing
     """
     data: Row = _plain(report)
@@ -92,16 +92,16 @@ def page(report: Mapping[str, Any]) -> str:
 def headline(report: Row) -> str:
     """The main number with its interval, its n, and how often the sealed data was opened."""
     sealed = part(report, "sealed") or {}
-    accuracy = pct(sealed.get("accuracy"))
-    if accuracy is None:
-        return "Sealed accuracy: not measured"
+    score, metric = pct(sealed.get("score")), text(report.get("metric")) or "accuracy"
+    if score is None:
+        return f"Sealed {metric}: not measured"
     notes = [
         say("95 % interval {}", span(sealed)),
         say("{} messages", count(sealed.get("n"))),
         say("opened {}", times(sealed.get("opened"))),
     ]
     noted = ", ".join(note for note in notes if note)
-    return f"Sealed accuracy {accuracy}" + (f" ({noted})" if noted else "")
+    return f"Sealed {metric} {score}" + (f" ({noted})" if noted else "")
 
 
 def _status(r: Row) -> tuple[bool, str]:
@@ -112,7 +112,7 @@ def _status(r: Row) -> tuple[bool, str]:
 
 def _facts(r: Row) -> list[tuple[str, str]]:
     facts = (
-        ("sealed accuracy", pct(part(r, "sealed", "accuracy"))),
+        (f"sealed {text(r.get('metric')) or 'accuracy'}", pct(part(r, "sealed", "score"))),
         ("macro F1", pct(part(r, "sealed", "macro_f1"))),
         ("parameters", short(part(r, "shipped", "n_params"))),
         ("model", size(part(r, "shipped", "model_bytes"))),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mendel.parts import text
-from mendel.parts.text import features
 from mendel.types import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
+TRAVELS_AS = {"text": "textmodel"}  # folder of mendel.parts -> package in the project
+PACKAGE_OF = {"classify": "text", "multilabel": "text", "pair": "text", "regress": "text"}
 
 
 def load_model(folder: str | Path) -> Any:
@@ -27,24 +31,62 @@ def load_model(folder: str | Path) -> Any:
             f"{folder} holds no emitted model. Wanted a folder that `mendel design` wrote. "
             "Look for the one with predict.py and agent.json in it."
         )
-    runtime = _runtime()
+    runtime = _runtime(_kind(place))
     try:
         return runtime.Model(place)
     except runtime.ModelError as error:
         raise InputError(f"{folder}: {error}") from error
 
 
+def packages(kind: str) -> tuple[str, Any]:
+    """The folder of mendel.parts that models of a kind are made by, and its export."""
+    package = PACKAGE_OF[kind]
+    return package, importlib.import_module(f"mendel.parts.{package}.export")
+
+
 @cache
-def _runtime() -> ModuleType:
-    """Our own copy of the predict.py that projects carry; its `textmodel` is our parts/text."""
-    spec = importlib.util.spec_from_file_location("mendel_runtime", TEMPLATES / "predict.py")
+def answers_of(kind: str) -> ModuleType:
+    """Our own copy of the answers.py that projects of a kind carry."""
+    with _their_names(kind):
+        return _module("answers", TEMPLATES / "answers" / f"{kind}.py")
+
+
+@cache
+def _runtime(kind: str) -> ModuleType:
+    """Our own copy of the predict.py that projects carry."""
+    answers = answers_of(kind)
+    with _their_names(kind):
+        sys.modules["answers"] = answers
+        return _module("mendel_runtime", TEMPLATES / "predict.py")
+
+
+def _kind(folder: Path) -> str:
+    """As agent.json says; one that does not is refused where it is read in full."""
+    try:
+        kind = json.loads((folder / "agent.json").read_bytes()).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return "classify"
+    return kind if kind in PACKAGE_OF else "classify"
+
+
+def _module(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    ours = {"textmodel": text, "textmodel.features": features, spec.name: module}
-    sys.modules.update(ours)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        for name in ("textmodel", "textmodel.features"):
-            del sys.modules[name]
+    sys.modules[name] = module  # dataclasses look a class's module up
+    spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _their_names(kind: str) -> Iterator[None]:
+    """For as long as a template is loaded, the names that it imports are ours."""
+    package = PACKAGE_OF[kind]
+    theirs = TRAVELS_AS[package]
+    for name in ("", ".features", *((".decode",) if package == "tagger" else ())):
+        sys.modules[theirs + name] = importlib.import_module(f"mendel.parts.{package}{name}")
+    try:
+        yield
+    finally:
+        for name in [n for n in sys.modules if n.split(".")[0] in (theirs, "answers")]:
+            del sys.modules[name]

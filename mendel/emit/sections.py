@@ -77,6 +77,10 @@ def title(r: Row) -> str:
     return text(r.get("title")) or "Report of a design run"
 
 
+def metric(r: Row) -> str:
+    return text(r.get("metric")) or "accuracy"
+
+
 def _shipped(r: Row) -> Section:
     s, task = r.get("shipped") or {}, text(part(r, "task", "description"))
     recipe = ", ".join(f"{text(k)}={text(v)}" for k, v in (s.get("recipe") or {}).items())
@@ -93,7 +97,7 @@ def _shipped(r: Row) -> Section:
         say("Task: {}", None if task == title(r) else task),
         say("Ships {}" + (f" ({braced(has)})." if has else "."), text(s.get("name"))),
         say("Why: {}.", (text(s.get("chosen")) or "").rstrip(".") or None),
-        say("Selected by its accuracy of {}{} on {}.", pct(s.get("oof_accuracy")), error,
+        say("Selected by its {} of {}{} on {}.", metric(r), pct(s.get("oof_score")), error,
             text(s.get("fitted_on")) or "rows it had not seen"),
         say("Trained on: {}.", text(s.get("trained_on"))),
         say("Macro F1 on the sealed data: {}.", pct(part(r, "sealed", "macro_f1"))),
@@ -128,10 +132,10 @@ def _baselines(r: Row) -> Section:
     shown = [x | {"span": span(x)} for x in [own, *rows]] if rows else None
     return _section(
         "Baselines",
-        "All on the same sealed messages. What a difference shows is said under Claims."
+        f"{metric(r)}, all on the same sealed texts. What a difference shows is said under Claims."
         if shown else None,
         table=table_of(
-            shown, ("Model", "name", text), ("Accuracy", "accuracy", pct),
+            shown, ("Model", "name", text), ("Score", "score", pct),
             ("95 % interval", "span", given), ("Parameters", "n_params", count),
             ("Training", "seconds", duration),
         ),
@@ -237,23 +241,23 @@ def _ladder(r: Row) -> Section:
     name, rows = part(r, "shipped", "name"), rows_of(r, "ladder")
     shown = [
         x | {"name": f"{x['name']} (shipped)" if name and x.get("name") == name else x.get("name")}
-        | {"accuracy": say("{}{}", pct(x.get("accuracy")),
+        | {"score": say("{}{}", pct(x.get("score")),
                            say(" ± {}", points(x.get("se"))) or "")}
         for x in rows or []
     ]  # fmt: skip
     return _section(
         "Everything that was tried",
-        "Selected by these accuracies, which are not of the sealed data and claim nothing."
+        "Selected by these scores, which are not of the sealed data and claim nothing."
         if shown else None,
         table=table_of(
             shown, ("Model", "name", text), ("Family", "family", text), ("Rounds", "rounds", count),
-            ("Accuracy", "accuracy", given), ("Parameters", "n_params", short),
+            ("Score", "score", given), ("Parameters", "n_params", short),
             ("Size", "model_bytes", size), ("Latency", "latency_ms", ms),
             ("Time", "seconds", duration), ("Decision", "decision", text),
             ("Reason", "reason", text),
         ),
         plot=ladder_plot,
-        caption="The accuracies of the table, with one standard error, against size; models more "
+        caption="The scores of the table, with one standard error, against size; models more "
         "than 15 points below the best are not drawn.",
     )  # fmt: skip
 
@@ -268,8 +272,8 @@ def _data(r: Row) -> Section:
             say(" ({})", text(d.get("sealed_from"))) or ""),
         say("Provenance: {}.", text(d.get("provenance"))),
         say("Sealed rows with a near-duplicate in training: {}.", count(d.get("near_duplicates"))),
-        say("Accuracy on the {} others: {}.", count(part(r, "sealed", "far", "n")),
-            pct(part(r, "sealed", "far", "accuracy"))) if d.get("near_duplicates") else None,
+        say("Score on the {} others: {}.", count(part(r, "sealed", "far", "n")),
+            pct(part(r, "sealed", "far", "score"))) if d.get("near_duplicates") else None,
     )  # fmt: skip
 
 

@@ -6,22 +6,22 @@ seen all of them may become the champion, by point estimate: a selection, not a 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from mendel.clocks.design import ladder
-from mendel.clocks.design.ladder import Shape, Standing
+from mendel.clocks.design.ladder import Standing
 from mendel.clocks.design.run import Run
 from mendel.clocks.live import LiveFile
+from mendel.kinds import KINDS, Kind, Shape, recipe_of
 from mendel.ledger import Ledger, View
-from mendel.parts.text.store import pack
 from mendel.spec import TextSpec
-from mendel.train.folds import Form, Measured, Rows, measure_fold, recipe_of
+from mendel.train.folds import Form, Kept, Measured, Rows, measure_fold
 from mendel.types import (
     Account,
     Candidate,
@@ -35,7 +35,7 @@ from mendel.types import (
     Verdict,
 )
 
-SLACK = 0.003  # accuracies this near count as level: the tolerance of what ships
+SLACK = 0.003  # scores this near count as level: the tolerance of what ships
 
 
 class DesignClock:
@@ -80,17 +80,19 @@ class DesignClock:
         fold, seed = trial.round, self.run.spec.train.seed
         left = self.left_s(ladder.standings(self.history.turns()))
         deadline = time.monotonic() + left
-        measured = measure_fold(spec, self.rows, fold, seed=seed, deadline=deadline)
-        artifacts = {"logits": self._keep_logits(measured, fold)}
+        measured = measure_fold(self.kind, spec, self.rows, fold, seed=seed, deadline=deadline)
+        artifacts = {"kept": self._keep(measured, fold)}
         if fold == 0:
-            artifacts["model"] = self.ledger.blobs.put(pack(measured.trained))
-        cost = Cost(measured.seconds, 0.0, measured.n_params, measured.float32.n_bytes)
-        facts = {"fold": fold, "float32": _facts(measured.float32), "int8": _facts(measured.int8)}
-        return Result((measured.float32.accuracy,), (), cost, artifacts, facts)
+            packed = self.kind.builder.pack(measured.trained)
+            artifacts["model"] = self.ledger.blobs.put(packed)
+        whole = measured.forms["float32"]
+        cost = Cost(measured.seconds, 0.0, measured.n_params, whole.n_bytes)
+        facts = {name: _facts(form) for name, form in measured.forms.items()}
+        return Result((whole.score,), (), cost, artifacts, {"fold": fold, **facts})
 
-    def _keep_logits(self, measured: Measured, fold: int) -> Digest:
+    def _keep(self, measured: Measured, fold: int) -> Digest:
         rows = np.flatnonzero(self.rows.folds == fold)
-        forms = {"float32": measured.float32.logits, "int8": measured.int8.logits}
+        forms = {name: form.kept for name, form in measured.forms.items()}
         return self.ledger.blobs.put(save({**forms, "rows": rows}))
 
     # -- policy --
@@ -104,16 +106,17 @@ class DesignClock:
             s for s in ladder.standings(self.history.turns()) if s.candidate != trial.candidate
         ]
         if len(mine) < self.shape.n_folds:
-            stop = ladder.promising(mine, [s.accuracies for s in others], SLACK)
+            stop = ladder.promising(mine, [s.scores for s in others], SLACK)
             if stop is not None:
                 return Verdict(Decision.DISCARD, f"{told}: {stop}")
             if ladder.mean_seconds(trial.results) > self.left_s(others):
                 return Verdict(Decision.DISCARD, f"{told}: no time for another fold")
             return Verdict(Decision.CONTINUE, f"{told}: goes on")
-        complete = [s.accuracies for s in others if len(s.turns) == self.shape.n_folds]
-        best = max((sum(a) / len(a) for a in complete), default=0.0)
+        complete = [s.scores for s in others if len(s.turns) == self.shape.n_folds]
+        best = max((sum(a) / len(a) for a in complete), default=-math.inf)
         if mean > best:
-            return Verdict(Decision.KEEP, f"{told}: leads (before: {best:.1%})")
+            before = f" (before: {best:.1%})" if complete else ""
+            return Verdict(Decision.KEEP, f"{told}: leads{before}")
         return Verdict(Decision.DISCARD, f"{told}: complete; the leader has {best:.1%}")
 
     # -- promote --
@@ -127,6 +130,21 @@ class DesignClock:
         """Seconds left for looking; the rest of the budget is for finishing."""
         return self.until - time.time() - ladder.closing_s(self.shape, found)
 
+    def out_of_fold(self, standing: Standing, form: str) -> tuple[Rows, Kept]:
+        """The rows that some round of a candidate held out, and what was kept of their outputs."""
+        rounds = [
+            load(self.ledger.blobs.get(turn.result.artifacts["kept"])) for turn in standing.turns
+        ]
+        places = np.concatenate([kept["rows"] for kept in rounds])
+        outputs = np.concatenate([kept[form] for kept in rounds])
+        chosen = np.zeros(len(self.rows.texts), bool)
+        chosen[places] = True
+        return self.rows.only(chosen), outputs[np.argsort(places)]
+
+    @cached_property
+    def kind(self) -> Kind:
+        return KINDS[self.run.spec.task.kind]
+
     @cached_property
     def rows(self) -> Rows:
         return Rows.load(self.run.folder)
@@ -134,25 +152,13 @@ class DesignClock:
     @cached_property
     def shape(self) -> Shape:
         spec = self.run.spec
-        return Shape(
-            spec.task.data.n_rows, len(spec.task.labels), spec.task.limits, spec.train.n_folds
-        )
-
-
-def out_of_fold(
-    ledger: Ledger, standing: Standing, form: str
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows that some round held out, ascending, and the logits they got: (n,), (n, K)."""
-    kept = [load(ledger.blobs.get(turn.result.artifacts["logits"])) for turn in standing.turns]
-    rows = np.concatenate([part["rows"] for part in kept])
-    logits = np.concatenate([part[form] for part in kept])
-    order = np.argsort(rows)
-    return rows[order], logits[order]
+        task, n_folds = spec.task, spec.train.n_folds
+        return Shape(task.data.n_rows, max(len(task.labels), 1), task.limits, n_folds, task.kind)
 
 
 def _facts(form: Form) -> dict[str, float]:
     return {
-        "accuracy": form.accuracy,
+        "score": form.score,
         "n_bytes": form.n_bytes,
         "latency_ms": round(form.latency_ms, 4),
     }

@@ -27,9 +27,7 @@ from mendel.clocks.design.run import Run, Stopwatch
 from mendel.data.vault import Opening, Sealed, Vault
 from mendel.emit.project import Agent, emit_project
 from mendel.emit.report import write_report
-from mendel.parts.text.fit import Trained, fit
-from mendel.parts.text.store import unpack
-from mendel.train.folds import count_params, recipe_of
+from mendel.kinds import recipe_of
 from mendel.types import Candidate, Kind, Result, SealedError, Turn, Verdict
 
 QUICK_S = 10.0  # a refit this short is made even when the user wants to leave
@@ -101,7 +99,7 @@ def finish(
             clock=clock,
             chosen=chosen,
             trained_on=trained_on,
-            n_params=count_params(trained),
+            n_params=clock.kind.builder.n_params(trained),
             speed=speed,
             opening=opening,
             claim=claim,
@@ -140,29 +138,31 @@ def _appearing_whole(out: Path, run: str) -> Iterator[Path]:
 
 def _final_fit(
     clock: DesignClock, chosen: Chosen, watch: Stopwatch, *, in_a_hurry: bool
-) -> tuple[Trained, str]:
+) -> tuple[Any, str]:
     """On all rows where time allows; else the first round's model, which saw all folds but one."""
     spec, n_folds = clock.run.spec, clock.shape.n_folds
     expected_s = chosen.standing.seconds * n_folds / (n_folds - 1)
     left_s = spec.budget_s - watch.spent_s
     if expected_s < QUICK_S or not (in_a_hurry or expected_s > left_s):
-        data, recipe = clock.rows.examples(), recipe_of(chosen.standing.spec)
-        trained = fit(recipe, data, seed=spec.train.seed)
+        data, recipe = clock.kind.examples(clock.rows), recipe_of(chosen.standing.spec)
+        trained = clock.kind.builder.fit(recipe, data, seed=spec.train.seed)
         return trained, f"all {len(clock.rows.texts):,} rows that are not sealed"
     model = chosen.standing.turns[0].result.artifacts["model"]
     share = (n_folds - 1) / n_folds
-    return unpack(clock.ledger.blobs.get(model)), f"{share:.0%} of the rows: no time for a refit"
+    return clock.kind.builder.unpack(
+        clock.ledger.blobs.get(model)
+    ), f"{share:.0%} of the rows: no time for a refit"
 
 
-def _agent(clock: DesignClock, chosen: Chosen, trained: Trained) -> Agent:
+def _agent(clock: DesignClock, chosen: Chosen, trained: Any) -> Agent:
     task = clock.run.spec.task
     shown = np.random.default_rng(0).permutation(len(clock.rows.texts))[:N_SHOWN]
     return Agent(
+        kind=task.kind,
         trained=trained,
         int8=chosen.form == "int8",
         labels=task.labels,
-        temperature=chosen.temperature,
-        threshold=float(chosen.threshold["threshold"]),
+        settings=chosen.fitted.settings,
         task={"description": task.description, "kind": task.kind},
         examples=tuple(clock.rows.texts[i][:500] for i in shown),
         provenance=task.data.provenance,
@@ -172,14 +172,13 @@ def _agent(clock: DesignClock, chosen: Chosen, trained: Trained) -> Agent:
 
 def _with_card(agent: Agent, report: dict[str, Any]) -> Agent:
     """The same agent with the facts that its model card states."""
-    sealed, shipped = report["sealed"], report["shipped"]
+    sealed, shipped, metric = report["sealed"], report["shipped"], report["metric"]
     interval = f"{sealed['low']:.1%} to {sealed['high']:.1%}"
     scores = {
-        "accuracy on sealed rows": f"{sealed['accuracy']:.1%} (95 % interval {interval})",
+        f"{metric} on sealed rows": f"{sealed['score']:.1%} (95 % interval {interval})",
         "sealed rows": f"{sealed['n']:,}, opened {sealed['opened']} times",
-        "macro F1": f"{sealed['macro_f1']:.1%}",
-        **{f"beside: {row['name']}": f"{row['accuracy']:.1%}" for row in report["baselines"]},
-        "out-of-fold accuracy": f"{shipped['oof_accuracy']:.1%}",
+        **{f"beside: {row['name']}": f"{row['score']:.1%}" for row in report["baselines"]},
+        f"out-of-fold {metric}": f"{shipped['oof_score']:.1%}",
         "standing": report["status"]["reason"],
     }
     faults = {fault["kind"]: fault["count"] for fault in report["data"]["faults"]}
@@ -212,39 +211,35 @@ def _open(clock: DesignClock, chosen: Chosen, folder: Path) -> Opening:
     """Our project and the baselines answer the sealed texts, each in a fresh process."""
     train = str(clock.run.folder / "train.jsonl")
     baseline = [sys.executable, "-m", "mendel.data.baseline"]
-    top = str(len(clock.run.spec.task.labels))
+    flags = clock.kind.predict_flags(clock.run.spec.task.labels)
     commands = {
-        "this model": [
-            sys.executable,
-            str(folder / "predict.py"),
-            "--no-abstain",
-            "--top",
-            top,
-            "--batch",
-            "64",
-        ],
-        "TF-IDF + LinearSVC": [*baseline, "svc", train],
-        "majority": [*baseline, "majority", train],
+        "this model": [sys.executable, str(folder / "predict.py"), *flags, "--batch", "64"],
+        **{name: [*baseline, fit, train] for name, fit in clock.kind.baselines.items()},
     }
     sealed = Sealed(clock.run.spec.sealed, clock.run.spec.n_sealed)
     vault = Vault(clock.ledger)
     candidate = chosen.standing.candidate
     try:
-        return vault.open(sealed, commands, line=clock.line, candidate=candidate)
+        return vault.open(
+            sealed, commands, line=clock.line, candidate=candidate, rate=clock.kind.row_score
+        )
     except SealedError as error:
         if "this model" in str(error):
             raise
         only = {"this model": commands["this model"]}  # a baseline that fails is no reason to stop
-        return vault.open(sealed, only, line=clock.line, candidate=candidate)
+        return vault.open(
+            sealed, only, line=clock.line, candidate=candidate, rate=clock.kind.row_score
+        )
 
 
 def _claim(clock: DesignClock, chosen: Chosen, opening: Opening) -> Verdict | None:
     """May the report say "better than"? Asked of the judge, and charged to the line."""
-    rival = "TF-IDF + LinearSVC"
+    rival = next(iter(clock.kind.baselines))
     if rival not in opening.answers:
         return None
     near = clock.run.spec.near_duplicates
-    mine, its = (opening.correct(name, without=near) for name in ("this model", rival))
+    rate = clock.kind.row_score
+    mine, its = (opening.scores(name, rate, without=near) for name in ("this model", rival))
     if not mine:
         return None
     ledger, line = clock.ledger, clock.line

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,16 @@ from mendel.clocks.design.run import Run, RunSpec, new_run_id
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds, holdout, near_duplicate_groups
 from mendel.data.tables import Fault, as_error
+from mendel.data.targets import TaskKind
 from mendel.data.vault import Sealed, Vault
+from mendel.kinds import KINDS, Kind, Shape
 from mendel.ledger import Ledger
 from mendel.spec import DataSpec, FoldSpec, Limits, TaskSpec
 from mendel.train.folds import Rows
 from mendel.types import InputError
 
 Provenance = Literal["collected", "written", "generated", "mixed", "unknown"]
+Item = TypeVar("Item")
 MIN_ROWS = 20
 SEALED_SHARE = 0.15  # of the data, where no test file is given
 
@@ -43,6 +46,7 @@ class Request:
     data: Path
     test: Path | None = None
     text_column: str | None = None
+    second_column: str | None = None
     label_column: str | None = None
     provenance: Provenance | None = None
     budget_s: float = 600.0
@@ -50,6 +54,7 @@ class Request:
     prefer: Literal["accuracy", "size"] = "accuracy"
     seed: int = 0
     out: Path = Path("mendel-model")
+    kind: TaskKind | Literal["auto"] = "auto"
     resume: bool = False
     strict: bool = False
     yes: bool = False
@@ -61,6 +66,7 @@ class Plan:
     """What will be done, before anything is written: the plan card prints it."""
 
     request: Request
+    kind: Kind
     data: Examples
     test: Examples | None
     labels: tuple[str, ...]
@@ -79,27 +85,29 @@ def plan(request: Request) -> Plan:
         raise InputError("the description is empty. Wanted a sentence that says what to do.")
     _check_numbers(request)
     check_free(request.out)
-    data = _read(request, request.data)
-    test = None if request.test is None else _read(request, request.test)
-    labels = tuple(sorted(set(data.labels)))
-    if test is not None and not set(test.labels) & set(labels):
+    data = _read(request, request.data, None if request.kind == "auto" else request.kind)
+    kind = KINDS[data.kind]
+    test = None if request.test is None else _read(request, request.test, data.kind)
+    labels = kind.names(data.targets)
+    if test is not None and labels and not set(kind.names(test.targets)) & set(labels):
         raise InputError(
-            f"{request.test} shares no label with {request.data}: it has {test.labels[0]!r} where "
-            f"the data has {labels[0]!r}. Wanted the same names. Check --label-column and spelling."
+            f"{request.test} shares no label with {request.data}: it has "
+            f"{kind.names(test.targets)[:1]} where the data has {labels[0]!r}. Wanted the same "
+            "names. Check --label-column and spelling."
         )
     if len(data.texts) < MIN_ROWS:
         raise InputError(
             f"{request.data} has {len(data.texts)} usable rows. Wanted at least {MIN_ROWS}, "
             "better 20 of each label. Add rows."
         )
-    ladder.check_limits(request.limits, len(labels), request.budget_s)
-    faults = (*data.faults, *_test_faults(labels, test))
+    shape = _shape(request, kind, len(data.texts), labels)
+    ladder.check_limits(shape, request.budget_s)
+    faults = (*data.faults, *_test_faults(kind, labels, test))
     if request.strict and faults:
         raise as_error(faults)
     share = f"{SEALED_SHARE:.0%} of the data, held out"
     sealed_from = share if request.test is None else f"--test {request.test.name}"
-    stages = _stages(request, data, labels)
-    return Plan(request, data, test, labels, faults, sealed_from, stages)
+    return Plan(request, kind, data, test, labels, faults, sealed_from, _stages(request, shape))
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ class Split:
     """The rows to learn from; the others are in the vault."""
 
     texts: list[str]
-    labels: list[str]
+    targets: list[Any]
     groups: NDArray[np.int64]  # of near-duplicates
     sealed: Sealed
     near: tuple[int, ...]  # sealed rows, by place, that have a near-duplicate here
@@ -121,9 +129,8 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     """
     request, train = plan.request, FoldSpec(seed=plan.request.seed)
     split = seal(plan, ledger)
-    folds = assign_folds(split.labels, split.groups, n_folds=train.n_folds, seed=request.seed)
-    number = {name: i for i, name in enumerate(plan.labels)}
-    numbers = np.array([number[label] for label in split.labels], np.int64)
+    strata = plan.kind.strata(split.targets)
+    folds = assign_folds(strata, split.groups, n_folds=train.n_folds, seed=request.seed)
     spec = RunSpec(
         id=new_run_id(),
         task=_task(plan, split),
@@ -140,27 +147,30 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         faults=tuple(asdict(fault) for fault in plan.faults),
     )
     run = Run.create(ledger, spec)
-    Rows(tuple(split.texts), numbers, plan.labels, folds.astype(np.int64)).save(run.folder)
+    rows = Rows(tuple(split.texts), tuple(split.targets), plan.labels, folds.astype(np.int64))
+    rows.save(run.folder)
     run.commit()
     return run
 
 
 def seal(plan: Plan, ledger: Ledger) -> Split:
     """Put the test rows into the vault: those of the test file, or a share of the data."""
-    texts, labels = list(plan.data.texts), np.array(plan.data.labels, object)
+    texts, targets = list(plan.data.texts), list(plan.data.targets)
     test_texts = [] if plan.test is None else list(plan.test.texts)
     groups = near_duplicate_groups([*texts, *test_texts])
     mine = groups[: len(texts)]
     vault = Vault(ledger)
     if plan.test is not None:
         near = np.flatnonzero(np.isin(groups[len(texts) :], mine)).tolist()
-        sealed = vault.seal(test_texts, plan.test.labels)
-        return Split(texts, list(labels), mine, sealed, tuple(near))
+        sealed = vault.seal(test_texts, plan.test.targets)
+        return Split(texts, targets, mine, sealed, tuple(near))
     # from the data, not from --seed: other seeds do not get other test rows to choose among
-    held = _hold_out(labels, mine, seed=int(plan.data.digest[:8], 16) % 2**31)
-    sealed = vault.seal(_only(texts, held), list(labels[held]))
+    strata = np.array(plan.kind.strata(targets), object)
+    held = _hold_out(strata, mine, seed=int(plan.data.digest[:8], 16) % 2**31)
+    sealed = vault.seal(_only(texts, held), _only(targets, held))
     near = np.flatnonzero(np.isin(mine[held], mine[~held])).tolist()
-    return Split(_only(texts, ~held), list(labels[~held]), mine[~held], sealed, tuple(near))
+    kept = _only(texts, ~held), _only(targets, ~held)
+    return Split(*kept, mine[~held], sealed, tuple(near))
 
 
 def _task(plan: Plan, split: Split) -> TaskSpec:
@@ -175,6 +185,7 @@ def _task(plan: Plan, split: Split) -> TaskSpec:
     )
     return TaskSpec(
         description=request.description.strip(),
+        kind=plan.data.kind,
         labels=plan.labels,
         data=data,
         limits=request.limits,
@@ -204,29 +215,35 @@ def _check_numbers(request: Request) -> None:
         raise InputError(f"prefer={request.prefer!r} is unknown. Wanted accuracy or size.")
 
 
-def _read(request: Request, path: Path) -> Examples:
-    return read_examples(path, text_column=request.text_column, label_column=request.label_column)
+def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
+    return read_examples(
+        path,
+        kind=kind,
+        text_column=request.text_column,
+        second_column=request.second_column,
+        label_column=request.label_column,
+    )
 
 
-def _test_faults(labels: Sequence[str], test: Examples | None) -> list[Fault]:
+def _test_faults(kind: Kind, labels: Sequence[str], test: Examples | None) -> list[Fault]:
     """The test file's own faults, and its rows whose label training does not have."""
     if test is None:
         return []
-    rows = [i + 1 for i, label in enumerate(test.labels) if label not in set(labels)]
+    rows = [i + 1 for i, t in enumerate(test.targets) if kind.unknown(t, labels)]
     note = "counted as errors: no model can know a label without a training row"
     unknown = [Fault("test label unknown to training", len(rows), tuple(rows[:5]), note)]
     own = [Fault(f"test file: {f.kind}", f.count, f.rows, f.note) for f in test.faults]
     return own + (unknown if rows else [])
 
 
-def _stages(
-    request: Request, data: Examples, labels: Sequence[str]
-) -> tuple[tuple[str, float], ...]:
-    n_rows = len(data.texts)
-    shape = ladder.Shape(n_rows, len(labels), request.limits, FoldSpec().n_folds)
-    final = ladder.estimate_s(ladder.starting_point(n_rows), shape, [])
-    closing = final + ladder.closing_s(shape, [])
-    reading = 2 + n_rows * 4e-4
+def _shape(request: Request, kind: Kind, n_rows: int, labels: Sequence[str]) -> Shape:
+    return Shape(n_rows, max(len(labels), 1), request.limits, FoldSpec().n_folds, kind.name)
+
+
+def _stages(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:
+    start = KINDS[shape.kind].builder.starting_point(shape)
+    closing = ladder.estimate_s(start, shape, []) + ladder.closing_s(shape, [])
+    reading = 2 + shape.n_rows * 4e-4
     looking = max(request.budget_s - closing - reading, 0.0)
     return (
         ("read, find near-duplicates, seal, split", reading),
@@ -272,5 +289,5 @@ def _keep_every_label(
     return held & ~np.isin(groups, back)
 
 
-def _only(texts: Sequence[str], chosen: NDArray[np.bool_]) -> list[str]:
-    return [text for text, keep in zip(texts, chosen, strict=True) if keep]
+def _only(items: Sequence[Item], chosen: NDArray[np.bool_]) -> list[Item]:
+    return [item for item, keep in zip(items, chosen, strict=True) if keep]

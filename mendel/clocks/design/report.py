@@ -9,19 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mendel import judge
 from mendel.clocks.design import ladder
 from mendel.clocks.design.choose import Chosen
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.ladder import Standing
 from mendel.data.vault import Opening
-from mendel.emit.measure import abstention, calibration, confusions, score, worst
 from mendel.judge import Option
+from mendel.kinds import recipe_of
 from mendel.spec import Limits, TextSpec
-from mendel.train.folds import recipe_of
 from mendel.types import Kind, Turn, Verdict
 
 MIN_VERIFIED = 50  # real labelled test rows
@@ -56,6 +51,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
     return {
         "title": spec.task.description,
         "task": spec.task.to_dict(),
+        "metric": e.clock.kind.metric,
         "status": _status(e),
         "data": _data(e),
         "shipped": _shipped(e),
@@ -77,7 +73,8 @@ def report_of(e: Evidence) -> dict[str, Any]:
 
 def _status(e: Evidence) -> dict[str, Any]:
     """Verified: at least 50 sealed rows from real use that have no near-duplicate in training."""
-    spec, n = e.clock.run.spec, _far(e)["n"]
+    spec = e.clock.run.spec
+    n = len(e.opening.targets) - len(spec.near_duplicates)
     kind = spec.task.data.provenance
     if kind == "unknown":
         reason = "nobody said where the rows come from (--provenance collected, if from real use)"
@@ -117,7 +114,7 @@ def _shipped(e: Evidence) -> dict[str, Any]:
         "int8": e.chosen.form == "int8",
         "n_params": e.n_params,
         "model_bytes": e.speed.get("model_bytes"),
-        "oof_accuracy": option.score,
+        "oof_score": option.score,
         "oof_se": option.stderr,
         "chosen": e.chosen.choice.reason,
         "fitted_on": f"{n_folds}-fold out-of-fold predictions" if complete else part,
@@ -127,66 +124,41 @@ def _shipped(e: Evidence) -> dict[str, Any]:
 
 
 def _sealed(e: Evidence) -> dict[str, Any]:
-    names = list(e.clock.run.spec.task.labels)
-    truth, after = _answers(e, names)
-    before = np.exp(np.log(np.maximum(after, 1e-12)) * e.chosen.temperature)
-    before /= before.sum(1, keepdims=True)
-    known = truth < len(names)  # a label that training never saw cannot be scored by class
-    texts = [text for text, keep in zip(e.opening.texts, known, strict=True) if keep]
-    y, p = truth[known], after[known]
-    n_correct = sum(e.opening.correct("this model"))
-    low, high = judge.interval(n_correct, len(truth))
-    whole = {"n": len(truth), "n_correct": n_correct, "accuracy": n_correct / max(len(truth), 1)}
-    return {
-        **score(y, p, names),
-        **whole,
-        "low": low,
-        "high": high,
-        "far": _far(e),
-        "opened": e.opening.n_openings,
-        "confusions": confusions(y, p.argmax(1), names, texts, most=50),
-        "worst": worst(y, p, names, texts),
-        "calibration": calibration(y, before[known], p),
-        "abstention": {
-            **e.chosen.threshold,
-            **abstention(y, p, float(e.chosen.threshold["threshold"])),
-        },
-        "temperature": e.chosen.temperature,
-    }
+    kind, opening = e.clock.kind, e.opening
+    found = kind.sealed(
+        opening.answers["this model"],
+        opening.targets,
+        opening.texts,
+        e.clock.run.spec.task.labels,
+        e.chosen.fitted,
+    )
+    return {**found, "far": _far(e), "opened": opening.n_openings}
 
 
 def _far(e: Evidence) -> dict[str, Any]:
     """The score on sealed rows that have no near-duplicate in training."""
-    right = e.opening.correct("this model", without=e.clock.run.spec.near_duplicates)
-    return {"n": len(right), "accuracy": sum(right) / len(right) if right else None}
-
-
-def _answers(e: Evidence, names: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """True label numbers (K = unknown to training) and probabilities (n, K) of the sealed rows."""
-    number = {name: i for i, name in enumerate(names)}
-    truth = np.array([number.get(label, len(names)) for label in e.opening.labels], np.int64)
-    shares = np.zeros((len(truth), len(names)))
-    for i, answer in enumerate(e.opening.answers["this model"]):
-        for entry in answer["top"]:
-            shares[i, number[entry["label"]]] = entry["probability"]
-    return truth, shares / np.maximum(shares.sum(1, keepdims=True), 1e-12)
+    near = set(e.clock.run.spec.near_duplicates)
+    far = [i for i in range(len(e.opening.targets)) if i not in near]
+    answers = [e.opening.answers["this model"][i] for i in far]
+    targets = [e.opening.targets[i] for i in far]
+    score = e.clock.kind.total(answers, targets)[0] if far else None
+    return {"n": len(far), "score": score}
 
 
 def _baselines(e: Evidence) -> list[dict[str, Any]]:
     rows = []
-    for name in e.opening.answers:
+    for name, answers in e.opening.answers.items():
         if name != "this model":
-            right = e.opening.correct(name)
-            low, high = judge.interval(sum(right), len(right))
-            accuracy = sum(right) / max(len(right), 1)
-            rows.append({"name": name, "accuracy": accuracy, "low": low, "high": high})
+            score, low, high = e.clock.kind.total(answers, e.opening.targets)
+            rows.append({"name": name, "score": score, "low": low, "high": high})
     return rows
 
 
 def _claims(e: Evidence) -> list[dict[str, Any]]:
     if e.claim is None:
         return []
-    text = "better than TF-IDF + LinearSVC on sealed rows without a near-duplicate in training"
+    rival = next(iter(e.clock.kind.baselines))
+    text = f"better than {rival} on sealed rows without a near-duplicate in training"
     return [{"text": text, "allowed": e.claim.keep, "reason": e.claim.reason}]
 
 
@@ -228,14 +200,13 @@ def _ladder(clock: DesignClock) -> list[dict[str, Any]]:
 
 def _tried(clock: DesignClock, standing: Standing) -> dict[str, Any]:
     facts, last = standing.turns[0].result.facts, standing.turns[-1]
-    mean = sum(standing.accuracies) / len(standing.turns)
-    n = sum(int((clock.rows.folds == i).sum()) for i in range(len(standing.turns)))
+    rows, kept = clock.out_of_fold(standing, "float32")
     return {
         "name": standing.spec.name,
         "family": recipe_of(standing.spec).family,
         "rounds": len(standing.turns),
-        "accuracy": mean,
-        "se": (mean * (1 - mean) / n) ** 0.5,
+        "score": sum(standing.scores) / len(standing.turns),
+        "se": clock.kind.stderr(kept, rows),
         "n_params": last.result.cost.n_params,
         "model_bytes": facts["int8"]["n_bytes"],
         "latency_ms": facts["int8"]["latency_ms"],

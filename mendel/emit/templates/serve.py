@@ -1,6 +1,6 @@
 """Serve the model over HTTP: python serve.py. Needs requirements-serve.txt.
 
-    POST /predict    {"texts": ["..."], "top": 3, "abstain": true} -> {"predictions": [...]}
+    POST /predict    {"texts": ["..."], and options} -> {"predictions": [...]}; see answers.py
     GET  /healthz    {"status": "ok"}; needs no key
     GET  /metadata   name, labels, task, digests
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from answers import requested
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from predict import Model, ModelError
@@ -26,9 +27,18 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 MAX_BODY = 2_000_000  # bytes of a request
 MAX_TEXTS = 1_000  # texts of a request
-MAX_TOP = 100
 MIN_KEY = 16  # characters of a key
-METADATA = ("name", "task", "signature", "labels", "threshold", "int8", "provenance", "sha256")
+METADATA = (
+    "name",
+    "kind",
+    "task",
+    "signature",
+    "labels",
+    "settings",
+    "int8",
+    "provenance",
+    "sha256",
+)
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 
 
@@ -51,8 +61,8 @@ def create_app(model: Model, key: str | None) -> FastAPI:
     @app.post("/predict")
     async def predict(request: Request) -> dict[str, Any]:
         check_key(request, key)
-        texts, top, abstain = parse(await read_body(request))
-        answers = await run_in_threadpool(model.predict, texts, top=top, abstain=abstain)
+        texts, options = parse(await read_body(request))
+        answers = await run_in_threadpool(model.predict, texts, **options)
         return {"predictions": [answer.to_dict() for answer in answers]}
 
     return app
@@ -82,8 +92,8 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def parse(body: bytes) -> tuple[list[str], int, bool]:
-    """texts, top, abstain; 422 with the reason where they are not as wanted."""
+def parse(body: bytes) -> tuple[list[str], dict[str, Any]]:
+    """Texts and options; 422 with the reason where they are not as wanted."""
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
@@ -93,12 +103,10 @@ def parse(body: bytes) -> tuple[list[str], int, bool]:
         raise HTTPException(422, 'wanted {"texts": ["...", ...]}, a list of strings')
     if not 1 <= len(texts) <= MAX_TEXTS:
         raise HTTPException(422, f"{len(texts):,} texts; wanted 1 to {MAX_TEXTS:,}")
-    top, abstain = given.get("top", 3), given.get("abstain", True)
-    if type(top) is not int or not 1 <= top <= MAX_TOP:
-        raise HTTPException(422, f"top: wanted a whole number, 1 to {MAX_TOP}")
-    if type(abstain) is not bool:
-        raise HTTPException(422, "abstain: wanted true or false")
-    return texts, top, abstain
+    try:
+        return texts, requested(given)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
 
 
 def read_key(file: Path | None, host: str) -> str | None:

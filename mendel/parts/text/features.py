@@ -37,6 +37,7 @@ class Config:
     phrase_min_df       the same for phrases
     max_rows            the table's size; the most frequent features get the rows
     max_words           words of a text that keep their order (the rest only counts)
+    pair                1: a text is two, with a tab between them
     """
 
     char_min: int = 2
@@ -46,6 +47,7 @@ class Config:
     phrase_min_df: int = 2
     max_rows: int = 200_000
     max_words: int = 64
+    pair: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,27 @@ def words(text: str) -> list[str]:
     """Lower-case words and single marks, after NFKC; an empty text has one empty word."""
     text = unicodedata.normalize("NFKC", text[:MAX_TEXT]).lower()
     return TOKEN.findall(text) or [""]
+
+
+def pair_words(text: str) -> list[str]:
+    """Of two texts: what both have, what one has alone, and how much they share, in tenths.
+
+    source   alignment features as in Wan 2016; the marks keep n-grams of words apart
+    """
+    first, _, second = text.partition("\t")
+    one, other = words(first), words(second)
+    both = set(one) & set(other)
+    marked = [*((w, "1") for w in one), *((w, "2") for w in other)]
+    told = [("=" if word in both else side) + word for word, side in marked]
+    grams = [
+        {w[i : i + 3] for w in side for i in range(max(len(w) - 2, 1))} for side in (one, other)
+    ]
+    shares = len(both) / len({*one, *other}), len(grams[0] & grams[1]) / len(grams[0] | grams[1])
+    lengths = len(one) / (len(one) + len(other))
+    marks = [
+        f"~{name}{int(10 * share)}" for name, share in zip("wcl", (*shares, lengths), strict=True)
+    ]
+    return [*marks, *told]
 
 
 class Featurizer:
@@ -104,7 +127,7 @@ class Featurizer:
         n_texts = 0
         for text in texts:
             n_texts += 1
-            tokens = words(text)
+            tokens = split(config, text)
             words_df.update(set(tokens))
             phrases_df.update(set(_phrases(tokens, config.phrase_max)))
         # a gram's df is summed over words that hold it: an upper bound, and quick
@@ -128,14 +151,14 @@ class Featurizer:
         ids      (B, N) rows of the bag; 0 = none
         weights  (B, N) their tf-idf weights; each text's have length 1
         """
-        split = [words(text) for text in texts]
+        found = [split(self.config, text) for text in texts]
         distinct: dict[str, int] = {}
-        for text in split:
+        for text in found:
             for word in text[: self.config.max_words]:
                 distinct.setdefault(word, len(distinct) + 1)
-        tokens = [[distinct[w] for w in text[: self.config.max_words]] for text in split]
+        tokens = [[distinct[w] for w in text[: self.config.max_words]] for text in found]
         grams = [self._rows(word)[0] for word in distinct]
-        bags = [self.bag(text) for text in split]
+        bags = [self.bag(text) for text in found]
         return {
             "tokens": _pad(tokens, np.int64),
             "grams": _pad([[], *grams], np.int64),
@@ -148,9 +171,9 @@ class Featurizer:
         distinct: dict[str, int] = {}
         tokens, bags = [], []
         for text in texts:
-            split = words(text)
-            bags.append(self.bag(split))
-            kept = split[: self.config.max_words]
+            found = split(self.config, text)
+            bags.append(self.bag(found))
+            kept = found[: self.config.max_words]
             tokens.append(np.array([distinct.setdefault(w, len(distinct)) for w in kept]))
         rows = [self._rows(word) for word in distinct]
         return Ragged(
@@ -195,6 +218,11 @@ class Featurizer:
             config = Config(*(int(value) for value in data["config"]))
             n_texts, n_subwords = (int(value) for value in data["sizes"])
             return cls(config, data["keys"], data["df"].astype(np.int64), n_texts, n_subwords)
+
+
+def split(config: Config, text: str) -> list[str]:
+    """The words of a text, or of a pair."""
+    return pair_words(text) if config.pair else words(text)
 
 
 def _key(feature: str) -> int:

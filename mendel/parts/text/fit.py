@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import Config, Featurizer, Floats, Ints, Ragged
+from .features import Config, Featurizer, Floats, Ints, Ragged, split, words
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def fit_keywords(recipe: Recipe, data: Examples) -> Trained:
     featurizer = Featurizer.fit(config, names)
     table = np.zeros((featurizer.n_rows, len(names)), np.float32)
     for column, name in enumerate(names):
-        ids, weights = featurizer.bag(_split(name))
+        ids, weights = featurizer.bag(words(name))
         table[ids, column] = 10 * weights  # a cosine of 1 is a logit of 10
     # of many labels, those are given whose logit is above 0: whose cosine is above 0.3
     bias = np.full(len(names), -3.0 * (data.kind == "multilabel"), np.float32)
@@ -96,7 +96,9 @@ def fit_linear(recipe: Recipe, featurizer: Featurizer, data: Examples, seed: int
     """One-vs-rest linear SVM over tf-idf, for a number ridge regression; needs scikit-learn."""
     from scipy.sparse import csr_matrix
 
-    ids, weights = zip(*(featurizer.bag(_split(text)) for text in data.texts), strict=True)
+    ids, weights = zip(
+        *(featurizer.bag(split(featurizer.config, text)) for text in data.texts), strict=True
+    )
     starts = np.cumsum([0, *(len(i) for i in ids)])
     shape = (len(data.texts), featurizer.n_rows)
     rows = csr_matrix((np.concatenate(weights), np.concatenate(ids), starts), shape=shape)
@@ -365,9 +367,3 @@ def _loss(
         return total
     own = sum((loss(b) for b in branches[1:]), loss(branches[0]))
     return (total + recipe.aux * own) / (1 + len(branches) * recipe.aux)
-
-
-def _split(text: str) -> list[str]:
-    from .features import words
-
-    return words(text)

@@ -23,6 +23,7 @@ class Recipe:
     channels        convolution channels for each width 1 .. max_width (words)
     hidden          units between bag and logits; 0 = none
     copies          networks of this shape, from different seeds, whose logits are averaged
+    pair            1: a text is two with a tab between them
     *_drop          share dropped in training: n-grams of a word, whole-word rows, features of
                     the bag, components of word vectors, the pooled vector, hidden units
     aux             weight of each branch's own loss beside that of the sum
@@ -37,6 +38,7 @@ class Recipe:
     phrase_min_df: int = 2
     max_rows: int = 200_000
     max_words: int = 64
+    pair: int = 0
     dim: int = 64
     bag_dim: int = 48
     channels: int = 128

@@ -1,0 +1,147 @@
+"""What a kind of task supplies, so that one design clock serves all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from mendel.spec import Limits
+from mendel.train.folds import Builder, Kept, Rows
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a ladder needs to know of a task."""
+
+    n_rows: int
+    n_labels: int
+    limits: Limits
+    n_folds: int
+    kind: str = "classify"
+
+
+class Rung(NamedTuple):
+    recipe: Any
+    why: str
+
+
+class Maker(Builder):
+    """A builder with its ladder: which recipes are tried, in which order, at what cost."""
+
+    part: str
+    mutations: Sequence[tuple[str, Callable[[Any], Any]]]  # why, change: applied to what leads
+
+    @abstractmethod
+    def rungs(self, shape: Shape) -> Iterator[Rung]:
+        """The order is that of gain for time."""
+
+    @abstractmethod
+    def within(self, recipe: Any, shape: Shape) -> Any:
+        """The same with tables small enough for the limits on parameters and bytes."""
+
+    @abstractmethod
+    def guess_s(self, recipe: Any, shape: Shape) -> float:
+        """Seconds that one round may take; the run corrects it by what it sees."""
+
+    @abstractmethod
+    def starting_point(self, shape: Shape) -> Any:
+        """The network that fits the amount of data."""
+
+    @abstractmethod
+    def least(self, shape: Shape) -> tuple[int, int]:
+        """Parameters and bytes of the smallest model worth shipping."""
+
+    @abstractmethod
+    def growth(self, recipe: Any, rows: Rows) -> float:
+        """How much larger a model of all rows is than one of all folds but the first."""
+
+    @abstractmethod
+    def pack(self, model: Any) -> bytes: ...
+
+    @abstractmethod
+    def unpack(self, data: bytes) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted on out-of-fold answers.
+
+    settings   what the model needs beside its weights, in agent.json
+    facts      what the report says of it
+    """
+
+    settings: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+
+class Kind(ABC):
+    """One kind of task. Targets are plain JSON; `kept` are the outputs in the form to score them.
+
+    name       as in TaskSpec.kind
+    answers    what a model of this kind says, for the plan card
+    metric     the name of the score, which is higher where better and 1 at best
+    baselines  name in the report -> name in mendel.data.baseline; the first is the rival that a
+               claim is about
+    """
+
+    name: ClassVar[str]
+    answers: ClassVar[str]
+    metric: ClassVar[str]
+    baselines: ClassVar[Mapping[str, str]]
+    builder: Maker
+
+    @abstractmethod
+    def names(self, targets: Sequence[Any]) -> tuple[str, ...]:
+        """The labels that occur, sorted; none where targets are numbers."""
+
+    @abstractmethod
+    def strata(self, targets: Sequence[Any]) -> list[str]:
+        """A label for each row, which the folds and the sealed share have in like parts."""
+
+    @abstractmethod
+    def examples(self, rows: Rows) -> Any:
+        """The rows as the builder wants them."""
+
+    @abstractmethod
+    def kept(self, outputs: Any, rows: Rows) -> Kept: ...
+
+    @abstractmethod
+    def score(self, kept: Kept, rows: Rows) -> float: ...
+
+    @abstractmethod
+    def stderr(self, kept: Kept, rows: Rows) -> float:
+        """Standard error of the score, rows being a sample."""
+
+    @abstractmethod
+    def fitted(self, kept: Kept, rows: Rows) -> Fitted: ...
+
+    @abstractmethod
+    def row_score(self, answer: Mapping[str, Any], target: Any) -> float:
+        """How right one answer is, 0 to 1: what a claim compares row by row."""
+
+    @abstractmethod
+    def sealed(
+        self,
+        answers: Sequence[Mapping[str, Any]],
+        targets: Sequence[Any],
+        texts: Sequence[str],
+        names: Sequence[str],
+        fitted: Fitted,
+    ) -> dict[str, Any]:
+        """The report's section on the sealed rows: n score low high, and what the kind has more."""
+
+    @abstractmethod
+    def total(
+        self, answers: Sequence[Mapping[str, Any]], targets: Sequence[Any]
+    ) -> tuple[float, float, float]:
+        """The metric of answers in JSON, and its 95 % interval."""
+
+    def unknown(self, target: Any, names: Sequence[str]) -> bool:
+        """Has a test target a label that training does not have?"""
+        return False
+
+    def predict_flags(self, names: Sequence[str]) -> list[str]:
+        """Of the emitted predict.py, so that it says all that `sealed` reads."""
+        return []

@@ -1,0 +1,11 @@
+"""The span tagger: tokens -> features -> network -> chain -> spans. Imports nothing of mendel's.
+
+spans.py      text -> tokens; spans <-> tags; what is right     (needed to run)
+features.py   tokens -> ids and flags, numpy only               (needed to run)
+chain.py      emissions -> the best tags, numpy only            (needed to run)
+run.py        a graph and the three above -> answers            (needed to run)
+network.py    the torch modules and the loss                    (needed to train)
+fit.py        rows -> weights                                   (needed to train)
+graph.py      weights -> ONNX, float32 or int8 tables           (needed to export)
+store.py      weights <-> safetensors                           (needed to keep)
+"""

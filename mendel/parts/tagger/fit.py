@@ -1,0 +1,252 @@
+"""Rows to weights. Same data, recipe and seed: same weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .chain import Chain
+from .features import FORM, OWN, SHAPE, Featurizer, Floats, Ints, Ragged
+from .recipe import TagRecipe
+from .spans import Span, tags_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from .network import Batch, TagNet
+
+Tensors = dict[str, NDArray[Any]]
+Progress = Callable[[float], None]  # told the share done, in 0 .. 1
+LONGEST = 256  # tokens of a piece: longer texts are trained on in pieces
+
+
+class OutOfTime(Exception):
+    """The deadline passed in the middle of a fit."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted tagger: what the graph is built from."""
+
+    recipe: TagRecipe
+    featurizer: Featurizer
+    tensors: Tensors  # float32, by name
+    names: tuple[str, ...]  # of the labels
+
+    def chain(self) -> Chain:
+        """The scores of steps, averaged over the copies."""
+        parts = ("transitions", "start", "end")
+        copies = range(self.recipe.copies)
+        return Chain(*(sum(self.tensors[f"{c}.{p}"] for c in copies) / len(copies) for p in parts))
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts and the spans wanted in them.
+
+    names       the labels of spans
+    gazetteers  name -> phrases whose places in a text the model is told
+    """
+
+    texts: Sequence[str]
+    spans: Sequence[Sequence[Span]]
+    names: Sequence[str]
+    gazetteers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def fit(
+    recipe: TagRecipe,
+    data: Examples,
+    *,
+    seed: int = 0,
+    deadline: float = math.inf,
+    progress: Progress = lambda share: None,
+) -> Trained:
+    """Train one tagger; each copy from a seed of its own, its tensors named `0.table` and so on.
+
+    deadline   time.monotonic() after which it gives up
+    raises     OutOfTime; FloatingPointError when the loss is not finite; ValueError where no text
+               has a token
+    """
+    featurizer = Featurizer.fit(recipe.config, data.texts, data.gazetteers)
+    words, tags = _pieces(featurizer, data)
+    if not words:
+        raise ValueError("no text has a word in it. Wanted at least one.")
+    ragged = featurizer.ragged(words)
+    tensors: Tensors = {}
+    for copy in range(recipe.copies):
+
+        def share(done: float, before: int = copy) -> None:
+            progress((before + done) / recipe.copies)
+
+        rows = _Rows(recipe, featurizer, ragged, tags, len(data.names))
+        trained = _fit_copy(rows, seed + 7919 * copy, deadline, share)
+        tensors.update({f"{copy}.{name}": value for name, value in trained.items()})
+    return Trained(recipe, featurizer, tensors, tuple(data.names))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    recipe: TagRecipe
+    featurizer: Featurizer
+    ragged: Ragged
+    tags: list[Ints]
+    n_labels: int
+
+
+def _pieces(featurizer: Featurizer, data: Examples) -> tuple[list[list[str]], list[Ints]]:
+    """Words and tags of every text, long ones in pieces that cut no span."""
+    pieces, tags = [], []
+    for text, spans in zip(data.texts, data.spans, strict=True):
+        tokens, words = featurizer.split(text)
+        wanted = tags_of(tokens, spans, data.names)
+        begin = 0
+        while begin < len(words):
+            end = min(begin + LONGEST, len(words))
+            while end < len(words) and wanted[end] > 0 and wanted[end] % 2 == 0:
+                end += 1
+            pieces.append(words[begin:end])
+            tags.append(np.array(wanted[begin:end], np.int64))
+            begin = end
+    return pieces, tags
+
+
+def tensors_of_copy(trained: Trained, copy: int) -> Tensors:
+    """One network's tensors under the names that its module gives them."""
+    start = f"{copy}."
+    found = trained.tensors.items()
+    return {name[len(start) :]: value for name, value in found if name.startswith(start)}
+
+
+def _fit_copy(rows: _Rows, seed: int, deadline: float, progress: Progress) -> Tensors:
+    """AdamW, warm-up then cosine, batches of like length, dropout on features and units."""
+    import torch
+
+    from .network import TagNet, loss
+
+    recipe = rows.recipe
+    torch.manual_seed(seed)
+    chance = np.random.default_rng(seed)
+    net = TagNet(recipe, rows.featurizer.n_rows, rows.featurizer.n_flags, rows.n_labels)
+    optimizer = _optimizer(net, recipe)
+    n_steps = recipe.epochs * math.ceil(len(rows.tags) / recipe.batch)
+    for step, index in enumerate(_batches(rows, chance)):
+        if time.monotonic() > deadline:
+            raise OutOfTime(f"after {step} of {n_steps} steps")
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * schedule(step / n_steps, recipe.warmup)
+        batch = make_batch(rows.ragged, index, recipe, chance)
+        wanted = _padded(rows.tags, index)
+        emissions = _dearer(net(batch), wanted, recipe.recall)
+        mean = loss(emissions, wanted, batch.lengths, net.chain()).mean()
+        if not torch.isfinite(mean):
+            raise FloatingPointError(f"the loss is {mean.item()} at step {step} of {n_steps}")
+        optimizer.zero_grad()
+        mean.backward()
+        torch.nn.utils.clip_grad_norm_(optimizer.param_groups[1]["params"], 5.0)
+        optimizer.step()
+        if step % 16 == 0:
+            progress(step / n_steps)
+    tensors = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
+    transitions, start, _ = (value.detach().numpy().copy() for value in net.chain())
+    return {**tensors, "transitions": transitions, "start": start}
+
+
+def _dearer(emissions: torch.Tensor, tags: torch.Tensor, cost: float) -> torch.Tensor:
+    """Softmax-margin (Gimpel 2010): "outside" scores more where it is wrong, so it must lose more."""
+    import torch
+
+    if cost == 0:
+        return emissions
+    outside = torch.zeros(emissions.shape[2])
+    outside[0] = cost
+    return emissions + (tags > 0)[:, :, None] * outside
+
+
+def schedule(done: float, warmup: float) -> float:
+    """Share of the learning rate: up in a line, down along a cosine to a hundredth."""
+    if done < warmup:
+        return max(done / warmup, 1e-3)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def make_batch(
+    ragged: Ragged, index: Ints, recipe: TagRecipe, chance: np.random.Generator | None
+) -> Batch:
+    """The texts of `index` as tensors; with `chance`, features are dropped as in training."""
+    import torch
+
+    from .network import Batch
+
+    texts = [ragged.tokens[i] for i in index]
+    lengths = np.array([len(text) for text in texts])
+    distinct, inverse = np.unique(np.concatenate(texts), return_inverse=True)
+    begins = ragged.starts[distinct]
+    counts = ragged.starts[distinct + 1] - begins
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    place = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)  # within its word
+    at = np.repeat(begins, counts) + place
+    weights = np.repeat(1 / np.sqrt(np.maximum(counts, 1)), counts)
+    flags = np.zeros((len(texts), lengths.max(), ragged.flags[0].shape[1]), np.float32)
+    tokens = np.full((len(texts), lengths.max()), len(distinct))
+    inside = np.arange(tokens.shape[1]) < lengths[:, None]
+    tokens[inside] = inverse
+    flags[inside] = np.concatenate([ragged.flags[i] for i in index])
+    if chance is not None:
+        weights = weights * _kept(ragged.kinds[at], counts, recipe, chance)
+        flags *= chance.random(flags.shape, np.float32) >= recipe.flag_drop
+    arrays = (ragged.rows[at], starts, weights.astype(np.float32), tokens, flags, lengths)
+    return Batch(*map(torch.from_numpy, arrays))
+
+
+def _kept(
+    kinds: Ints, counts: Ints, recipe: TagRecipe, chance: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which rows stay: some words lose their own, some n-grams go, some words keep only a shape."""
+    drop = np.zeros(3)
+    drop[[OWN, FORM]] = recipe.word_drop, recipe.gram_drop
+    hidden = np.repeat(chance.random(len(counts)) < recipe.hide_drop, counts)
+    kept: NDArray[np.bool_] = chance.random(len(kinds)) >= drop[kinds]
+    return kept & ((kinds == SHAPE) | ~hidden)
+
+
+def _padded(tags: Sequence[Ints], index: Ints) -> torch.Tensor:
+    import torch
+
+    out = np.zeros((len(index), max(len(tags[i]) for i in index)), np.int64)
+    for row, i in enumerate(index):
+        out[row, : len(tags[i])] = tags[i]
+    return torch.from_numpy(out)
+
+
+def _batches(rows: _Rows, chance: np.random.Generator) -> Iterator[Ints]:
+    """Each epoch all rows once, in batches of like length, so that little is padding."""
+    lengths = np.array([len(tags) for tags in rows.tags])
+    size = rows.recipe.batch
+    for _ in range(rows.recipe.epochs):
+        order = chance.permutation(len(lengths))
+        batches = []
+        for begin in range(0, len(order), size * 16):
+            near = order[begin : begin + size * 16]
+            near = near[np.argsort(lengths[near], kind="stable")]
+            batches += [near[i : i + size] for i in range(0, len(near), size)]
+        for i in chance.permutation(len(batches)):
+            yield batches[i]
+
+
+def _optimizer(net: TagNet, recipe: TagRecipe) -> torch.optim.Optimizer:
+    import torch
+
+    tables = [p for name, p in net.named_parameters() if name == "table"]
+    others = [p for name, p in net.named_parameters() if name != "table"]
+    groups = [
+        {"params": tables, "weight_decay": 0.0},
+        {"params": others, "weight_decay": recipe.weight_decay},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)

@@ -1,0 +1,172 @@
+"""Weights to ONNX, by hand: small graphs start fast, and int8 tables stay int8 on disk.
+
+tokens grams flags lengths -> emissions (B, T, K); the chain stays outside, see runner.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from .fit import Tensors, Trained, tensors_of_copy
+
+OPSET = 17
+
+
+class Graph:
+    """Nodes and weights in the order in which they were said."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, NDArray[Any]] = {}
+
+    def weight(self, name: str, value: NDArray[Any]) -> str:
+        self.weights[name] = value
+        return name
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        return self.ops(kind, *inputs, n=1, **attributes)[0]
+
+    def ops(self, kind: str, *inputs: str, n: int, **attributes: Any) -> list[str]:
+        """A node with n outputs."""
+        name = f"{kind.lower()}_{len(self.nodes)}"
+        outputs = [name, *(f"{name}_{i}" for i in range(1, n))]
+        self.nodes.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
+        return outputs
+
+    def ints(self, *values: int) -> str:
+        return self.weight("i_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+
+def build_graph(trained: Trained, *, int8: bool) -> bytes:
+    """The model as ONNX; with `int8`, tables are int8 with one scale a row.
+
+    tokens (B, T), grams (U, G) int64; flags (B, T, F) float32 where there are gazetteers;
+    lengths (B,) int32, none of them 0; as Featurizer.arrays
+    returns   serialised ModelProto whose output is `emissions` (B, T, K) float32
+    """
+    graph, recipe, n_flags = Graph(), trained.recipe, trained.featurizer.n_flags
+    inputs = [_input("tokens", ["B", "T"]), _input("grams", ["U", "G"])]
+    if n_flags:
+        inputs.append(_input("flags", ["B", "T", n_flags], TensorProto.FLOAT))
+    if recipe.family == "lstm":
+        inputs.append(_input("lengths", ["B"], TensorProto.INT32))
+    read = _lstm if recipe.family == "lstm" else _cnn
+    scores = []
+    for copy in range(recipe.copies):
+        tensors, prefix = tensors_of_copy(trained, copy), f"{copy}."
+        x = _vectors(graph, tensors, prefix, int8)
+        scores.append(_linear(graph, tensors, prefix, "out", read(graph, tensors, prefix, x)))
+    last = scores[0]
+    if recipe.copies > 1:
+        share = graph.weight("share", np.array([1 / recipe.copies], np.float32))
+        last = graph.op("Mul", graph.op("Sum", *scores), share)
+    graph.nodes[-1].output[0] = "emissions"
+    assert last == graph.nodes[-1].name
+    shape = ["B", "T", 1 + 2 * len(trained.names)]
+    output = helper.make_tensor_value_info("emissions", TensorProto.FLOAT, shape)
+    weights = [numpy_helper.from_array(value, name) for name, value in graph.weights.items()]
+    made = helper.make_graph(graph.nodes, "tagger", inputs, [output], weights)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 with one scale a row: (R, D) -> (R, D) int8, (R, 1) float32."""
+    scale = np.maximum(np.abs(table).max(1, keepdims=True), 1e-12) / 127
+    return np.round(table / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def _vectors(graph: Graph, tensors: Tensors, prefix: str, int8: bool) -> str:
+    """(B, T, D): the weighted sum of each word's rows, and what its flags add."""
+    table = tensors["table"].copy()
+    table[0] = 0.0  # row 0 is padding
+    weights = _gram_weights(graph)
+    if int8:
+        rows, scale = quantise(table)
+        scales = graph.op("Gather", graph.weight(prefix + "scale", scale[:, 0]), "grams")
+        weights = graph.op("Mul", weights, scales)
+        found = graph.op("Gather", graph.weight(prefix + "table", rows), "grams")
+        found = graph.op("Cast", found, to=TensorProto.FLOAT)
+    else:
+        found = graph.op("Gather", graph.weight(prefix + "table", table), "grams")
+    summed = graph.op("MatMul", graph.op("Unsqueeze", weights, graph.ints(1)), found)
+    x = graph.op("Gather", graph.op("Squeeze", summed, graph.ints(1)), "tokens")
+    if "flags.weight" not in tensors:
+        return x
+    return graph.op("Add", x, _product(graph, tensors, prefix, "flags", "flags"))
+
+
+def _gram_weights(graph: Graph) -> str:
+    """1 / sqrt(n) for each of a word's n rows, 0 for padding; (U, G)."""
+    present = graph.op("Cast", graph.op("Greater", "grams", graph.ints(0)), to=TensorProto.FLOAT)
+    count = graph.op("ReduceSum", present, graph.ints(1), keepdims=1)
+    one = graph.weight("one", np.array([1.0], np.float32))
+    return graph.op("Div", present, graph.op("Sqrt", graph.op("Max", count, one)))
+
+
+def _lstm(graph: Graph, tensors: Tensors, prefix: str, x: str) -> str:
+    """(B, T, D) -> (B, T, 2W); ONNX wants time first, and the gates in another order."""
+    width = tensors["reader.lstm.weight_hh_l0"].shape[1]
+    found = {}
+    for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        both = [tensors[f"reader.lstm.{part}_l0{way}"] for way in ("", "_reverse")]
+        found[part] = np.stack([_gates(value) for value in both])
+    bias = np.concatenate([found["bias_ih"], found["bias_hh"]], 1)
+    time_first = graph.op("Transpose", x, perm=[1, 0, 2])
+    y = graph.op(
+        "LSTM",
+        time_first,
+        graph.weight(prefix + "lstm.w", found["weight_ih"]),
+        graph.weight(prefix + "lstm.r", found["weight_hh"]),
+        graph.weight(prefix + "lstm.b", bias),
+        "lengths",
+        hidden_size=width,
+        direction="bidirectional",
+    )  # (T, 2, B, W)
+    y = graph.op("Transpose", y, perm=[2, 0, 1, 3])
+    return graph.op("Reshape", y, graph.ints(0, 0, 2 * width))
+
+
+def _gates(value: NDArray[Any]) -> NDArray[Any]:
+    """torch has input, forget, cell, output; ONNX input, output, forget, cell."""
+    i, f, c, o = np.split(value, 4)
+    return np.concatenate([i, o, f, c])
+
+
+def _cnn(graph: Graph, tensors: Tensors, prefix: str, x: str) -> str:
+    """(B, T, D) -> (B, T, W), zero past a text's length after every layer."""
+    inside = graph.op("Cast", graph.op("Greater", "tokens", graph.ints(0)), to=TensorProto.FLOAT)
+    inside = graph.op("Unsqueeze", inside, graph.ints(2))
+    x = graph.op("Mul", _linear(graph, tensors, prefix, "reader.into", x), inside)
+    n_layers = sum(name.endswith(".bias") and ".layers." in name for name in tensors)
+    far = graph.ints(np.iinfo(np.int64).max)
+    for layer in range(n_layers):
+        padded = graph.op("Pad", x, graph.ints(0, 1, 0, 0, 1, 0))
+        before = graph.op("Slice", padded, graph.ints(0), graph.ints(-2), graph.ints(1))
+        after = graph.op("Slice", padded, graph.ints(2), far, graph.ints(1))
+        window = graph.op("Concat", before, x, after, axis=2)
+        both = _linear(graph, tensors, prefix, f"reader.layers.{layer}", window)
+        value, gate = graph.ops("Split", both, n=2, axis=2)
+        gated = graph.op("Mul", graph.op("Tanh", value), graph.op("Sigmoid", gate))
+        x = graph.op("Mul", graph.op("Add", x, gated), inside)
+    return x
+
+
+def _product(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:
+    weight = np.ascontiguousarray(tensors[name + ".weight"].T)
+    return graph.op("MatMul", x, graph.weight(prefix + name + ".weight", weight))
+
+
+def _linear(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:
+    product = _product(graph, tensors, prefix, name, x)
+    return graph.op("Add", product, graph.weight(prefix + name + ".bias", tensors[name + ".bias"]))
+
+
+def _input(name: str, shape: list[str | int], kind: int = TensorProto.INT64) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
