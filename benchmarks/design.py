@@ -68,7 +68,7 @@ def latencies(models: dict[str, Callable[[str], Any]], texts: list[str]) -> dict
 def pair(data: Path, out: Path) -> dict[str, Any]:
     """Latency and size of the emitted model and of the peer, in one process on one thread."""
     from mendel.api import load_model
-    from mendel.data.baseline import svc
+    from mendel.train.baseline import svc
 
     with (data / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -105,8 +105,9 @@ def test_what_cannot_have_an_outside_is_refused() -> None:
 
 
 def test_the_outside_class_itself_is_no_label_to_be_sure_of() -> None:
-    probs = np.array([[0.1, 0.2, 0.7], [0.9, 0.1, 0.0]])
-    assert outside_score(probs, 2) == pytest.approx([0.8, 0.1])
+    logits = np.log([[0.1, 0.2, 0.7], [0.89, 0.1, 0.01]]) + np.array([[800.0], [-800.0]])
+    assert outside_score(logits, 2) == pytest.approx([0.8, 0.11])
+    assert outside_score(logits[:, :2], 2) == pytest.approx([1 / 3, 10 / 99])
 
 
 def test_a_model_that_saw_outside_texts_tells_others_of_them_better(
@@ -220,6 +221,15 @@ def test_a_higher_coverage_only_adds_labels_and_no_set_is_empty() -> None:
     assert all(set(a) <= set(b) for a, b in zip(few, many, strict=True))
     best = probs.argmax(1).tolist()
     assert [found[0] for found in few] == best and min(map(len, few)) == 1
+
+
+def test_a_label_that_hardly_occurs_is_not_in_every_set() -> None:
+    probs, labels = drawn(np.random.default_rng(0), 3000, k=3)
+    kept = (labels != 2) | (np.arange(3000) < 12)  # a few rows of the last label
+    settings = fit_sets(probs[kept], labels[kept], 0.9)
+    least = settings["least"]
+    assert least[2] in least[:2]  # which lent its rows
+    assert measure_sets(probs, labels, settings)["n_single"] > 1000
 
 
 def test_too_few_rows_for_the_coverage_give_every_label() -> None:

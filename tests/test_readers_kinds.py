@@ -93,7 +93,8 @@ def test_conll_is_read_and_guessed_by_its_lines(tmp_path: Path) -> None:
 def test_conll_has_any_line_end_and_blank_lines_with_tabs(
     tmp_path: Path, bom: bytes, end: bytes
 ) -> None:
-    raw = PLAY.replace("\n\n", "\n\t\n\n").encode().replace(b"\n", end)
+    spaced = PLAY.replace("\n\n", "\n\t\n\n").replace("\tB", " \t B")
+    raw = spaced.encode().replace(b"\n", end)
     assert pieces(conll(tmp_path, bom + raw)) == [[("nina simone", "artist")], []]
 
 

@@ -26,6 +26,7 @@ class TaskKind(StrEnum):
     multilabel = "multilabel"
     pair = "pair"
     regress = "regress"
+    tag = "tag"
 
 
 class Origin(StrEnum):

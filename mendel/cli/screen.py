@@ -97,6 +97,7 @@ def plan_card(plan: Plan) -> Panel:
         ),
         *((f"stage {i}", f"{name}: about {s:.0f} s") for i, (name, s) in enumerate(plan.stages, 1)),
         ("budget", f"{request.budget_s:.0f} s, project in {request.out}"),
+        *(("note", note) for note in data.notes),
         *(("fault", f"{f.count} x {f.kind}: {f.note}") for f in plan.faults),
     ]
     for name, value in rows:

@@ -136,7 +136,7 @@ def _checked(folder: Path) -> str:
     modes |= {str(config["pooling_mode"])} if "pooling_mode" in config else set()
     if len(modes) != 1 or not modes <= POOLINGS:
         raise _refused(folder, f"the pooling {'+'.join(sorted(modes)) or 'none'}")
-    return modes.pop()
+    return str(modes.pop())
 
 
 def _json(folder: Path, name: str) -> Any:
@@ -160,7 +160,7 @@ def _parts(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)

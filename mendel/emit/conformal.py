@@ -36,7 +36,8 @@ def fit_sets(probs: ArrayLike, y: ArrayLike, coverage: float) -> Section:
 
     probs     (n, K) out of fold, calibrated or not; y (n,) label numbers
     coverage  share of new rows whose set must hold their label. Labels with 200 rows or more
-              reach it each by itself, the others together
+              reach it each by itself, the others together (joined by the next larger ones where
+              they have not 200 rows between them)
     returns   coverage n least (K,). On average over calibration sets the promise is exact for
               rows like these of one model; of a model trained on all folds it is very nearly so
     raises    ValueError
@@ -47,11 +48,9 @@ def fit_sets(probs: ArrayLike, y: ArrayLike, coverage: float) -> Section:
     if len(truth) != len(p) or (len(truth) and not 0 <= truth.min() <= truth.max() < p.shape[1]):
         raise ValueError(f"{len(truth)} labels for probabilities {p.shape}. Wanted one a row.")
     of_truth = p[np.arange(len(p)), truth]
-    sizes = np.bincount(truth, minlength=p.shape[1])
-    large = sizes >= CLASS_ROWS
-    least = np.full(p.shape[1], _least(of_truth[~large[truth]], coverage))
-    for k in np.flatnonzero(large):
-        least[k] = _least(of_truth[truth == k], coverage)
+    least = np.zeros(p.shape[1])
+    for group in _groups(np.bincount(truth, minlength=p.shape[1])):
+        least[group] = _least(of_truth[np.isin(truth, group)], coverage)
     return {"coverage": coverage, "n": len(p), "least": least.tolist()}
 
 
@@ -140,9 +139,9 @@ class Drift:
         both = (counts + signal["n"] * shares) / (self._n + signal["n"])
         spread = both * (1 / self._n + 1 / signal["n"])  # variance of got - shares, two samples
         seen = both > 0
-        chance = ((got - shares)[seen] ** 2 / spread[seen]).sum() <= signal["limit"]
+        by_chance = ((got - shares)[seen] ** 2 / spread[seen]).sum() <= signal["limit"]
         psi = _psi(got, shares)
-        return "" if chance or psi < CHANGED else f"{name}: PSI {psi:.2f}"
+        return "" if by_chance or psi < CHANGED else f"{name}: PSI {psi:.2f}"
 
 
 def _psi(got: Floats, shares: Floats) -> float:
@@ -167,6 +166,16 @@ def _reference(name: str, values: ArrayLike, n_tests: float) -> Section:
     shares = np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) / len(x)
     limit = float(chi2.isf(FALSE_ALARMS / n_tests, len(edges)))
     return {"n": len(x), "edges": edges.tolist(), "shares": shares.tolist(), "limit": limit}
+
+
+def _groups(sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Labels that share a threshold: each large one alone, the small ones together."""
+    order = np.argsort(sizes, kind="stable")
+    n_small = int((sizes < CLASS_ROWS).sum())
+    if n_small:
+        enough = int(np.searchsorted(sizes[order].cumsum(), CLASS_ROWS)) + 1
+        n_small = max(n_small, enough)
+    return [group for group in (order[:n_small], *order[n_small:, None]) if len(group)]
 
 
 def _least(of_truth: Floats, coverage: float) -> float:

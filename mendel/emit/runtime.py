@@ -16,8 +16,14 @@ from typing import Any
 from mendel.types import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
-TRAVELS_AS = {"text": "textmodel"}  # folder of mendel.parts -> package in the project
-PACKAGE_OF = {"classify": "text", "multilabel": "text", "pair": "text", "regress": "text"}
+TRAVELS_AS = {
+    "text": "textmodel",
+    "tagger": "tagmodel",
+}  # folder of mendel.parts -> package in the project
+PACKAGE_OF = {
+    "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger"
+}  # fmt: skip
+NEEDED_TO_ANSWER = {"text": ("features",), "tagger": ("features", "chain", "spans")}
 
 
 def load_model(folder: str | Path) -> Any:
@@ -83,8 +89,10 @@ def _their_names(kind: str) -> Iterator[None]:
     """For as long as a template is loaded, the names that it imports are ours."""
     package = PACKAGE_OF[kind]
     theirs = TRAVELS_AS[package]
-    for name in ("", ".features", *((".decode",) if package == "tagger" else ())):
-        sys.modules[theirs + name] = importlib.import_module(f"mendel.parts.{package}{name}")
+    sys.modules[theirs] = importlib.import_module(f"mendel.parts.{package}")
+    for name in NEEDED_TO_ANSWER[package]:
+        ours = importlib.import_module(f"mendel.parts.{package}.{name}")
+        sys.modules[f"{theirs}.{name}"] = ours
     try:
         yield
     finally:

@@ -52,9 +52,10 @@ class Section:
 
 def sections(report: Row) -> list[Section]:
     """What the report says, in the order of who needs it."""
+    answers = OF_KIND.get(str(part(report, "task", "kind")), OF_LABELS)
     makers = (
-        _shipped, _limits, _baselines, _claims, _classes, _calibration, _abstention, _confusions,
-        _worst, _ladder, _data, _faults, _speed, _time, _reproduce,
+        _shipped, _limits, _baselines, _claims, *answers, _ladder, _data, _faults, _speed, _time,
+        _reproduce,
     )  # fmt: skip
     made = [maker(report) for maker in makers]
     return [
@@ -237,6 +238,51 @@ def _worst(r: Row) -> Section:
     )  # fmt: skip
 
 
+def _whole(r: Row) -> Section:
+    s = r.get("sealed") or {}
+    return _section(
+        "Whole answers",
+        say("{} of the texts are answered exactly as wanted.", pct(s.get("exact"))),
+        say("{} spans were wanted.", count(s.get("n_spans"))),
+    )
+
+
+def _cuts(r: Row) -> Section:
+    cuts = part(r, "fitted", "cuts")
+    rows = [{"label": k, "cut": v} for k, v in cuts.items()] if isinstance(cuts, dict) else None
+    return _section(
+        "Cuts",
+        "A label is given where its logit is above its cut; the cuts were fitted out of fold."
+        if rows else None,
+        table=table_of(rows, ("Label", "label", text), ("Cut", "cut", decimal)),
+    )  # fmt: skip
+
+
+def _span_errors(r: Row) -> Section:
+    rows = rows_of(r, "sealed", "span_errors")
+    return _section(
+        "Spans found wrongly or missed",
+        "None." if rows == [] else "The first of them, in the order of the texts."
+        if rows else None,
+        table=table_of(rows, ("Text", "text", quote), ("Span", "span", quote),
+                       ("Label", "label", text), ("Error", "error", text)),
+    )  # fmt: skip
+
+
+def _numbers(r: Row) -> Section:
+    s = r.get("sealed") or {}
+    return _section(
+        "Misses",
+        say("A number is off by {} on average, by {} in the median.", given(s.get("mean_miss")),
+            given(s.get("median_miss"))),
+        say("The interval of plus and minus {} was asked to hold for {} and holds for {}.",
+            given(s.get("half_width")), pct(part(s, "coverage", "asked")),
+            pct(part(s, "coverage", "got"))),
+        table=table_of(rows_of(r, "sealed", "misses"), ("Text", "text", quote),
+                       ("True", "true", given), ("Said", "said", given)),
+    )  # fmt: skip
+
+
 def _ladder(r: Row) -> Section:
     name, rows = part(r, "shipped", "name"), rows_of(r, "ladder")
     shown = [
@@ -336,3 +382,11 @@ def _reproduce(r: Row) -> Section:
 
 def _order(value: float | None) -> tuple[bool, float]:
     return value is None, value or 0.0
+
+
+OF_LABELS = (_classes, _calibration, _abstention, _confusions, _worst)
+OF_KIND = {  # what a report says of the answers, by kind of task
+    "multilabel": (_whole, _classes, _cuts),
+    "regress": (_numbers,),
+    "tag": (_whole, _classes, _span_errors),
+}

@@ -82,7 +82,7 @@ class Kind(ABC):
     name       as in TaskSpec.kind
     answers    what a model of this kind says, for the plan card
     metric     the name of the score, which is higher where better and 1 at best
-    baselines  name in the report -> name in mendel.data.baseline; the first is the rival that a
+    baselines  name in the report -> name in mendel.train.baseline; the first is the rival that a
                claim is about
     """
 

@@ -210,7 +210,7 @@ def _benchmark(folder: Path) -> dict[str, Any]:
 def _open(clock: DesignClock, chosen: Chosen, folder: Path) -> Opening:
     """Our project and the baselines answer the sealed texts, each in a fresh process."""
     train = str(clock.run.folder / "train.jsonl")
-    baseline = [sys.executable, "-m", "mendel.data.baseline"]
+    baseline = [sys.executable, "-m", "mendel.train.baseline"]
     flags = clock.kind.predict_flags(clock.run.spec.task.labels)
     commands = {
         "this model": [sys.executable, str(folder / "predict.py"), *flags, "--batch", "64"],

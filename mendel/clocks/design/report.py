@@ -55,6 +55,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "status": _status(e),
         "data": _data(e),
         "shipped": _shipped(e),
+        "fitted": dict(e.chosen.fitted.facts),
         "sealed": _sealed(e),
         "baselines": _baselines(e),
         "claims": _claims(e),

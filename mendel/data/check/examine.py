@@ -51,7 +51,7 @@ def check_data(
     test      the file that a model is to be tested on; without it, a column named split or fold
     strict    refuse a file that could be read only by mending it
     raises    InputError where a file cannot be read, and under strict for soft faults too
-    cost      10,000 rows of 77 classes in 20 s on one thread, most of it for suspicious labels
+    cost      10,000 rows of 77 classes take 20 s of one core, 12 s of them for suspicious labels
     """
     progress("reading", 0.0)
     read = partial(read_rows, text_column=text_column, label_column=label_column)

@@ -3,9 +3,10 @@
 spans.py      text -> tokens; spans <-> tags; what is right     (needed to run)
 features.py   tokens -> ids and flags, numpy only               (needed to run)
 chain.py      emissions -> the best tags, numpy only            (needed to run)
-run.py        a graph and the three above -> answers            (needed to run)
+runner.py     a graph and the three above -> answers            (needed to run)
 network.py    the torch modules and the loss                    (needed to train)
 fit.py        rows -> weights                                   (needed to train)
 graph.py      weights -> ONNX, float32 or int8 tables           (needed to export)
+twin.py       the slow twin that the graph is tested against    (needed to export)
 store.py      weights <-> safetensors                           (needed to keep)
 """

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .chain import Chain
-from .features import FORM, OWN, SHAPE, Featurizer, Floats, Ints, Ragged
+from .chain import Chain, Floats
+from .features import FORM, OWN, SHAPE, Featurizer, Ints, Ragged
 from .recipe import TagRecipe
 from .spans import Span, tags_of
 
@@ -41,9 +41,13 @@ class Trained:
 
     def chain(self) -> Chain:
         """The scores of steps, averaged over the copies."""
-        parts = ("transitions", "start", "end")
-        copies = range(self.recipe.copies)
-        return Chain(*(sum(self.tensors[f"{c}.{p}"] for c in copies) / len(copies) for p in parts))
+        n = self.recipe.copies
+
+        def mean(part: str) -> Floats:
+            found = [self.tensors[f"{copy}.{part}"] for copy in range(n)]
+            return np.asarray(np.mean(found, 0), np.float32)
+
+        return Chain(mean("transitions"), mean("start"), mean("end"))
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def _fit_copy(rows: _Rows, seed: int, deadline: float, progress: Progress) -> Te
 
 
 def _dearer(emissions: torch.Tensor, tags: torch.Tensor, cost: float) -> torch.Tensor:
-    """Softmax-margin (Gimpel 2010): "outside" scores more where it is wrong, so it must lose more."""
+    """Softmax-margin (Gimpel 2010): a wrong "outside" scores more, so more is learned from it."""
     import torch
 
     if cost == 0:
@@ -212,8 +216,8 @@ def _kept(
     drop = np.zeros(3)
     drop[[OWN, FORM]] = recipe.word_drop, recipe.gram_drop
     hidden = np.repeat(chance.random(len(counts)) < recipe.hide_drop, counts)
-    kept: NDArray[np.bool_] = chance.random(len(kinds)) >= drop[kinds]
-    return kept & ((kinds == SHAPE) | ~hidden)
+    kept = chance.random(len(kinds)) >= drop[kinds]
+    return np.asarray(kept & ((kinds == SHAPE) | ~hidden))
 
 
 def _padded(tags: Sequence[Ints], index: Ints) -> torch.Tensor:

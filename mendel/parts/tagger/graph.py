@@ -67,7 +67,7 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
         last = graph.op("Mul", graph.op("Sum", *scores), share)
     graph.nodes[-1].output[0] = "emissions"
     assert last == graph.nodes[-1].name
-    shape = ["B", "T", 1 + 2 * len(trained.names)]
+    shape: list[str | int | None] = ["B", "T", 1 + 2 * len(trained.names)]
     output = helper.make_tensor_value_info("emissions", TensorProto.FLOAT, shape)
     weights = [numpy_helper.from_array(value, name) for name, value in graph.weights.items()]
     made = helper.make_graph(graph.nodes, "tagger", inputs, [output], weights)
@@ -112,10 +112,10 @@ def _gram_weights(graph: Graph) -> str:
 
 def _lstm(graph: Graph, tensors: Tensors, prefix: str, x: str) -> str:
     """(B, T, D) -> (B, T, 2W); ONNX wants time first, and the gates in another order."""
-    width = tensors["reader.lstm.weight_hh_l0"].shape[1]
+    width = tensors["reader.ahead.weight_hh_l0"].shape[1]
     found = {}
     for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        both = [tensors[f"reader.lstm.{part}_l0{way}"] for way in ("", "_reverse")]
+        both = [tensors[f"reader.{way}.{part}_l0"] for way in ("ahead", "back")]
         found[part] = np.stack([_gates(value) for value in both])
     bias = np.concatenate([found["bias_ih"], found["bias_hh"]], 1)
     time_first = graph.op("Transpose", x, perm=[1, 0, 2])
@@ -168,5 +168,5 @@ def _linear(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> s
     return graph.op("Add", product, graph.weight(prefix + name + ".bias", tensors[name + ".bias"]))
 
 
-def _input(name: str, shape: list[str | int], kind: int = TensorProto.INT64) -> Any:
+def _input(name: str, shape: list[str | int | None], kind: int = TensorProto.INT64) -> Any:
     return helper.make_tensor_value_info(name, kind, shape)

@@ -30,12 +30,12 @@ def most_useful(
     doubt = 1 - _margin(probabilities)
     candidates = np.argsort(-doubt, kind="stable")[: DOUBTED * n]
     if len(candidates) <= n:
-        return candidates
+        return np.asarray(candidates, np.int64)
     rows = features[candidates]
     clusters = KMeans(n, n_init=1, max_iter=30, random_state=seed)
     distances = clusters.fit_transform(rows, sample_weight=doubt[candidates] + 1e-6)
     chosen = _middles(distances)
-    return candidates[np.sort(chosen)]
+    return np.asarray(candidates[np.sort(chosen)], np.int64)
 
 
 def _margin(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:

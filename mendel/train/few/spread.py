@@ -42,25 +42,24 @@ def regress(
         loss.backward()
         return loss
 
-    search.step(closure)  # type: ignore[no-untyped-call]
+    search.step(closure)
     found: Floats = table.detach().numpy()
     return found
 
 
 def answers(rows: Floats, table: Floats, sharpness: float) -> Floats:
     """(n, K) shares that a regression gives; logits are multiplied by the sharpness."""
-    logits = sharpness * (_with_one(rows) @ table)
+    return softmax(sharpness * (_with_one(rows) @ table))
+
+
+def softmax(logits: Floats) -> Floats:
+    """Rows that sum to 1."""
     shares = np.exp(logits - logits.max(1, keepdims=True))
-    return to_shares(shares)
+    return np.asarray(shares / shares.sum(1, keepdims=True), np.float32)
 
 
 def _with_one(rows: Floats) -> Floats:
     return np.concatenate([rows, np.ones((len(rows), 1), np.float32)], 1)
-
-
-def to_shares(scores: NDArray[np.floating]) -> Floats:
-    """Rows that sum to 1."""
-    return np.asarray(scores / np.maximum(scores.sum(1, keepdims=True), 1e-12), np.float32)
 
 
 def balanced(shares: Floats, prior: Floats, strength: float) -> Floats:
@@ -71,7 +70,8 @@ def balanced(shares: Floats, prior: Floats, strength: float) -> Floats:
     """
     for _ in range(10):
         mean = np.maximum(shares.mean(0), 1e-6)
-        shares = to_shares(shares * (prior / mean) ** strength)
+        shares = shares * (prior / mean) ** strength
+        shares = shares / shares.sum(1, keepdims=True)
     return shares
 
 

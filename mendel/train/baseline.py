@@ -1,16 +1,20 @@
 """What a report stands beside, as scikit-learn has it: for each kind of task a floor and a rival.
 
-python -m mendel.data.baseline NAME TRAIN.jsonl < texts > JSON lines
+python -m mendel.train.baseline NAME TRAIN.jsonl < texts > JSON lines
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from mendel.parts.tagger.spans import Span, Token, spans_of, tags_of, tokenize
 
 Answers = Callable[[Sequence[str]], Sequence[dict[str, Any]]]
 
@@ -90,6 +94,74 @@ def pair_svc(texts: Sequence[str], labels: Sequence[str]) -> Answers:
     return lambda asked: [{"label": str(label)} for label in model.predict(rows(asked))]
 
 
+def usual_spans(texts: Sequence[str], spans: Sequence[Sequence[Sequence[Any]]]) -> Answers:
+    """The phrases that were spans in training, each with its most frequent label; longest first."""
+    seen: dict[str, Counter[str]] = {}
+    for text, found in zip(texts, spans, strict=True):
+        for start, end, label in found:
+            seen.setdefault(text[start:end].lower(), Counter())[label] += 1
+    usual = {phrase: labels.most_common(1)[0][0] for phrase, labels in seen.items()}
+    longest = max((len(phrase.split()) for phrase in usual), default=0)
+
+    def answer(text: str) -> dict[str, Any]:
+        tokens, found, at = tokenize(text), [], 0
+        while at < len(tokens):
+            for n in range(min(longest, len(tokens) - at), 0, -1):
+                start, end = tokens[at].start, tokens[at + n - 1].end
+                label = usual.get(text[start:end].lower())
+                if label is not None:
+                    found.append({"start": start, "end": end, "label": label})
+                    at += n - 1
+                    break
+            at += 1
+        return {"spans": found}
+
+    return lambda asked: [answer(text) for text in asked]
+
+
+def crf(texts: Sequence[str], spans: Sequence[Sequence[Sequence[Any]]]) -> Answers:
+    """A conditional random field on hand-made features of words and their neighbours (crfsuite)."""
+    import pycrfsuite
+
+    names = sorted({label for found in spans for _, _, label in found})
+    trainer = pycrfsuite.Trainer(verbose=False)
+    trainer.set_params({"c1": 0.05, "c2": 0.05, "max_iterations": 100})
+    for text, found in zip(texts, spans, strict=True):
+        tokens = tokenize(text)
+        tags = tags_of(tokens, [Span(*span) for span in found], names)
+        if tokens:
+            trainer.append(_of_words(text, tokens), [str(tag) for tag in tags])
+    with tempfile.NamedTemporaryFile() as file:
+        trainer.train(file.name)
+        tagger = pycrfsuite.Tagger()
+        tagger.open_inmemory(Path(file.name).read_bytes())
+
+    def answer(text: str) -> dict[str, Any]:
+        tokens = tokenize(text)
+        tags = [int(tag) for tag in tagger.tag(_of_words(text, tokens))] if tokens else []
+        return {"spans": [span._asdict() for span in spans_of(tokens, tags, names)]}
+
+    return lambda asked: [answer(text) for text in asked]
+
+
+def _of_words(text: str, tokens: Sequence[Token]) -> list[list[str]]:
+    """The features that tutorials of CRF taggers use: word, shape, affixes, two neighbours."""
+    words = [text[token.start : token.end] for token in tokens]
+    shapes = [re.sub(r"[a-z]+", "x", re.sub(r"[A-Z]+", "X", re.sub(r"\d+", "d", w))) for w in words]
+    rows = []
+    for i, word in enumerate(words):
+        own = [f"w={word.lower()}", f"s={shapes[i]}"]
+        own += [f"{side}{n}={part}" for n in (2, 3) for side, part in
+                (("p", word[:n].lower()), ("e", word[-n:].lower()))]  # fmt: skip
+        for away in (-2, -1, 1, 2):
+            if 0 <= i + away < len(words):
+                own += [f"{away}w={words[i + away].lower()}", f"{away}s={shapes[i + away]}"]
+            else:
+                own.append(f"{away}edge")
+        rows.append(own)
+    return rows
+
+
 def _features() -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
@@ -107,6 +179,8 @@ FITS: dict[str, Callable[[Sequence[str], Sequence[Any]], Answers]] = {
     "mean": mean,
     "ridge": ridge,
     "pair svc": pair_svc,
+    "usual spans": usual_spans,
+    "crf": crf,
 }
 
 

@@ -1,0 +1,66 @@
+"""How this model learns: spans of texts. Used by train.py alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tagmodel import export
+from tagmodel.chain import decode
+from tagmodel.fit import Examples, Trained, fit
+from tagmodel.spans import Span, span_counts, span_f1, spans_of
+from tagmodel.store import unpack
+from tagmodel.twin import dequantised, training_emissions
+
+__all__ = ["COLUMN", "examples", "export", "fault", "fit", "measure", "names_of", "stratum",
+           "target_of", "unpack"]  # fmt: skip
+
+COLUMN = "spans"  # where targets stand
+Row = tuple[str, list[Span]]
+
+
+def target_of(cell: object) -> list[Span] | None:
+    """A list of {"start", "end", "label"} or of [start, end, label]; a string is its JSON."""
+    if cell is None:
+        return None
+    found = json.loads(cell) if isinstance(cell, str) else cell
+    if not isinstance(found, list):
+        raise ValueError(f"{cell!r} is no list of spans")
+    triples = [
+        (span["start"], span["end"], span["label"]) if isinstance(span, dict) else tuple(span)
+        for span in found
+    ]
+    return [Span(int(start), int(end), str(label)) for start, end, label in triples]
+
+
+def fault(targets: Sequence[Sequence[Span]]) -> str | None:
+    return None if any(targets) else "has no span in any row."
+
+
+def stratum(target: Sequence[Span]) -> str:
+    return target[0].label if target else ""
+
+
+def names_of(targets: Sequence[Sequence[Span]]) -> tuple[str, ...]:
+    return tuple(sorted({span.label for spans in targets for span in spans}))
+
+
+def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
+    """Gazetteers stay in the vocabulary that was shipped and are not read again."""
+    return Examples([text for text, _ in rows], [spans for _, spans in rows], names)
+
+
+def measure(
+    trained: Trained, int8: bool, rows: Sequence[Row], names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Nothing is fitted; the facts for the card."""
+    model = dequantised(trained) if int8 else trained
+    split = [trained.featurizer.split(text) for text, _ in rows]
+    emissions = training_emissions(model, [words or [""] for _, words in split])
+    found = []
+    for (tokens, _), scores in zip(split, emissions, strict=True):
+        [tags] = decode(np.asarray(scores)[None], [len(tokens)], trained.chain())
+        found.append(spans_of(tokens, tags, list(names)))
+    return {}, {"span F1": span_f1(span_counts(found, [spans for _, spans in rows]))}

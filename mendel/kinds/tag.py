@@ -1,0 +1,121 @@
+"""Spans of a text, each with a label. The metric is span F1: start, end and label all right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mendel.emit.counts import bootstrap, f1, f1_of, per_label
+from mendel.kinds.kind import Fitted, Kind
+from mendel.kinds.tagger import TaggerMaker
+from mendel.parts.tagger.fit import Examples
+from mendel.parts.tagger.spans import Span, span_counts
+from mendel.train.folds import Kept, Rows
+
+N_SHOWN = 20
+
+Spans = Sequence[Sequence[Any]]  # start, end, label
+
+
+class Tag(Kind):
+    name = "tag"
+    answers = "spans of a text, each with a label"
+    metric = "span F1"
+    baselines: ClassVar[Mapping[str, str]] = {
+        "CRF on hand-made features": "crf",
+        "phrases of training": "usual spans",
+    }
+    builder = TaggerMaker()
+
+    def names(self, targets: Sequence[Spans]) -> tuple[str, ...]:
+        return tuple(sorted({label for spans in targets for _, _, label in spans}))
+
+    def strata(self, targets: Sequence[Spans]) -> list[str]:
+        """The rarest label of each row: it is the one that a split could lose."""
+        n = Counter(label for spans in targets for _, _, label in spans)
+        return [
+            min((label for _, _, label in spans), key=lambda x: (n[x], x)) if spans else ""
+            for spans in targets
+        ]
+
+    def examples(self, rows: Rows) -> Examples:
+        return Examples(rows.texts, _spans(rows.targets), rows.names)
+
+    def kept(self, outputs: Any, rows: Rows) -> Kept:
+        """Of each text: spans found and right, found and wrong, missed."""
+        return span_counts(outputs, _spans(rows.targets)).astype(np.float32)
+
+    def score(self, kept: Kept, rows: Rows) -> float:
+        return f1(kept)
+
+    def stderr(self, kept: Kept, rows: Rows) -> float:
+        return bootstrap(kept, f1).stderr
+
+    def fitted(self, kept: Kept, rows: Rows) -> Fitted:
+        return Fitted({}, {})  # nothing beside the weights
+
+    def row_score(self, answer: Mapping[str, Any], target: Spans) -> float:
+        return f1_of(_of(answer), {tuple(span) for span in target})
+
+    def unknown(self, target: Spans, names: Sequence[str]) -> bool:
+        return any(label not in names for _, _, label in target)
+
+    def total(
+        self, answers: Sequence[Mapping[str, Any]], targets: Sequence[Spans]
+    ) -> tuple[float, float, float]:
+        found = [[Span(*span) for span in sorted(_of(answer))] for answer in answers]
+        interval = bootstrap(span_counts(found, _spans(targets)), f1)
+        return interval.value, interval.low, interval.high
+
+    def sealed(
+        self,
+        answers: Sequence[Mapping[str, Any]],
+        targets: Sequence[Spans],
+        texts: Sequence[str],
+        names: Sequence[str],
+        fitted: Fitted,
+    ) -> dict[str, Any]:
+        score, low, high = self.total(answers, targets)
+        found = {(i, *span) for i, answer in enumerate(answers) for span in _of(answer)}
+        wanted = {(i, *span) for i, spans in enumerate(targets) for span in spans}
+        mine, its = (
+            [((i, start, end), label) for i, start, end, label in side] for side in (found, wanted)
+        )
+        rows = per_label(mine, its, names)
+        known = [row["f1"] for row in rows if row["f1"] is not None]
+        whole = [
+            _of(a) == {tuple(t) for t in spans} for a, spans in zip(answers, targets, strict=True)
+        ]
+        return {
+            "n": len(targets),
+            "n_spans": len(wanted),
+            "score": score,
+            "low": low,
+            "high": high,
+            "exact": float(np.mean(whole)) if whole else None,
+            "macro_f1": float(np.mean(known)) if known else None,
+            "per_class": rows,
+            "span_errors": _errors(found - wanted, wanted - found, texts),
+        }
+
+
+def _errors(
+    wrong: set[tuple[Any, ...]], missed: set[tuple[Any, ...]], texts: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The first few spans that were found wrongly or missed, in the order of the texts."""
+    listed = sorted([(*span, "found wrongly") for span in wrong] + [(*s, "missed") for s in missed])
+    return [
+        {"text": texts[i][:200], "span": texts[i][start:end][:80], "label": label, "error": error}
+        for i, start, end, label, error in listed[:N_SHOWN]
+    ]
+
+
+def _of(answer: Mapping[str, Any]) -> set[tuple[int, int, str]]:
+    return {(span["start"], span["end"], span["label"]) for span in answer["spans"]}
+
+
+def _spans(targets: Sequence[Spans]) -> list[list[Span]]:
+    return [[Span(*span) for span in spans] for spans in targets]
