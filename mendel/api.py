@@ -57,6 +57,10 @@ def design(
     kind: TaskKind | Literal["auto"] = "auto",
     text_column: str | None = None,
     second_column: str | None = None,
+    outside: str | Path | None = None,
+    outside_label: str | None = None,
+    coverage: float = 0.95,
+    reject: float = 0.01,
     label_column: str | None = None,
     provenance: Provenance | None = None,
     resume: bool = False,
@@ -67,6 +71,9 @@ def design(
 
     data test    files of texts with what is wanted for each; `test` is sealed until the end
     kind         what an answer is; auto = guessed from the data
+    outside      texts that have none of the labels; outside_label: rows with this label are such
+    coverage     how often sets of labels and intervals are to hold the truth
+    reject       share of texts whose right answer abstention may cost
     budget_s     wall-clock seconds for everything
     returns      the design; where no model met every limit, the nearest (see report["limits"])
     raises       InputError for what the caller can mend
@@ -77,6 +84,10 @@ def design(
         data=Path(data),
         test=None if test is None else Path(test),
         kind=kind,
+        outside=None if outside is None else Path(outside),
+        outside_label=outside_label,
+        coverage=coverage,
+        reject=reject,
         text_column=text_column,
         second_column=second_column,
         label_column=label_column,

@@ -200,6 +200,8 @@ class TaskSpec(Spec):
     labels: tuple[str, ...] = ()  # none where the answer is a number
     data: DataSpec
     limits: Limits = Limits()
+    coverage: float = Field(0.95, gt=0, lt=1)  # of the sets of labels, and of intervals
+    reject: float = Field(0.01, gt=0, lt=1)  # share of right answers that abstention may cost
     prefer: Literal["accuracy", "size"] = "accuracy"
 
     @property

@@ -24,12 +24,14 @@ import onnxruntime
 import pytest
 
 from mendel.emit.project import Agent, Emitted, emit_project
+from mendel.parts.conformal import fit_drift
 from mendel.parts.text.export import dequantised, training_logits
 from mendel.parts.text.fit import Examples, fit
 from mendel.parts.text.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 KEY = "a-key-of-sixteen-or-more"
+N_LABELS = 15
 SMALL = {"dim": 16, "channels": 16, "hidden": 32, "epochs": 1}
 TASK = {"name": "Support desk", "description": "Route a | message\nto its team", "kind": "classify"}
 CARD = {
@@ -46,7 +48,16 @@ def data() -> Examples:
     rows = [json.loads(line) for line in lines][:300]
     names = sorted({row["label"] for row in rows})
     numbers = np.array([names.index(row["label"]) for row in rows], np.int64)
-    return Examples([row["text"] for row in rows], numbers, names)
+    return Examples([row["text"] for row in rows], numbers, [*names, "(outside)"])
+
+
+def settings(**changed: Any) -> dict[str, Any]:
+    """Of a classifier with the 15 labels of the data."""
+    chance = np.random.default_rng(0)
+    drift = fit_drift({name: chance.random(400) for name in ("score", "unseen")})
+    sets = {"coverage": 0.9, "n": 300, "least": [0.1] * N_LABELS}
+    usual = {"temperature": 0.7, "outside_above": 0.75, "sets": sets, "drift": drift}
+    return {**usual, **changed}
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +67,8 @@ def agents(data: Examples) -> dict[str, Agent]:
             kind="classify",
             trained=fit(recipe, data),
             int8=int8,
-            labels=tuple(data.names),
-            settings={"temperature": 0.7, "threshold": 0.25},
+            labels=tuple(data.names[:-1]),
+            settings=settings(),
             task=TASK,
             examples=tuple(data.texts[:30]),
             provenance="written",
@@ -156,9 +167,7 @@ def test_the_same_agent_has_the_same_digest_and_another_one_another(
     other.mkdir()
     assert emit_project(agents["dual"], again).digest == first
     assert (
-        emit_project(
-            replace(agents["dual"], settings={"temperature": 0.7, "threshold": 0.3}), other
-        ).digest
+        emit_project(replace(agents["dual"], settings=settings(outside_above=0.7)), other).digest
         != first
     )
 
@@ -201,11 +210,9 @@ def test_the_card_states_what_is_known_and_calls_the_rest_unverified(
     for fact in ("| accuracy | 0.8125 |", "- English only", "## Carbon", "a \\| message to its"):
         assert fact in card
     assert "UNVERIFIED" not in card and "{{" not in card and "\n\n\n" not in card
-    never = {"temperature": 0.7, "threshold": 0.0}
-    emit_project(replace(agents["linear"], card={}, task={}, settings=never), tmp_path)
+    emit_project(replace(agents["linear"], card={}, task={}), tmp_path)
     bare_card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "UNVERIFIED" in bare_card and "It gives no label where" not in bare_card
-    assert "It gives no label where" in card
+    assert "UNVERIFIED" in bare_card and "further than 0.75 outside" in bare_card
     assert (tmp_path / "README.md").read_text(encoding="utf-8").startswith("# text-model\n")
 
 
@@ -215,13 +222,14 @@ def test_an_agent_that_does_not_fit_its_model_is_refused(
     faults: list[tuple[str, Any]] = [
         ("labels", ("a", "b")),
         ("labels", (agents["linear"].labels[0],) * len(agents["linear"].labels)),
-        ("settings", {"temperature": 0.0, "threshold": 0.5}),
-        ("settings", {"temperature": float("nan"), "threshold": 0.5}),
-        ("settings", {"temperature": 1.0, "threshold": 1.5}),
+        ("settings", settings(temperature=0.0)),
+        ("settings", settings(temperature=float("nan"))),
+        ("settings", settings(outside_above=1.5)),
+        ("settings", settings(sets={"coverage": 0.9, "least": [0.5]})),
         ("examples", ()),
     ]
     for field, value in faults:
-        with pytest.raises(ValueError, match=r"labels|temperature|threshold|examples"):
+        with pytest.raises(ValueError, match=r"labels|temperature|outside|sets|examples"):
             emit_project(replace(agents["linear"], **{field: value}), tmp_path)
         assert not list(tmp_path.iterdir())
 
@@ -257,7 +265,9 @@ def test_it_trains_again_into_a_whole_new_project(
     assert said["data"]["rows"] == 301 and 0 <= said["scores"]["accuracy"] <= 1
     agent = json.loads((new / "agent.json").read_bytes())
     assert (
-        "new label" in agent["labels"] and agent["settings"]["threshold"] == 0.25 and agent["int8"]
+        "new label" in agent["labels"]
+        and 0 < agent["settings"]["outside_above"] <= 1
+        and agent["int8"]
     )
     assert {p.name for p in new.iterdir()} == {p.name for p in folder.iterdir()}
     assert "trained again by train.py from rows.csv" in (new / "MODEL_CARD.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Few labels: unlabelled text helps, soft targets are shares, an encoder is checked, asking helps."""
+"""Few labels: unlabelled text helps, targets are shares, an encoder is checked, asking helps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from mendel.types import InputError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "support_desk" / "messages.jsonl"
 BANKING = Path(__file__).parents[2] / "shared" / "data" / "banking77" / "train.csv"
-STUDENT = Recipe("bag", epochs=30, batch=32)
 
 real = pytest.mark.skipif(not BANKING.exists(), reason="../shared/data/banking77 is absent")
 packaged = pytest.mark.skipif(
@@ -63,7 +62,7 @@ class Split:
 @pytest.fixture(scope="module")
 def desk() -> Split:
     rows = [json.loads(line) for line in EXAMPLE.read_text(encoding="utf-8").splitlines()]
-    return Split([r["text"] for r in rows], [r["label"] for r in rows], a_label=5, held=20)
+    return Split([r["text"] for r in rows], [r["label"] for r in rows], a_label=5, held=12)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +80,8 @@ def taught(desk: Split) -> Examples:
 def test_unlabelled_text_teaches_more_than_five_rows_a_label_do(
     desk: Split, taught: Examples
 ) -> None:
-    alone = max(desk.accuracy(desk.labelled, recipe) for recipe in (Recipe("linear"), STUDENT))
-    assert desk.accuracy(taught, STUDENT) >= alone + 0.02
+    alone = desk.accuracy(desk.labelled, Recipe("linear"))
+    assert desk.accuracy(taught, Recipe("linear")) >= alone + 0.03
 
 
 def test_targets_are_shares_and_the_labelled_rows_stay_as_they_were(

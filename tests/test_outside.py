@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from mendel.emit import conformal
-from mendel.emit.conformal import Drift, Section, fit_drift, fit_sets, measure_sets, sets
+from mendel.parts import conformal
+from mendel.parts.conformal import Drift, Section, fit_drift, fit_sets, measure_sets, sets
 from mendel.parts.text.export import training_logits
 from mendel.parts.text.fit import Examples, fit
 from mendel.parts.text.recipe import Recipe

@@ -79,6 +79,18 @@ def design(
     kind: Annotated[
         TaskKind, typer.Option(help="What an answer is. auto: guessed from the data.")
     ] = TaskKind.auto,
+    outside: Annotated[
+        Path | None, typer.Option(help="Texts that have none of the labels, one a line or a table.")
+    ] = None,
+    outside_label: Annotated[
+        str | None, typer.Option(help="Rows with this label are such texts.")
+    ] = None,
+    coverage: Annotated[
+        float, typer.Option(help="How often sets of labels and intervals hold the truth.")
+    ] = 0.95,
+    reject: Annotated[
+        float, typer.Option(help="Share of texts whose right answer abstention may cost.")
+    ] = 0.01,
     text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
     second_column: Annotated[
         str | None, typer.Option(help="The other text, for --kind pair. Default: guessed.")
@@ -118,6 +130,10 @@ def design(
         data=data,
         test=test,
         kind=kind.value,
+        outside=outside,
+        outside_label=outside_label,
+        coverage=coverage,
+        reject=reject,
         text_column=text_column,
         second_column=second_column,
         label_column=label_column,

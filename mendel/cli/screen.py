@@ -89,6 +89,7 @@ def plan_card(plan: Plan) -> Panel:
             "sealed test",
             plan.sealed_from + ("" if plan.test is None else f", {len(plan.test.texts):,} rows"),
         ),
+        *([("no label", f"{len(plan.outside):,} texts known to have none")] * bool(plan.outside)),
         ("provenance", str(request.provenance or data.provenance or "not stated")),
         (
             "limits",

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mendel.emit.runtime import TEMPLATES, TRAVELS_AS, answers_of, packages
+from mendel.emit.runtime import TEMPLATES, TRAVELS_AS, answers_of, packages, template
 from mendel.parts import shipping
 from mendel.parts.shipping import Agent, render, write_card, write_model
 from mendel.types import Digest
@@ -61,8 +61,9 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
     for name in COPIED:
         _copy(TEMPLATES / name, folder / RENAMED.get(name, name))
     for templates, name in BY_KIND.items():
-        _copy(TEMPLATES / templates / f"{agent.kind}.py", folder / name)
-    _copy(PARTS / "shipping.py", folder / "shipping.py")
+        _copy(template(templates, agent.kind), folder / name)
+    for name in ("shipping.py", "conformal.py"):
+        _copy(PARTS / name, folder / name)
     package, export = packages(agent.kind)
     for module in sorted((PARTS / package).glob("*.py")):
         _copy(module, folder / TRAVELS_AS[package] / module.name)

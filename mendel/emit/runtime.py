@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mendel.parts import conformal
 from mendel.types import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -23,6 +24,7 @@ TRAVELS_AS = {
 PACKAGE_OF = {
     "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger"
 }  # fmt: skip
+ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
 NEEDED_TO_ANSWER = {"text": ("features",), "tagger": ("features", "chain", "spans")}
 
 
@@ -50,11 +52,16 @@ def packages(kind: str) -> tuple[str, Any]:
     return package, importlib.import_module(f"mendel.parts.{package}.export")
 
 
+def template(folder: str, kind: str) -> Path:
+    """The file of a folder of templates that projects of a kind carry."""
+    return TEMPLATES / folder / f"{ANSWERS_AS.get(kind, kind)}.py"
+
+
 @cache
 def answers_of(kind: str) -> ModuleType:
     """Our own copy of the answers.py that projects of a kind carry."""
     with _their_names(kind):
-        return _module("answers", TEMPLATES / "answers" / f"{kind}.py")
+        return _module("answers", template("answers", kind))
 
 
 @cache
@@ -89,6 +96,7 @@ def _their_names(kind: str) -> Iterator[None]:
     """For as long as a template is loaded, the names that it imports are ours."""
     package = PACKAGE_OF[kind]
     theirs = TRAVELS_AS[package]
+    sys.modules["conformal"] = conformal
     sys.modules[theirs] = importlib.import_module(f"mendel.parts.{package}")
     for name in NEEDED_TO_ANSWER[package]:
         ours = importlib.import_module(f"mendel.parts.{package}.{name}")
@@ -96,5 +104,5 @@ def _their_names(kind: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in [n for n in sys.modules if n.split(".")[0] in (theirs, "answers")]:
+        for name in [n for n in sys.modules if n.split(".")[0] in (theirs, "answers", "conformal")]:
             del sys.modules[name]

@@ -196,18 +196,24 @@ def _calibration(r: Row) -> Section:
 
 def _abstention(r: Row) -> Section:
     a = part(r, "sealed", "abstention") or {}
-    threshold = a.get("threshold")
-    rule = say("Below a confidence of {} the model does not answer.", decimal(threshold))
+    outside, sets = a.get("outside") or {}, part(r, "sealed", "sets") or {}
     return _section(
-        "Abstention",
-        "The model answers everything: no threshold was needed." if threshold == 0 else rule,
-        say("On the sealed data it answers {} of the messages, and {} of these answers are right.",
-            pct(a.get("coverage")), pct(a.get("accuracy"))),
-        say("The threshold was chosen for {} right on messages held out in training; {}.",
-            pct(a.get("target")), either(a.get("reached"), "it was reached there",
-                                         "it was NOT reached there")),
+        "When it does not answer",
+        say("A text is given no label where it is further than {} outside what was learnt.",
+            decimal(a.get("threshold"))),
+        say("Fitted out of fold so that it costs at most {} of the texts their right answer; there "
+            "it cost {} of {}.", pct(part(a, "fitted", "max_wrong_rejections")),
+            count(part(a, "fitted", "n_right_rejected")), count(part(a, "fitted", "n"))),
+        say("Sealed texts that have a label: {} are answered, {} of these answers are right; with "
+            "rejections counted as errors, {} are right.", pct(a.get("coverage")),
+            pct(a.get("accuracy")), pct(a.get("net_accuracy"))),
+        say("Sealed texts that have none: {} of {} are rejected (95 % interval {}).",
+            pct(outside.get("recall")), count(outside.get("n")), span(outside)),
+        say("Sets of labels, asked to hold the true one for {}: they hold it for {} of the sealed "
+            "texts, with {} labels on average.", pct(sets.get("asked")), pct(sets.get("coverage")),
+            decimal(sets.get("mean_size"))),
         plot=coverage_plot,
-        caption="Accuracy of what is answered, when the least sure messages are not.",
+        caption="Accuracy of what is answered, when the texts furthest outside are not.",
     )  # fmt: skip
 
 

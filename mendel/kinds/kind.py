@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from mendel.spec import Limits
-from mendel.train.folds import Builder, Kept, Rows
+from mendel.spec import Limits, TaskSpec
+from mendel.train.folds import Builder, Kept, Ran, Rows
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Kind(ABC):
         """The rows as the builder wants them."""
 
     @abstractmethod
-    def kept(self, outputs: Any, rows: Rows) -> Kept: ...
+    def kept(self, ran: Ran, rows: Rows) -> Kept: ...
 
     @abstractmethod
     def score(self, kept: Kept, rows: Rows) -> float: ...
@@ -115,7 +115,7 @@ class Kind(ABC):
         """Standard error of the score, rows being a sample."""
 
     @abstractmethod
-    def fitted(self, kept: Kept, rows: Rows) -> Fitted: ...
+    def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted: ...
 
     @abstractmethod
     def row_score(self, answer: Mapping[str, Any], target: Any) -> float:

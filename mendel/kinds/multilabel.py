@@ -13,7 +13,8 @@ from mendel.emit.counts import bootstrap, f1, f1_of, per_label
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.text import TextMaker
 from mendel.parts.text.fit import Examples
-from mendel.train.folds import Kept, Rows
+from mendel.spec import TaskSpec
+from mendel.train.folds import Kept, Ran, Rows
 
 MIN_TRUE = 5  # rows of a label below which its threshold is the one of all labels
 
@@ -41,18 +42,21 @@ class Multilabel(Kind):
         targets = _table(rows.targets, rows.names).astype(np.float32)
         return Examples(rows.texts, labels, rows.names, self.name, targets)
 
-    def kept(self, outputs: Any, rows: Rows) -> Kept:
-        return np.asarray(outputs, np.float32)
+    def kept(self, ran: Ran, rows: Rows) -> Kept:
+        return np.asarray(ran.outputs, np.float32)
 
     def score(self, kept: Kept, rows: Rows) -> float:
-        """At one threshold for all labels: a logit of 0."""
-        return f1(_counts(kept > 0, _table(rows.targets, rows.names)))
+        """At the one cut for all labels at which it is highest: the same favour to all."""
+        return f1(self._counted(kept, rows))
 
     def stderr(self, kept: Kept, rows: Rows) -> float:
-        counts = _counts(kept > 0, _table(rows.targets, rows.names))
-        return bootstrap(counts, f1).stderr
+        return bootstrap(self._counted(kept, rows), f1).stderr
 
-    def fitted(self, kept: Kept, rows: Rows) -> Fitted:
+    def _counted(self, kept: Kept, rows: Rows) -> NDArray[np.float64]:
+        truth = _table(rows.targets, rows.names)
+        return _counts(kept > _best_cut(kept.ravel(), truth.ravel()), truth)
+
+    def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted:
         """For each label the logit above which it is given, where F1 is highest out of fold."""
         truth = _table(rows.targets, rows.names)
         shared = _best_cut(kept.ravel(), truth.ravel())

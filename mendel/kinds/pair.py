@@ -11,6 +11,7 @@ from mendel.kinds.classify import Classify
 class Pair(Classify):
     name = "pair"
     answers = "one label for two texts"
+    generates = False  # words of pairs, mixed, are no pair
     baselines: ClassVar[Mapping[str, str]] = {
         "TF-IDF of both, shared and not, + LinearSVC": "pair svc",
         "majority": "majority",

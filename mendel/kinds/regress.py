@@ -12,9 +12,9 @@ from mendel.emit.counts import bootstrap
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.text import TextMaker
 from mendel.parts.text.fit import Examples
-from mendel.train.folds import Kept, Rows
+from mendel.spec import TaskSpec
+from mendel.train.folds import Kept, Ran, Rows
 
-COVERAGE = 0.9  # of the interval around a number
 N_STRATA = 10
 NAME = "value"
 
@@ -41,8 +41,8 @@ class Regress(Kind):
         targets = np.array(rows.targets, np.float32)[:, None]
         return Examples(rows.texts, np.zeros(len(rows.texts), np.int64), [NAME], self.name, targets)
 
-    def kept(self, outputs: Any, rows: Rows) -> Kept:
-        return np.asarray(outputs, np.float32)
+    def kept(self, ran: Ran, rows: Rows) -> Kept:
+        return np.asarray(ran.outputs, np.float32)
 
     def score(self, kept: Kept, rows: Rows) -> float:
         return _r2(_pairs(kept[:, 0], rows.targets))
@@ -50,16 +50,16 @@ class Regress(Kind):
     def stderr(self, kept: Kept, rows: Rows) -> float:
         return bootstrap(_pairs(kept[:, 0], rows.targets), _r2).stderr
 
-    def fitted(self, kept: Kept, rows: Rows) -> Fitted:
+    def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted:
         """Half the width of an interval that holds for new rows like these, whatever their law.
 
-        source   split conformal prediction, Lei 2018: the ceil((n + 1) 0.9)-th smallest miss
+        source   split conformal prediction, Lei 2018: the ceil((n + 1) coverage)-th smallest miss
         """
         misses = np.sort(np.abs(kept[:, 0] - np.array(rows.targets)))
-        place = int(np.ceil((len(misses) + 1) * COVERAGE))
+        place = int(np.ceil((len(misses) + 1) * task.coverage))
         half = float(misses[min(place, len(misses)) - 1])
         low, high = float(np.min(rows.targets)), float(np.max(rows.targets))
-        return Fitted({"half_width": half, "coverage": COVERAGE}, {"range": [low, high]})
+        return Fitted({"half_width": half, "coverage": task.coverage}, {"range": [low, high]})
 
     def row_score(self, answer: Mapping[str, Any], target: float) -> float:
         """1 / (1 + the miss): higher where nearer, and the judge compares signs and sizes."""
@@ -92,7 +92,7 @@ class Regress(Kind):
             "mean_miss": float(misses.mean()),
             "median_miss": float(np.median(misses)),
             "half_width": fitted.settings["half_width"],
-            "coverage": {"asked": COVERAGE, "got": float(inside.mean())},
+            "coverage": {"asked": fitted.settings["coverage"], "got": float(inside.mean())},
             "misses": [
                 {"text": texts[i][:200], "true": float(pairs[i, 1]), "said": float(pairs[i, 0])}
                 for i in worst

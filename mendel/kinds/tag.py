@@ -13,7 +13,8 @@ from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.tagger import TaggerMaker
 from mendel.parts.tagger.fit import Examples
 from mendel.parts.tagger.spans import Span, span_counts
-from mendel.train.folds import Kept, Rows
+from mendel.spec import TaskSpec
+from mendel.train.folds import Kept, Ran, Rows
 
 N_SHOWN = 20
 
@@ -44,9 +45,9 @@ class Tag(Kind):
     def examples(self, rows: Rows) -> Examples:
         return Examples(rows.texts, _spans(rows.targets), rows.names)
 
-    def kept(self, outputs: Any, rows: Rows) -> Kept:
+    def kept(self, ran: Ran, rows: Rows) -> Kept:
         """Of each text: spans found and right, found and wrong, missed."""
-        return span_counts(outputs, _spans(rows.targets)).astype(np.float32)
+        return span_counts(ran.outputs, _spans(rows.targets)).astype(np.float32)
 
     def score(self, kept: Kept, rows: Rows) -> float:
         return f1(kept)
@@ -54,7 +55,7 @@ class Tag(Kind):
     def stderr(self, kept: Kept, rows: Rows) -> float:
         return bootstrap(kept, f1).stderr
 
-    def fitted(self, kept: Kept, rows: Rows) -> Fitted:
+    def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted:
         return Fitted({}, {})  # nothing beside the weights
 
     def row_score(self, answer: Mapping[str, Any], target: Spans) -> float:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from mendel.kinds.kind import Maker, Rung, Shape
 from mendel.parts.tagger.export import files
 from mendel.parts.tagger.fit import Examples, Trained, fit
@@ -61,7 +63,8 @@ class TaggerMaker(Maker):
         made = files(model, int8=int8)
         runner = Runner(made["model.onnx"], model.featurizer, model.chain(), model.names)
         n_bytes = len(made["model.onnx"]) + len(made["vocabulary.npz"])
-        return Ran(runner.answers(texts), n_bytes, runner.latency_ms(texts[:N_TIMED]))
+        unseen = np.zeros(len(texts), np.float32)  # no alarm watches a tagger yet
+        return Ran(runner.answers(texts), unseen, n_bytes, runner.latency_ms(texts[:N_TIMED]))
 
     def n_params(self, model: Trained) -> int:
         return int(sum(tensor.size for tensor in model.tensors.values()))

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
+
 from mendel.kinds.kind import Maker, Rung, Shape
 from mendel.parts.text.features import Config, Featurizer
 from mendel.parts.text.fit import Examples, Trained, fit
@@ -90,6 +92,7 @@ class TextMaker(Maker):
         model.featurizer.save(vocabulary)
         return Ran(
             runner.logits(list(texts)),
+            np.array([model.featurizer.unseen(text) for text in texts], np.float32),
             len(graph) + len(vocabulary.getvalue()),
             runner.latency_ms(list(texts[:N_TIMED])),
         )

@@ -30,11 +30,13 @@ class Rows:
     targets: tuple[Any, ...]  # plain JSON, as the kind of task has them
     names: tuple[str, ...]  # of the labels
     folds: NDArray[np.int64]  # (N,) fold of each row
+    outside: tuple[str, ...] = ()  # texts that have no label, known not to: in every fold
 
     def only(self, chosen: NDArray[np.bool_]) -> Rows:
         places = np.flatnonzero(chosen).tolist()
         texts = tuple(self.texts[i] for i in places)
-        return Rows(texts, tuple(self.targets[i] for i in places), self.names, self.folds[chosen])
+        targets = tuple(self.targets[i] for i in places)
+        return Rows(texts, targets, self.names, self.folds[chosen], self.outside)
 
     def save(self, folder: Path) -> None:
         lines = (
@@ -43,6 +45,7 @@ class Rows:
         )
         (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8")
         (folder / "labels.json").write_text(json.dumps(self.names), encoding="utf-8")
+        (folder / "outside.json").write_text(json.dumps(self.outside), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Rows:
@@ -54,6 +57,7 @@ class Rows:
             tuple(row["target"] for row in rows),
             names,
             np.array([row["fold"] for row in rows], np.int64),
+            tuple(json.loads((folder / "outside.json").read_text(encoding="utf-8"))),
         )
 
 
@@ -62,6 +66,7 @@ class Ran:
     """A trained model in one form, run on texts."""
 
     outputs: Any  # one for each text
+    unseen: NDArray[np.float32]  # (n,) share of each text's n-grams that training has not seen
     n_bytes: int  # graph and vocabulary
     latency_ms: float  # median, one text, one thread, from the string
 
@@ -97,7 +102,7 @@ class Learner(Protocol):
     def examples(self, rows: Rows) -> Any:
         """The rows as the builder wants them."""
 
-    def kept(self, outputs: Any, rows: Rows) -> Kept: ...
+    def kept(self, ran: Ran, rows: Rows) -> Kept: ...
 
     def score(self, kept: Kept, rows: Rows) -> float:
         """The metric; higher is better."""
@@ -147,6 +152,6 @@ def measure_fold(
     forms = {}
     for name in ("float32", "int8"):
         ran = builder.run(trained, test.texts, int8=name == "int8")
-        kept = kind.kept(ran.outputs, test)
+        kept = kind.kept(ran, test)
         forms[name] = Form(kept, kind.score(kept, test), ran.n_bytes, ran.latency_ms)
     return Measured(trained, forms, builder.n_params(trained), seconds)

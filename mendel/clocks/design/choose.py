@@ -42,7 +42,7 @@ def choose(clock: DesignClock) -> Chosen:
     assert choice.option is not None  # a round without a finite score is a failed one
     standing, form, _ = options[choice.option.name]
     rows, kept = clock.out_of_fold(standing, form)
-    return Chosen(standing, form, choice, clock.kind.fitted(kept, rows))
+    return Chosen(standing, form, choice, clock.kind.fitted(kept, rows, clock.run.spec.task))
 
 
 def _option(clock: DesignClock, standing: Standing, form: Form) -> Option:

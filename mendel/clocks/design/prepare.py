@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +21,7 @@ from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds, holdout, near_duplicate_groups
 from mendel.data.tables import Fault, as_error
 from mendel.data.targets import TaskKind
+from mendel.data.texts import read_texts
 from mendel.data.vault import Sealed, Vault
 from mendel.kinds import KINDS, Kind, Shape
 from mendel.ledger import Ledger
@@ -39,6 +40,10 @@ class Request:
     """What a user asks of one design run; the CLI's flags are these fields.
 
     budget_s    wall-clock seconds for everything, report and packing included
+    outside     a file of texts that have none of the labels
+    outside_label   rows with this label are such texts, in the data and in the test file
+    coverage    how often sets of labels and intervals are to hold the truth
+    reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
     """
 
@@ -55,6 +60,10 @@ class Request:
     seed: int = 0
     out: Path = Path("mendel-model")
     kind: TaskKind | Literal["auto"] = "auto"
+    outside: Path | None = None
+    outside_label: str | None = None
+    coverage: float = 0.95
+    reject: float = 0.01
     resume: bool = False
     strict: bool = False
     yes: bool = False
@@ -70,6 +79,7 @@ class Plan:
     data: Examples
     test: Examples | None
     labels: tuple[str, ...]
+    outside: tuple[str, ...]  # texts that have none of the labels
     faults: tuple[Fault, ...]
     sealed_from: str
     stages: tuple[tuple[str, float], ...]  # name, seconds expected
@@ -88,6 +98,7 @@ def plan(request: Request) -> Plan:
     data = _read(request, request.data, None if request.kind == "auto" else request.kind)
     kind = KINDS[data.kind]
     test = None if request.test is None else _read(request, request.test, data.kind)
+    data, outside = _outside(request, kind, data)
     labels = kind.names(data.targets)
     if test is not None and labels and not set(kind.names(test.targets)) & set(labels):
         raise InputError(
@@ -102,12 +113,13 @@ def plan(request: Request) -> Plan:
         )
     shape = _shape(request, kind, len(data.texts), labels)
     ladder.check_limits(shape, request.budget_s)
-    faults = (*data.faults, *_test_faults(kind, labels, test))
+    faults = (*data.faults, *_test_faults(kind, labels, test, request.outside_label))
     if request.strict and faults:
         raise as_error(faults)
     share = f"{SEALED_SHARE:.0%} of the data, held out"
     sealed_from = share if request.test is None else f"--test {request.test.name}"
-    return Plan(request, kind, data, test, labels, faults, sealed_from, _stages(request, shape))
+    stages = _stages(request, shape)
+    return Plan(request, kind, data, test, labels, outside, faults, sealed_from, stages)
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,7 @@ class Split:
     texts: list[str]
     targets: list[Any]
     groups: NDArray[np.int64]  # of near-duplicates
+    outside: tuple[str, ...]  # to learn from
     sealed: Sealed
     near: tuple[int, ...]  # sealed rows, by place, that have a near-duplicate here
 
@@ -147,8 +160,8 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         faults=tuple(asdict(fault) for fault in plan.faults),
     )
     run = Run.create(ledger, spec)
-    rows = Rows(tuple(split.texts), tuple(split.targets), plan.labels, folds.astype(np.int64))
-    rows.save(run.folder)
+    kept = tuple(split.texts), tuple(split.targets)
+    Rows(*kept, plan.labels, folds.astype(np.int64), split.outside).save(run.folder)
     run.commit()
     return run
 
@@ -160,17 +173,53 @@ def seal(plan: Plan, ledger: Ledger) -> Split:
     groups = near_duplicate_groups([*texts, *test_texts])
     mine = groups[: len(texts)]
     vault = Vault(ledger)
+    none = plan.request.outside_label
     if plan.test is not None:
         near = np.flatnonzero(np.isin(groups[len(texts) :], mine)).tolist()
-        sealed = vault.seal(test_texts, plan.test.targets)
-        return Split(texts, targets, mine, sealed, tuple(near))
+        wanted = [None if none is not None and t == none else t for t in plan.test.targets]
+        given = None in wanted  # the test file has texts without a label of its own
+        outside, more = (plan.outside, ()) if given else _hold_out_outside(plan.outside)
+        sealed = vault.seal([*test_texts, *more], [*wanted, *[None] * len(more)])
+        return Split(texts, targets, mine, outside, sealed, tuple(near))
     # from the data, not from --seed: other seeds do not get other test rows to choose among
     strata = np.array(plan.kind.strata(targets), object)
     held = _hold_out(strata, mine, seed=int(plan.data.digest[:8], 16) % 2**31)
-    sealed = vault.seal(_only(texts, held), _only(targets, held))
+    outside, more = _hold_out_outside(plan.outside)
+    wanted = [*_only(targets, held), *[None] * len(more)]
+    sealed = vault.seal([*_only(texts, held), *more], wanted)
     near = np.flatnonzero(np.isin(mine[held], mine[~held])).tolist()
     kept = _only(texts, ~held), _only(targets, ~held)
-    return Split(*kept, mine[~held], sealed, tuple(near))
+    return Split(*kept, mine[~held], outside, sealed, tuple(near))
+
+
+def _outside(request: Request, kind: Kind, data: Examples) -> tuple[Examples, tuple[str, ...]]:
+    """The rows that have a label, and the texts that are known to have none."""
+    if request.outside is None and request.outside_label is None:
+        return data, ()
+    if kind.name != "classify":
+        raise InputError(
+            f"--outside and --outside-label are for tasks with one label a text. Got {kind.name}."
+        )
+    given = read_texts(request.outside).texts if request.outside else ()
+    none = request.outside_label
+    if none is None:
+        return data, given
+    if none not in data.targets:
+        names = ", ".join(kind.names(data.targets)[:8])
+        raise InputError(f"--outside-label {none!r} is no label of the data. It has: {names}, ...")
+    pairs = list(zip(data.texts, data.targets, strict=True))
+    kept = [(text, label) for text, label in pairs if label != none]
+    rest = tuple(text for text, label in pairs if label == none)
+    texts, targets = zip(*kept, strict=True)
+    return replace(data, texts=texts, targets=targets), (*given, *rest)
+
+
+def _hold_out_outside(texts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Every fifth is sealed, to say how many are found; equal ones stay together."""
+    groups = near_duplicate_groups(texts)
+    held = [int(group) % 5 == 4 for group in groups]
+    pairs = list(zip(texts, held, strict=True))
+    return tuple(t for t, h in pairs if not h), tuple(t for t, h in pairs if h)
 
 
 def _task(plan: Plan, split: Split) -> TaskSpec:
@@ -189,6 +238,8 @@ def _task(plan: Plan, split: Split) -> TaskSpec:
         labels=plan.labels,
         data=data,
         limits=request.limits,
+        coverage=request.coverage,
+        reject=request.reject,
         prefer=request.prefer,
     )
 
@@ -211,6 +262,9 @@ def check_free(out: Path) -> None:
 def _check_numbers(request: Request) -> None:
     if not 0 <= request.seed < 2**31:
         raise InputError(f"--seed {request.seed} is out of range. Wanted 0 to {2**31 - 1}.")
+    for flag, share in (("--coverage", request.coverage), ("--reject", request.reject)):
+        if not 0 < share < 1:
+            raise InputError(f"{flag} {share} is out of range. Wanted a share above 0, below 1.")
     if request.prefer not in ("accuracy", "size"):
         raise InputError(f"prefer={request.prefer!r} is unknown. Wanted accuracy or size.")
 
@@ -225,11 +279,13 @@ def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
     )
 
 
-def _test_faults(kind: Kind, labels: Sequence[str], test: Examples | None) -> list[Fault]:
+def _test_faults(
+    kind: Kind, labels: Sequence[str], test: Examples | None, none: str | None
+) -> list[Fault]:
     """The test file's own faults, and its rows whose label training does not have."""
     if test is None:
         return []
-    rows = [i + 1 for i, t in enumerate(test.targets) if kind.unknown(t, labels)]
+    rows = [i + 1 for i, t in enumerate(test.targets) if t != none and kind.unknown(t, labels)]
     note = "counted as errors: no model can know a label without a training row"
     unknown = [Fault("test label unknown to training", len(rows), tuple(rows[:5]), note)]
     own = [Fault(f"test file: {f.kind}", f.count, f.rows, f.note) for f in test.faults]

@@ -75,7 +75,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
 def _status(e: Evidence) -> dict[str, Any]:
     """Verified: at least 50 sealed rows from real use that have no near-duplicate in training."""
     spec = e.clock.run.spec
-    n = len(e.opening.targets) - len(spec.near_duplicates)
+    n = sum(t is not None for t in e.opening.targets) - len(spec.near_duplicates)
     kind = spec.task.data.provenance
     if kind == "unknown":
         reason = "nobody said where the rows come from (--provenance collected, if from real use)"

@@ -29,7 +29,15 @@ from shipping import Agent, write_card, write_model
 HERE = Path(__file__).resolve().parent
 PACKAGE = learning.export.__name__.split(".")[0]  # of the model's own code
 CODE = (
-    *("predict.py", "answers.py", "train.py", "learning.py", "shipping.py", "serve.py"),
+    *(
+        "predict.py",
+        "answers.py",
+        "train.py",
+        "learning.py",
+        "shipping.py",
+        "conformal.py",
+        "serve.py",
+    ),
     *("benchmark.py", "tests/test_model.py", "tests/test_answers.py", "pytest.ini"),
     *("requirements.txt", "requirements-train.txt", "requirements-serve.txt"),
     *(
@@ -132,7 +140,7 @@ def retrain(rows: list[tuple[str, Any]], source: str, seed: int) -> Agent:
     recipe = learning.unpack((HERE / "model.safetensors").read_bytes()).recipe
     names = learning.names_of([target for _, target in rows])
     found = measured(recipe, rows, names, seed, old["int8"])
-    settings, scores = found or ({}, "not measured: too few rows")
+    settings, scores = found or (learning.unmeasured(names), "not measured: too few rows")
     return Agent(
         kind=old["kind"],
         trained=learning.fit(recipe, learning.examples(rows, names), seed=seed),

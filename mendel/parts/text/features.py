@@ -195,13 +195,20 @@ class Featurizer:
         norm = np.sqrt((weights * weights).sum())
         return ids, (weights / max(float(norm), 1e-6)).astype(np.float32)
 
+    def unseen(self, text: str) -> float:
+        """Share of the n-grams in a text's words that training has not seen, 0 to 1."""
+        split = words(text)
+        n_seen = sum(len(self._rows(word)[0]) for word in split)
+        return 1 - n_seen / sum(_n_subwords(word, self.config) for word in split)
+
     def _rows(self, word: str) -> tuple[Ints, bool]:
         """Rows of a word and its n-grams, its own first; and whether it has one of its own."""
         cached = self._cache.get(word)
         if cached is None:
-            keys = _subwords(word, self.config)
-            found = [self.row[key] for key in keys if key in self.row]
-            cached = np.array(found, np.int64), keys[0] in self.row
+            rows = [self.row.get(key, 0) for key in _subwords(word, self.config)]
+            # a subword without a row may share its crc32 with a phrase, which words know nothing of
+            rows = [row if row <= self.n_subwords else 0 for row in rows]
+            cached = np.array([row for row in rows if row], np.int64), rows[0] > 0
             if len(self._cache) < CACHE:
                 self._cache[word] = cached
         return cached
@@ -236,6 +243,12 @@ def _subwords(word: str, config: Config) -> list[int]:
     for n in range(config.char_min, config.char_max + 1):
         keys += [_key(marked[i : i + n]) for i in range(len(marked) - n + 1)]
     return keys
+
+
+def _n_subwords(word: str, config: Config) -> int:
+    length = min(len(word), MAX_WORD) + 2
+    lengths = range(config.char_min, config.char_max + 1)
+    return 1 + sum(max(length - n + 1, 0) for n in lengths)
 
 
 def _phrases(tokens: Sequence[str], longest: int) -> list[int]:

@@ -32,9 +32,11 @@ def most_useful(
     if len(candidates) <= n:
         return np.asarray(candidates, np.int64)
     rows = features[candidates]
-    clusters = KMeans(n, n_init=1, max_iter=30, random_state=seed)
+    n_clusters = min(n, len(np.unique(rows, axis=0)))
+    clusters = KMeans(n_clusters, n_init=1, max_iter=30, random_state=seed)
     distances = clusters.fit_transform(rows, sample_weight=doubt[candidates] + 1e-6)
     chosen = _middles(distances)
+    chosen += [i for i in range(len(candidates)) if i not in chosen][: n - n_clusters]
     return np.asarray(candidates[np.sort(chosen)], np.int64)
 
 

@@ -23,10 +23,15 @@ def test_every_label_can_be_listed_and_shares_sum_to_one() -> None:
         assert answer.probability == max(p for _, p in answer.top)
 
 
-def test_it_abstains_below_the_threshold_and_only_there() -> None:
+def test_it_abstains_above_the_threshold_and_only_there() -> None:
     for answer in MODEL.predict(TEXTS):
-        assert (answer.label is None) == (answer.probability < MODEL.decoder.threshold)
+        assert (answer.label is None) == (answer.outside > MODEL.decoder.outside_above)
         assert 0 < answer.probability <= 1
+
+
+def test_a_set_holds_the_best_label_first_and_none_twice() -> None:
+    for answer in MODEL.predict(TEXTS):
+        assert answer.set[0] == answer.top[0][0] and len(set(answer.set)) == len(answer.set)
 
 
 def test_the_commands_flags_do_what_they_say() -> None:

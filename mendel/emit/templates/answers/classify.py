@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from conformal import Drift, sets
 from numpy.typing import NDArray
 from textmodel.features import Featurizer
 
 __all__ = ["SIGNATURE", "Answer", "Decoder", "Featurizer", "add_flags", "options_of", "requested"]
 
+LOG = logging.getLogger("model")
 MAX_TOP = 100
 SIGNATURE = {
     "input": "list of strings; the first 20,000 characters of each are read",
-    "output": "for each string: label (null when it abstains), probability of the best label, top",
+    "output": "for each string: label (null: none of them), probability, outside, top, set",
 }
 
 
@@ -25,32 +28,46 @@ SIGNATURE = {
 class Answer:
     """The answer for one text.
 
-    label         the best label; None when its probability is below the threshold
-    probability   of the best label, calibrated
+    label         the best label; None where the text is too far outside what was learnt
+    probability   of the best label, calibrated; that is, if the text has one of the labels
+    outside       how far outside, 0 to 1: above the threshold the label is None
     top           the best labels with their probabilities, best first
+    set           the labels that it may have; holds the true one as often as agent.json says
     """
 
     label: str | None
     probability: float
+    outside: float
     top: list[tuple[str, float]]
+    set: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        top = [{"label": label, "probability": round(p, 6)} for label, p in self.top]
-        return {"label": self.label, "probability": round(self.probability, 6), "top": top}
+        return {
+            "label": self.label,
+            "probability": round(self.probability, 6),
+            "outside": round(self.outside, 6),
+            "top": [{"label": label, "probability": round(p, 6)} for label, p in self.top],
+            "set": self.set,
+        }
 
 
 class Decoder:
     """Logits to answers. Raises KeyError or ValueError where agent.json is not of this kind."""
 
     def __init__(self, agent: Mapping[str, Any], features: Featurizer) -> None:
+        settings = agent["settings"]
         self.labels: list[str] = list(agent["labels"])
-        self.temperature = float(agent["settings"]["temperature"])
-        self.threshold = float(agent["settings"]["threshold"])
-        self.n_outputs = len(self.labels)
+        self.temperature = float(settings["temperature"])
+        self.outside_above = float(settings["outside_above"])
+        self.n_outputs = len(self.labels) + 1  # the last one: no label
+        self._sets, self._features = settings["sets"], features
+        self._drift = Drift(settings["drift"])
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature}. Wanted a finite number above 0.")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold={self.threshold}. Wanted a probability, 0 = never.")
+        if not 0 <= self.outside_above <= 1:
+            raise ValueError(f"outside_above={self.outside_above}. Wanted 0 to 1, 1 = never.")
+        if len(self._sets["least"]) != len(self.labels):
+            raise ValueError("sets: wanted a number for each of the labels.")
 
     def __call__(
         self,
@@ -61,21 +78,40 @@ class Decoder:
         abstain: bool = True,
     ) -> list[Answer]:
         """With abstain=False, the label is never None."""
-        threshold = self.threshold if abstain else 0.0
-        shares = self.probabilities(logits)
+        shares, far = self.probabilities(logits), self.outside(logits).tolist()
         order = np.argsort(-shares, axis=1, kind="stable")[:, :top].tolist()
+        possible = sets(shares, self._sets)
         answers = []
-        for best, row in zip(order, shares.tolist(), strict=True):
-            found = [(self.labels[i], row[i]) for i in best]
+        for i, (best, row) in enumerate(zip(order, shares.tolist(), strict=True)):
+            found = [(self.labels[k], row[k]) for k in best]
             label, share = found[0]
-            answers.append(Answer(None if share < threshold else label, share, found))
+            said = None if abstain and far[i] > self.outside_above else label
+            names = [self.labels[k] for k in possible[i]]
+            answers.append(Answer(said, share, far[i], found, names))
+        self._watch(texts, far)
         return answers
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(B, K), each row sums to 1."""
-        scaled = logits.astype(np.float64) / self.temperature
-        shares = np.exp(scaled - scaled.max(1, keepdims=True))
-        return np.asarray(shares / shares.sum(1, keepdims=True))
+        """(B, K), each row sums to 1: of the labels, given that the text has one."""
+        return _softmax(logits[:, :-1].astype(np.float64) / self.temperature)
+
+    def outside(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(B,) 1 - the share of the best label, with "no label" among the choices."""
+        return np.asarray(1 - _softmax(logits.astype(np.float64))[:, :-1].max(1))
+
+    def _watch(self, texts: Sequence[str], far: Sequence[float]) -> None:
+        """One line in the log, once, when texts are no longer like those of training."""
+        if self._drift.alarmed:
+            return
+        for text, score in zip(texts, far, strict=True):
+            alarm = self._drift.update(score=score, unseen=self._features.unseen(text))
+            if alarm:
+                LOG.warning(alarm)
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares = np.exp(scores - scores.max(1, keepdims=True))
+    return np.asarray(shares / shares.sum(1, keepdims=True))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

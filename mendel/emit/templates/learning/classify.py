@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from conformal import fit_drift, fit_sets
 from numpy.typing import NDArray
 from textmodel import export
 from textmodel.fit import Examples, Trained, fit
 from textmodel.store import unpack
 
 __all__ = ["COLUMN", "examples", "export", "fault", "fit", "measure", "names_of", "stratum",
-           "target_of", "unpack"]  # fmt: skip
+           "target_of", "unmeasured", "unpack"]  # fmt: skip
 
 COLUMN = "label"  # where targets stand
+COVERAGE = 0.95  # of the sets of labels, on the rows held out
 Row = tuple[str, str]
 
 
@@ -37,7 +39,16 @@ def names_of(targets: Sequence[str]) -> tuple[str, ...]:
 
 
 def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
-    return Examples([text for text, _ in rows], _numbers(rows, names), names)
+    """With the class of texts that have no label: such rows are in none of your files."""
+    return Examples([text for text, _ in rows], _numbers(rows, names), [*names, "(outside)"])
+
+
+def unmeasured(names: Sequence[str]) -> dict[str, Any]:
+    """Settings that must fit the labels, where no row is left to measure on."""
+    return {
+        "outside_above": 1.0,
+        "sets": {"coverage": COVERAGE, "n": 0, "least": [0.0] * len(names)},
+    }
 
 
 def measure(
@@ -47,12 +58,30 @@ def measure(
     model = export.dequantised(trained) if int8 else trained
     logits = export.training_logits(model, [text for text, _ in rows])
     labels = _numbers(rows, names)
-    n_right = int((logits.argmax(1) == labels).sum())
+    known, outside = logits[:, :-1].astype(np.float64), _outside(logits)
+    right = known.argmax(1) == labels
+    n_right, temperature = int(right.sum()), best_temperature(known, labels)
     facts = {
         "accuracy": n_right / len(rows),
         "95 % interval": list(_wilson(n_right, len(rows))),
     }
-    return {"temperature": best_temperature(logits.astype(np.float64), labels)}, facts
+    new = np.array([trained.featurizer.unseen(text) for text, _ in rows])
+    settings = {
+        "temperature": temperature,
+        "outside_above": float(np.quantile(outside[right], 0.99)) if n_right else 1.0,
+        "sets": fit_sets(_softmax(known / temperature), labels, COVERAGE),
+        "drift": fit_drift({"score": outside, "unseen": new}),
+    }
+    return settings, facts
+
+
+def _outside(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(1 - _softmax(logits.astype(np.float64))[:, :-1].max(1))
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares = np.exp(scores - scores.max(1, keepdims=True))
+    return np.asarray(shares / shares.sum(1, keepdims=True))
 
 
 def best_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

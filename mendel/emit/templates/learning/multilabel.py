@@ -14,7 +14,7 @@ from textmodel.fit import Examples, Trained, fit
 from textmodel.store import unpack
 
 __all__ = ["COLUMN", "examples", "export", "fault", "fit", "measure", "names_of", "stratum",
-           "target_of", "unpack"]  # fmt: skip
+           "target_of", "unmeasured", "unpack"]  # fmt: skip
 
 COLUMN = "labels"  # where targets stand
 Row = tuple[str, list[str]]
@@ -48,6 +48,11 @@ def names_of(targets: Sequence[Sequence[str]]) -> tuple[str, ...]:
 def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
     texts, truth = [text for text, _ in rows], _table(rows, names).astype(np.float32)
     return Examples(texts, np.zeros(len(rows), np.int64), names, "multilabel", truth)
+
+
+def unmeasured(names: Sequence[str]) -> dict[str, Any]:
+    """Settings that must fit the labels, where no row is left to measure on."""
+    return {"cuts": [0.0] * len(names)}
 
 
 def measure(

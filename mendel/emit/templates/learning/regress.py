@@ -13,10 +13,10 @@ from textmodel.fit import Examples, Trained, fit
 from textmodel.store import unpack
 
 __all__ = ["COLUMN", "examples", "export", "fault", "fit", "measure", "names_of", "stratum",
-           "target_of", "unpack"]  # fmt: skip
+           "target_of", "unmeasured", "unpack"]  # fmt: skip
 
 COLUMN = "value"  # where targets stand
-COVERAGE = 0.9
+COVERAGE = 0.95  # of the interval, on the rows held out
 Row = tuple[str, float]
 
 
@@ -45,6 +45,11 @@ def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
     numbers = np.array([number for _, number in rows], np.float32)[:, None]
     texts = [text for text, _ in rows]
     return Examples(texts, np.zeros(len(rows), np.int64), ["value"], "regress", numbers)
+
+
+def unmeasured(names: Sequence[str]) -> dict[str, Any]:
+    """Settings that must fit the labels, where no row is left to measure on."""
+    return {}
 
 
 def measure(

@@ -15,7 +15,7 @@ from tagmodel.store import unpack
 from tagmodel.twin import dequantised, training_emissions
 
 __all__ = ["COLUMN", "examples", "export", "fault", "fit", "measure", "names_of", "stratum",
-           "target_of", "unpack"]  # fmt: skip
+           "target_of", "unmeasured", "unpack"]  # fmt: skip
 
 COLUMN = "spans"  # where targets stand
 Row = tuple[str, list[Span]]
@@ -50,6 +50,11 @@ def names_of(targets: Sequence[Sequence[Span]]) -> tuple[str, ...]:
 def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
     """Gazetteers stay in the vocabulary that was shipped and are not read again."""
     return Examples([text for text, _ in rows], [spans for _, spans in rows], names)
+
+
+def unmeasured(names: Sequence[str]) -> dict[str, Any]:
+    """Settings that must fit the labels, where no row is left to measure on."""
+    return {}
 
 
 def measure(

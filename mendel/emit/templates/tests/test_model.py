@@ -110,7 +110,14 @@ def test_a_stream_is_answered_line_by_line() -> None:
 
 @pytest.mark.parametrize("name", ["model.onnx", "vocabulary.npz", "agent.json"])
 def test_a_damaged_or_missing_file_is_refused(tmp_path: Path, name: str) -> None:
-    for needed in ("predict.py", "answers.py", "model.onnx", "vocabulary.npz", "agent.json"):
+    for needed in (
+        "predict.py",
+        "answers.py",
+        "conformal.py",
+        "model.onnx",
+        "vocabulary.npz",
+        "agent.json",
+    ):
         shutil.copyfile(FOLDER / needed, tmp_path / needed)
     for package in FOLDER.glob("*model/"):
         shutil.copytree(package, tmp_path / package.name)
