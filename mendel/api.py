@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,9 @@ def design(
     second_column: str | None = None,
     outside: str | Path | None = None,
     outside_label: str | None = None,
+    unlabeled: str | Path | None = None,
+    teacher: str | None = None,
+    gazetteers: Mapping[str, str | Path] | None = None,
     coverage: float = 0.95,
     reject: float = 0.01,
     label_column: str | None = None,
@@ -72,6 +75,8 @@ def design(
     data test    files of texts with what is wanted for each; `test` is sealed until the end
     kind         what an answer is; auto = guessed from the data
     outside      texts that have none of the labels; outside_label: rows with this label are such
+    unlabeled    texts like the labelled ones; teacher: a sentence encoder that labels them
+    gazetteers   name -> file of phrases, one a line, that a tagger is told of
     coverage     how often sets of labels and intervals are to hold the truth
     reject       share of texts whose right answer abstention may cost
     budget_s     wall-clock seconds for everything
@@ -86,6 +91,9 @@ def design(
         kind=kind,
         outside=None if outside is None else Path(outside),
         outside_label=outside_label,
+        unlabeled=None if unlabeled is None else Path(unlabeled),
+        teacher=teacher,
+        gazetteers=tuple((name, Path(file)) for name, file in (gazetteers or {}).items()),
         coverage=coverage,
         reject=reject,
         text_column=text_column,

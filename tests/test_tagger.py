@@ -184,10 +184,10 @@ def test_words_addresses_and_numbers_stay_in_one_piece(text: str, wanted: list[s
 
 
 def test_a_long_text_of_any_kind_is_split_in_a_second() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for piece in ("a", "a.", "a@", "www.", "'", ":-", "1,", "-", "a-", "<", "é", "http://."):
         tokenize(piece * (MAX_TEXT // len(piece)))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @settings(max_examples=100, deadline=None)

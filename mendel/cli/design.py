@@ -59,6 +59,13 @@ def add_to(app: typer.Typer) -> None:
     app.command()(design)
 
 
+def _named(given: str) -> tuple[str, Path]:
+    name, sign, file = given.partition("=")
+    if not (name and sign and file):
+        raise typer.BadParameter(f"--gazetteer {given!r}. Wanted NAME=FILE.")
+    return name, Path(file)
+
+
 def design(
     description: Annotated[str, typer.Argument(help="What the model is to do, in a sentence.")],
     data: Annotated[Path, typer.Option(help="CSV, TSV or JSON lines with texts and labels.")],
@@ -84,6 +91,17 @@ def design(
     ] = None,
     outside_label: Annotated[
         str | None, typer.Option(help="Rows with this label are such texts.")
+    ] = None,
+    unlabeled: Annotated[
+        Path | None, typer.Option(help="Texts like the labelled ones, without labels: they help.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="A sentence encoder that labels them: auto, or its folder."),
+    ] = None,
+    gazetteer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Phrases, one a line, that a tagger is told of."),
     ] = None,
     coverage: Annotated[
         float, typer.Option(help="How often sets of labels and intervals hold the truth.")
@@ -132,6 +150,9 @@ def design(
         kind=kind.value,
         outside=outside,
         outside_label=outside_label,
+        unlabeled=unlabeled,
+        teacher=teacher,
+        gazetteers=tuple(map(_named, gazetteer or ())),
         coverage=coverage,
         reject=reject,
         text_column=text_column,

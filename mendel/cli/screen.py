@@ -89,7 +89,7 @@ def plan_card(plan: Plan) -> Panel:
             "sealed test",
             plan.sealed_from + ("" if plan.test is None else f", {len(plan.test.texts):,} rows"),
         ),
-        *([("no label", f"{len(plan.outside):,} texts known to have none")] * bool(plan.outside)),
+        *(("given", told) for told in _inputs(plan)),
         ("provenance", str(request.provenance or data.provenance or "not stated")),
         (
             "limits",
@@ -104,6 +104,17 @@ def plan_card(plan: Plan) -> Panel:
     for name, value in rows:
         table.add_row(f"[dim]{name}[/dim]", escape(value))
     return Panel(table, title="plan", expand=False)
+
+
+def _inputs(plan: Plan) -> list[str]:
+    given = plan.inputs
+    teacher = f", labelled by the encoder {given.teacher}" if given.teacher else ""
+    found = [
+        (len(given.outside), "texts that have none of the labels"),
+        (len(given.unlabeled), f"unlabelled texts{teacher}"),
+        *((len(phrases), f"phrases of {name}") for name, phrases in given.gazetteers.items()),
+    ]
+    return [f"{n:,} {what}" for n, what in found if n]
 
 
 def ladder_table(told: list[Turn], most: int = 12) -> Table:

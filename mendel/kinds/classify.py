@@ -24,6 +24,7 @@ from mendel.emit.measure import (
 )
 from mendel.judge import interval
 from mendel.kinds.kind import Fitted, Kind
+from mendel.kinds.teach import taught
 from mendel.kinds.text import TextMaker
 from mendel.parts.conformal import fit_drift, fit_sets, measure_sets
 from mendel.parts.text.fit import Examples
@@ -52,13 +53,15 @@ class Classify(Kind):
     def examples(self, rows: Rows) -> Examples:
         """With one class more: texts that have no label, given or made of the others' words."""
         data = Examples(rows.texts, _numbers(rows.targets, rows.names), rows.names)
-        n_generated = min(MAX_GENERATED, len(rows.texts) // 10) if self.generates else 0
-        if n_generated or rows.outside:
+        data, given = taught(data, rows.inputs), rows.inputs.outside
+        n_generated = min(MAX_GENERATED, len(data.texts) // 10) if self.generates else 0
+        if n_generated or given:
             try:
-                return with_outside(data, rows.outside, n_generated=n_generated, seed=0)
+                return with_outside(data, given, n_generated=n_generated, seed=0)
             except InputError:
                 pass  # no text could be made of these words
-        return replace(data, names=[*rows.names, OUTSIDE])
+        wide = None if data.targets is None else np.pad(data.targets, ((0, 0), (0, 1)))
+        return replace(data, names=[*rows.names, OUTSIDE], targets=wide)
 
     def kept(self, ran: Ran, rows: Rows) -> Kept:
         """K logits, the one of OUTSIDE, and the share of n-grams that are new: (n, K + 2)."""
@@ -149,7 +152,13 @@ def _abstention(
     rejected = sure < 1 - above
     n, n_found = int((~inside).sum()), int((rejected & ~inside).sum())
     low, high = interval(n_found, n)
-    outside = {"n": n, "n_rejected": n_found, "recall": n_found / n, "low": low, "high": high}
+    outside = {
+        "n": n,
+        "n_rejected": n_found,
+        "recall": n_found / max(n, 1),
+        "low": low,
+        "high": high,
+    }
     net = float((right & ~rejected)[inside].mean()) if inside.any() else None
     return {**curve, "threshold": above, "net_accuracy": net, "outside": outside if n else None,
             "fitted": fitted.facts["abstention"]}  # fmt: skip

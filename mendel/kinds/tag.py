@@ -43,7 +43,7 @@ class Tag(Kind):
         ]
 
     def examples(self, rows: Rows) -> Examples:
-        return Examples(rows.texts, _spans(rows.targets), rows.names)
+        return Examples(rows.texts, _spans(rows.targets), rows.names, rows.inputs.gazetteers)
 
     def kept(self, ran: Ran, rows: Rows) -> Kept:
         """Of each text: spans found and right, found and wrong, missed."""

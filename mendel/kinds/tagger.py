@@ -90,7 +90,8 @@ class TaggerMaker(Maker):
     def starting_point(self, shape: Shape) -> TagRecipe:
         """Less data, more passes of smaller batches."""
         if shape.n_rows < 1_000:
-            return TagRecipe(epochs=30, batch=8, min_df=1)
+            few = TagRecipe(epochs=20, batch=8, min_df=1, dim=32, width=48)
+            return replace(few, lr=0.01, hidden_drop=0.3, vector_drop=0.2)
         if shape.n_rows < 5_000:
             return TagRecipe(epochs=20, batch=16)
         return TagRecipe(epochs=12)

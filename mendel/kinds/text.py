@@ -113,7 +113,7 @@ class TextMaker(Maker):
             yield from self._rungs(shape)
             return
         for recipe, why in self._rungs(shape):
-            yield Rung(replace(recipe, pair=1, max_words=2 * recipe.max_words), why)
+            yield Rung(replace(recipe, pair=1, max_words=4 * recipe.max_words), why)
 
     def _rungs(self, shape: Shape) -> Iterator[Rung]:
         base = self.starting_point(shape)

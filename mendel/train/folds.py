@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,31 @@ Progress = Callable[[float], None]
 Kept = NDArray[np.float32]  # (n, M): what a kind of task keeps of its outputs, to score them again
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a task is given beside its rows; it is in every fold.
+
+    outside      texts that are known to have none of the labels
+    unlabeled    texts like the labelled ones
+    gazetteers   name -> phrases that a tagger is told of
+    teacher      folder of a pretrained encoder that says what unlabelled texts mean; "auto" = the
+                 packaged one
+    """
+
+    outside: tuple[str, ...] = ()
+    unlabeled: tuple[str, ...] = ()
+    gazetteers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    teacher: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Inputs:
+        gazetteers = {name: tuple(phrases) for name, phrases in data["gazetteers"].items()}
+        return cls(tuple(data["outside"]), tuple(data["unlabeled"]), gazetteers, data["teacher"])
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The rows that trials may see: no sealed one is among them."""
@@ -30,13 +55,13 @@ class Rows:
     targets: tuple[Any, ...]  # plain JSON, as the kind of task has them
     names: tuple[str, ...]  # of the labels
     folds: NDArray[np.int64]  # (N,) fold of each row
-    outside: tuple[str, ...] = ()  # texts that have no label, known not to: in every fold
+    inputs: Inputs = Inputs()
 
     def only(self, chosen: NDArray[np.bool_]) -> Rows:
         places = np.flatnonzero(chosen).tolist()
         texts = tuple(self.texts[i] for i in places)
         targets = tuple(self.targets[i] for i in places)
-        return Rows(texts, targets, self.names, self.folds[chosen], self.outside)
+        return Rows(texts, targets, self.names, self.folds[chosen], self.inputs)
 
     def save(self, folder: Path) -> None:
         lines = (
@@ -45,7 +70,8 @@ class Rows:
         )
         (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8")
         (folder / "labels.json").write_text(json.dumps(self.names), encoding="utf-8")
-        (folder / "outside.json").write_text(json.dumps(self.outside), encoding="utf-8")
+        inputs = json.dumps(self.inputs.to_dict())
+        (folder / "inputs.json").write_text(inputs, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Rows:
@@ -57,7 +83,7 @@ class Rows:
             tuple(row["target"] for row in rows),
             names,
             np.array([row["fold"] for row in rows], np.int64),
-            tuple(json.loads((folder / "outside.json").read_text(encoding="utf-8"))),
+            Inputs.from_dict(json.loads((folder / "inputs.json").read_text(encoding="utf-8"))),
         )
 
 

@@ -153,7 +153,8 @@ class DesignClock:
     def shape(self) -> Shape:
         spec = self.run.spec
         task, n_folds = spec.task, spec.train.n_folds
-        return Shape(task.data.n_rows, max(len(task.labels), 1), task.limits, n_folds, task.kind)
+        n_rows = task.data.n_rows + len(self.rows.inputs.unlabeled)
+        return Shape(n_rows, max(len(task.labels), 1), task.limits, n_folds, task.kind)
 
 
 def _facts(form: Form) -> dict[str, float]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mendel.clocks.design import ladder
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
+from mendel.data.encoder import Encoder
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds, holdout, near_duplicate_groups
 from mendel.data.tables import Fault, as_error
@@ -26,12 +27,13 @@ from mendel.data.vault import Sealed, Vault
 from mendel.kinds import KINDS, Kind, Shape
 from mendel.ledger import Ledger
 from mendel.spec import DataSpec, FoldSpec, Limits, TaskSpec
-from mendel.train.folds import Rows
+from mendel.train.folds import Inputs, Rows
 from mendel.types import InputError
 
 Provenance = Literal["collected", "written", "generated", "mixed", "unknown"]
 Item = TypeVar("Item")
 MIN_ROWS = 20
+N_FOLDS, FEW_FOLDS = 5, 3
 SEALED_SHARE = 0.15  # of the data, where no test file is given
 
 
@@ -42,6 +44,9 @@ class Request:
     budget_s    wall-clock seconds for everything, report and packing included
     outside     a file of texts that have none of the labels
     outside_label   rows with this label are such texts, in the data and in the test file
+    unlabeled   a file of texts like the labelled ones, without labels
+    teacher     folder of a sentence encoder that labels them; "auto" = the one that pip installs
+    gazetteers  name and file of phrases, one a line, that a tagger is told of
     coverage    how often sets of labels and intervals are to hold the truth
     reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
@@ -62,6 +67,9 @@ class Request:
     kind: TaskKind | Literal["auto"] = "auto"
     outside: Path | None = None
     outside_label: str | None = None
+    unlabeled: Path | None = None
+    teacher: str | None = None
+    gazetteers: tuple[tuple[str, Path], ...] = ()
     coverage: float = 0.95
     reject: float = 0.01
     resume: bool = False
@@ -79,7 +87,7 @@ class Plan:
     data: Examples
     test: Examples | None
     labels: tuple[str, ...]
-    outside: tuple[str, ...]  # texts that have none of the labels
+    inputs: Inputs
     faults: tuple[Fault, ...]
     sealed_from: str
     stages: tuple[tuple[str, float], ...]  # name, seconds expected
@@ -98,7 +106,7 @@ def plan(request: Request) -> Plan:
     data = _read(request, request.data, None if request.kind == "auto" else request.kind)
     kind = KINDS[data.kind]
     test = None if request.test is None else _read(request, request.test, data.kind)
-    data, outside = _outside(request, kind, data)
+    data, inputs = _inputs(request, kind, data)
     labels = kind.names(data.targets)
     if test is not None and labels and not set(kind.names(test.targets)) & set(labels):
         raise InputError(
@@ -111,7 +119,8 @@ def plan(request: Request) -> Plan:
             f"{request.data} has {len(data.texts)} usable rows. Wanted at least {MIN_ROWS}, "
             "better 20 of each label. Add rows."
         )
-    shape = _shape(request, kind, len(data.texts), labels)
+    n_rows = len(data.texts) + len(inputs.unlabeled)
+    shape = _shape(request, kind, n_rows, labels)
     ladder.check_limits(shape, request.budget_s)
     faults = (*data.faults, *_test_faults(kind, labels, test, request.outside_label))
     if request.strict and faults:
@@ -119,7 +128,7 @@ def plan(request: Request) -> Plan:
     share = f"{SEALED_SHARE:.0%} of the data, held out"
     sealed_from = share if request.test is None else f"--test {request.test.name}"
     stages = _stages(request, shape)
-    return Plan(request, kind, data, test, labels, outside, faults, sealed_from, stages)
+    return Plan(request, kind, data, test, labels, inputs, faults, sealed_from, stages)
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     started   unix seconds when the user began to wait; None = now
     raises    InputError where the rows cannot be split
     """
-    request, train = plan.request, FoldSpec(seed=plan.request.seed)
+    request, train = plan.request, _folds(plan.request)
     split = seal(plan, ledger)
     strata = plan.kind.strata(split.targets)
     folds = assign_folds(strata, split.groups, n_folds=train.n_folds, seed=request.seed)
@@ -161,7 +170,8 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     )
     run = Run.create(ledger, spec)
     kept = tuple(split.texts), tuple(split.targets)
-    Rows(*kept, plan.labels, folds.astype(np.int64), split.outside).save(run.folder)
+    inputs = replace(plan.inputs, outside=split.outside)
+    Rows(*kept, plan.labels, folds.astype(np.int64), inputs).save(run.folder)
     run.commit()
     return run
 
@@ -178,13 +188,15 @@ def seal(plan: Plan, ledger: Ledger) -> Split:
         near = np.flatnonzero(np.isin(groups[len(texts) :], mine)).tolist()
         wanted = [None if none is not None and t == none else t for t in plan.test.targets]
         given = None in wanted  # the test file has texts without a label of its own
-        outside, more = (plan.outside, ()) if given else _hold_out_outside(plan.outside)
+        outside, more = (
+            (plan.inputs.outside, ()) if given else _hold_out_outside(plan.inputs.outside)
+        )
         sealed = vault.seal([*test_texts, *more], [*wanted, *[None] * len(more)])
         return Split(texts, targets, mine, outside, sealed, tuple(near))
     # from the data, not from --seed: other seeds do not get other test rows to choose among
     strata = np.array(plan.kind.strata(targets), object)
     held = _hold_out(strata, mine, seed=int(plan.data.digest[:8], 16) % 2**31)
-    outside, more = _hold_out_outside(plan.outside)
+    outside, more = _hold_out_outside(plan.inputs.outside)
     wanted = [*_only(targets, held), *[None] * len(more)]
     sealed = vault.seal([*_only(texts, held), *more], wanted)
     near = np.flatnonzero(np.isin(mine[held], mine[~held])).tolist()
@@ -192,26 +204,41 @@ def seal(plan: Plan, ledger: Ledger) -> Split:
     return Split(*kept, mine[~held], outside, sealed, tuple(near))
 
 
-def _outside(request: Request, kind: Kind, data: Examples) -> tuple[Examples, tuple[str, ...]]:
-    """The rows that have a label, and the texts that are known to have none."""
-    if request.outside is None and request.outside_label is None:
-        return data, ()
-    if kind.name != "classify":
-        raise InputError(
-            f"--outside and --outside-label are for tasks with one label a text. Got {kind.name}."
-        )
-    given = read_texts(request.outside).texts if request.outside else ()
-    none = request.outside_label
+def _inputs(request: Request, kind: Kind, data: Examples) -> tuple[Examples, Inputs]:
+    """The rows that have a label, and what else the task is given."""
+    for flag, given in (
+        ("--outside", request.outside or request.outside_label),
+        ("--unlabeled", request.unlabeled),
+    ):
+        if given and kind.name != "classify":
+            raise InputError(f"{flag} is for tasks with one label a text. Got kind {kind.name}.")
+    if request.gazetteers and kind.name != "tag":
+        raise InputError(f"--gazetteer is for kind tag. Got kind {kind.name}.")
+    if request.teacher and not request.unlabeled:
+        raise InputError("--teacher labels unlabelled text. Wanted some: give --unlabeled FILE.")
+    if request.teacher:
+        Encoder.load(request.teacher)  # one of the wrong form is refused before training
+    data, rest = _without(data, request.outside_label)
+    return data, Inputs(
+        outside=(*(read_texts(request.outside).texts if request.outside else ()), *rest),
+        unlabeled=read_texts(request.unlabeled).texts if request.unlabeled else (),
+        gazetteers={name: read_texts(file).texts for name, file in request.gazetteers},
+        teacher=request.teacher,
+    )
+
+
+def _without(data: Examples, none: str | None) -> tuple[Examples, list[str]]:
+    """The rows but those of a label that says "none of these", and the texts of those."""
     if none is None:
-        return data, given
+        return data, []
     if none not in data.targets:
-        names = ", ".join(kind.names(data.targets)[:8])
-        raise InputError(f"--outside-label {none!r} is no label of the data. It has: {names}, ...")
-    pairs = list(zip(data.texts, data.targets, strict=True))
+        names = ", ".join(sorted(set(data.labels))[:8])
+        raise InputError(f"--outside-label {none!r} is no label of the data. It has {names}, ...")
+    pairs = list(zip(data.texts, data.labels, strict=True))
     kept = [(text, label) for text, label in pairs if label != none]
-    rest = tuple(text for text, label in pairs if label == none)
-    texts, targets = zip(*kept, strict=True)
-    return replace(data, texts=texts, targets=targets), (*given, *rest)
+    texts, targets = zip(*kept, strict=True) if kept else ((), ())
+    rest = [text for text, label in pairs if label == none]
+    return replace(data, texts=texts, targets=targets), rest
 
 
 def _hold_out_outside(texts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -292,8 +319,14 @@ def _test_faults(
     return own + (unknown if rows else [])
 
 
+def _folds(request: Request) -> FoldSpec:
+    """Fewer where unlabelled text teaches: each fold is taught anew, which takes its time."""
+    return FoldSpec(seed=request.seed, n_folds=FEW_FOLDS if request.unlabeled else N_FOLDS)
+
+
 def _shape(request: Request, kind: Kind, n_rows: int, labels: Sequence[str]) -> Shape:
-    return Shape(n_rows, max(len(labels), 1), request.limits, FoldSpec().n_folds, kind.name)
+    n_folds = _folds(request).n_folds
+    return Shape(n_rows, max(len(labels), 1), request.limits, n_folds, kind.name)
 
 
 def _stages(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:

@@ -1,4 +1,4 @@
-"""Weights to ONNX, by hand: small graphs start fast, and int8 tables stay int8 on disk.
+"""Weights to ONNX, by hand: small graphs start fast, and int8 weights stay int8 on disk.
 
 tokens grams flags lengths -> emissions (B, T, K); the chain stays outside, see runner.py
 """
@@ -18,15 +18,24 @@ OPSET = 17
 
 
 class Graph:
-    """Nodes and weights in the order in which they were said."""
+    """Nodes and weights in the order in which they were said; `int8` is how matrices are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, int8: bool) -> None:
+        self.int8 = int8
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, NDArray[Any]] = {}
 
     def weight(self, name: str, value: NDArray[Any]) -> str:
         self.weights[name] = value
         return name
+
+    def matrix(self, name: str, value: NDArray[Any]) -> str:
+        """A weight (..., R, C); an int8 one is made float32 when the graph is loaded."""
+        if not self.int8:
+            return self.weight(name, value)
+        rows, scale = quantise(value)
+        found = self.op("Cast", self.weight(name, rows), to=TensorProto.FLOAT)
+        return self.op("Mul", found, self.weight(name + ".scale", scale))
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         return self.ops(kind, *inputs, n=1, **attributes)[0]
@@ -43,13 +52,13 @@ class Graph:
 
 
 def build_graph(trained: Trained, *, int8: bool) -> bytes:
-    """The model as ONNX; with `int8`, tables are int8 with one scale a row.
+    """The model as ONNX; with `int8`, tables and matrices are int8 with one scale a row.
 
     tokens (B, T), grams (U, G) int64; flags (B, T, F) float32 where there are gazetteers;
     lengths (B,) int32, none of them 0; as Featurizer.arrays
     returns   serialised ModelProto whose output is `emissions` (B, T, K) float32
     """
-    graph, recipe, n_flags = Graph(), trained.recipe, trained.featurizer.n_flags
+    graph, recipe, n_flags = Graph(int8), trained.recipe, trained.featurizer.n_flags
     inputs = [_input("tokens", ["B", "T"]), _input("grams", ["U", "G"])]
     if n_flags:
         inputs.append(_input("flags", ["B", "T", n_flags], TensorProto.FLOAT))
@@ -59,7 +68,7 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
     scores = []
     for copy in range(recipe.copies):
         tensors, prefix = tensors_of_copy(trained, copy), f"{copy}."
-        x = _vectors(graph, tensors, prefix, int8)
+        x = _vectors(graph, tensors, prefix)
         scores.append(_linear(graph, tensors, prefix, "out", read(graph, tensors, prefix, x)))
     last = scores[0]
     if recipe.copies > 1:
@@ -77,17 +86,17 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
 
 
 def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 with one scale a row: (R, D) -> (R, D) int8, (R, 1) float32."""
-    scale = np.maximum(np.abs(table).max(1, keepdims=True), 1e-12) / 127
+    """Symmetric int8 with one scale a row: (..., R, D) -> (..., R, D) int8, (..., R, 1) float32."""
+    scale = np.maximum(np.abs(table).max(-1, keepdims=True), 1e-12) / 127
     return np.round(table / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def _vectors(graph: Graph, tensors: Tensors, prefix: str, int8: bool) -> str:
+def _vectors(graph: Graph, tensors: Tensors, prefix: str) -> str:
     """(B, T, D): the weighted sum of each word's rows, and what its flags add."""
     table = tensors["table"].copy()
     table[0] = 0.0  # row 0 is padding
     weights = _gram_weights(graph)
-    if int8:
+    if graph.int8:  # only the rows that are read become float32
         rows, scale = quantise(table)
         scales = graph.op("Gather", graph.weight(prefix + "scale", scale[:, 0]), "grams")
         weights = graph.op("Mul", weights, scales)
@@ -122,8 +131,8 @@ def _lstm(graph: Graph, tensors: Tensors, prefix: str, x: str) -> str:
     y = graph.op(
         "LSTM",
         time_first,
-        graph.weight(prefix + "lstm.w", found["weight_ih"]),
-        graph.weight(prefix + "lstm.r", found["weight_hh"]),
+        graph.matrix(prefix + "lstm.w", found["weight_ih"]),
+        graph.matrix(prefix + "lstm.r", found["weight_hh"]),
         graph.weight(prefix + "lstm.b", bias),
         "lengths",
         hidden_size=width,
@@ -159,8 +168,8 @@ def _cnn(graph: Graph, tensors: Tensors, prefix: str, x: str) -> str:
 
 
 def _product(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:
-    weight = np.ascontiguousarray(tensors[name + ".weight"].T)
-    return graph.op("MatMul", x, graph.weight(prefix + name + ".weight", weight))
+    weight = graph.matrix(prefix + name + ".weight", tensors[name + ".weight"])
+    return graph.op("MatMul", x, graph.op("Transpose", weight, perm=[1, 0]))
 
 
 def _linear(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:

@@ -31,10 +31,10 @@ def training_emissions(trained: Trained, words: Sequence[Sequence[str]]) -> list
 
 
 def dequantised(trained: Trained) -> Trained:
-    """The model that the int8 graph holds, in float32: its tables rounded to their int8 grid."""
+    """The model that the int8 graph holds, in float32: its matrices rounded to their int8 grid."""
     tensors = dict(trained.tensors)
-    for name, table in trained.tensors.items():
-        if name.endswith(".table"):
-            rows, scale = quantise(table)
+    for name, value in trained.tensors.items():
+        if name.endswith(".table") or ".weight" in name:
+            rows, scale = quantise(value)
             tensors[name] = rows.astype(np.float32) * scale
     return replace(trained, tensors=tensors)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 TOKEN = re.compile(r"\w+|[^\w\s]")
 MAX_TEXT = 20_000  # characters read of a text
 MAX_WORD = 32  # characters of a word that make n-grams
+N_MARKS = 6  # times that each mark of a pair is said
 CACHE = 100_000  # words whose rows are remembered
 
 Ints = NDArray[np.int64]
@@ -89,10 +90,13 @@ def pair_words(text: str) -> list[str]:
     ]
     shares = len(both) / len({*one, *other}), len(grams[0] & grams[1]) / len(grams[0] | grams[1])
     lengths = len(one) / (len(one) + len(other))
+    # a mark for each tenth that is reached, several times: they must be heard among many n-grams
     marks = [
-        f"~{name}{int(10 * share)}" for name, share in zip("wcl", (*shares, lengths), strict=True)
+        f"~{name}{tenth}"
+        for name, share in zip("wcl", (*shares, lengths), strict=True)
+        for tenth in range(int(10 * share) + 1)
     ]
-    return [*marks, *told]
+    return [*marks * N_MARKS, *told]
 
 
 class Featurizer:
