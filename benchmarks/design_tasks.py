@@ -1,8 +1,8 @@
 """The tasks of `benchmarks/design.py --full`: public data into the files that users have.
 
 Each task is one run of `mendel design` in a process of its own; its test file is sealed and opened
-once, after the model is packed. Peers answer the same sealed rows: the report's baselines, which are
-TF-IDF + LinearSVC for labels and a CRF on hand-made features for spans.
+once, after the model is packed. Peers answer the same sealed rows: the baselines of the report,
+TF-IDF + LinearSVC for labels, a CRF on hand-made features for spans.
 """
 
 from __future__ import annotations

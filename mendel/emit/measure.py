@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.metrics import precision_recall_fscore_support
 
 from mendel.judge import interval
 from mendel.types import InputError
@@ -203,6 +202,9 @@ def _checked(y: ArrayLike, probs: ArrayLike) -> tuple[Ints, Floats]:
 
 
 def _per_class(y: Ints, predicted: Ints, labels: Sequence[str]) -> list[Section]:
+    # imported here: it takes seconds, which workers of a run do not need
+    from sklearn.metrics import precision_recall_fscore_support
+
     every = np.arange(len(labels))
     if len(y) == 0:
         columns = np.full((4, len(labels)), np.nan)

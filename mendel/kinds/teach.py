@@ -13,7 +13,6 @@ from mendel.blobs import locked, write_atomically
 from mendel.data.encoder import Encoder
 from mendel.ledger import home
 from mendel.parts.text.fit import Examples
-from mendel.train.few.teach import distilled, self_trained
 from mendel.train.folds import Inputs
 from mendel.types import InputError, digest
 
@@ -44,6 +43,9 @@ def taught(data: Examples, inputs: Inputs) -> Examples:
 
 
 def _made(data: Examples, inputs: Inputs) -> Examples:
+    # imported here: torch takes seconds, and most runs have no such text
+    from mendel.train.few.teach import distilled, self_trained
+
     if inputs.teacher is None:
         return self_trained(data, inputs.unlabeled)
     return distilled(data, inputs.unlabeled, Encoder.load(inputs.teacher))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
 
 from mendel.judge import interval
 from mendel.parts.text.fit import Examples
@@ -196,6 +195,8 @@ def fit_outside_threshold(
             f"max_wrong_rejections={max_wrong_rejections}. Wanted a share above 0 and below 1. "
             f"Leave it at {MAX_WRONG}."
         )
+    from scipy.stats import binom  # takes a second, which workers of a run do not need
+
     # the most that may be rejected here so that more than promised is improbable elsewhere
     n_allowed = int(binom.ppf(DOUBT, len(scores), max_wrong_rejections)) - 1
     ranked = np.sort(scores[good])[::-1]
