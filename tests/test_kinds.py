@@ -210,7 +210,13 @@ def test_f1_is_what_the_books_say() -> None:
     assert rows[0]["precision"] == 0.5 and rows[0]["recall"] == 1 and rows[1]["precision"] is None
 
 
-@given(st.lists(st.tuples(st.floats(-5, 5, width=32), st.booleans()), min_size=1, max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.integers(-5000, 5000).map(lambda x: x / 1000), st.booleans()),
+        min_size=1,
+        max_size=40,
+    )
+)
 def test_no_cut_has_a_higher_f1_than_the_best(pairs: list[tuple[float, bool]]) -> None:
     logits = np.array([x for x, _ in pairs], np.float32)
     truth = np.array([t for _, t in pairs], bool)
@@ -245,6 +251,13 @@ def test_an_interval_around_a_number_holds_as_often_as_was_asked() -> None:
     assert 0.885 <= np.mean(held) <= 0.915
 
 
+def test_few_rows_fit_settings_without_an_alarm() -> None:
+    rows = rows_of("classify").only(np.arange(300) < 25)
+    kept = np.zeros((25, len(rows.names) + 2), np.float32)
+    settings = KINDS["classify"].fitted(kept, rows, TASK).settings
+    assert settings["drift"]["signals"] == {}
+
+
 # -- what else a task is given --
 
 
@@ -260,9 +273,36 @@ def test_rows_of_the_label_that_says_none_are_outside_and_some_are_sealed(
     n = sum(row["label"] == "out_of_scope" for row in messages())
     assert "out_of_scope" not in found.labels and len(found.inputs.outside) == n
     split = seal(found, ledger)
-    assert 0 < n - len(split.outside) < n
+    assert 0 < n - len(split.inputs.outside) < n
     vault = json.loads(next((ledger.folder / "vault").iterdir()).read_text())
-    assert vault["labels"].count(None) == n - len(split.outside)
+    assert 0 < vault["labels"].count(None) <= n - len(split.inputs.outside)
+
+
+def test_what_is_nearly_sealed_is_neither_unlabelled_text_nor_outside(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    told = messages()
+    pool = tmp_path / "pool.txt"
+    pool.write_text("".join(" ".join(row["text"].split()) + "!\n" for row in told))
+    test = tmp_path / "test.jsonl"
+    test.write_text("".join(json.dumps(row) + "\n" for row in told[:60]))
+    wanted = request(tmp_path, test=test, unlabeled=pool, outside_label="out_of_scope")
+    split = seal(plan(wanted), ledger)
+    vault = json.loads(next((ledger.folder / "vault").iterdir()).read_text())
+    sealed = {" ".join(text.split()) for text in vault["texts"]}
+    assert len(sealed) > 50
+    assert not sealed & {text.removesuffix("!") for text in split.inputs.unlabeled}
+    assert not sealed & {" ".join(text.split()) for text in split.inputs.outside}
+    assert len(split.inputs.unlabeled) > 300 and split.inputs.outside
+    assert not set(split.inputs.unlabeled) & {f"{text}!" for text in split.inputs.outside}
+
+
+def test_one_label_besides_the_one_that_says_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "two.csv"
+    rows = "".join(f"what is {i} for,{'in' if i % 2 else 'none'}\n" for i in range(60))
+    file.write_text("text,label\n" + rows)
+    with pytest.raises(InputError, match="has one label"):
+        plan(request(tmp_path, data=file, outside_label="none"))
 
 
 def test_inputs_of_a_run_survive_the_disk(tmp_path: Path) -> None:

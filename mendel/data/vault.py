@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,6 +33,7 @@ from mendel.types import (
 )
 
 Rate = Callable[[Mapping[str, Any], Any], float]
+BREAK = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # one a space: spans stay in place
 KEPT = ("PATH", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
@@ -142,7 +144,7 @@ def _ask(
     name: str, argv: Sequence[str], texts: Sequence[str], timeout_s: float
 ) -> tuple[Mapping[str, Any], ...]:
     """The command sees the texts, an empty folder and little else."""
-    lines = "".join(" ".join(text.splitlines() or [""]) + "\n" for text in texts)
+    lines = "".join(BREAK.sub(" ", text) + "\n" for text in texts)
     kept = {k: v for k, v in os.environ.items() if k in KEPT}
     environment = {**kept, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", TRIAL: "1"}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"

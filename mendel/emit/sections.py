@@ -323,6 +323,8 @@ def _data(r: Row) -> Section:
             count(d.get("n_train")), count(d.get("n_sealed")),
             say(" ({})", text(d.get("sealed_from"))) or ""),
         say("Provenance: {}.", text(d.get("provenance"))),
+        say("Given besides: {}.", ", ".join(
+            f"{name} {given(n)}" for name, n in (d.get("given") or {}).items() if n) or None),
         say("Sealed rows with a near-duplicate in training: {}.", count(d.get("near_duplicates"))),
         say("Score on the {} others: {}.", count(part(r, "sealed", "far", "n")),
             pct(part(r, "sealed", "far", "score"))) if d.get("near_duplicates") else None,

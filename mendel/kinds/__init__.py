@@ -25,4 +25,4 @@ def recipe_of(spec: TextSpec) -> Any:
     return MAKERS[spec.part].recipe(spec)
 
 
-__all__ = ["KINDS", "MAKERS", "Fitted", "Kind", "Maker", "Rung", "Shape", "recipe_of"]
+__all__ = ["KINDS", "MAKERS", "Classify", "Fitted", "Kind", "Maker", "Rung", "Shape", "recipe_of"]

@@ -79,12 +79,13 @@ class Classify(Kind):
         temperature = fit_temperature(kept[:, :K], labels)
         shares = softmax(kept[:, :K].astype(np.float64) / temperature, axis=1)
         outside, right = outside_score(kept[:, : K + 1], K), _right(kept, rows)
+        taught_none = self.generates or bool(rows.inputs.outside)  # else it says nothing of a text
         found: dict[str, Any] = {"threshold": 1.0, "kept": True}  # a model that is never right
         if right.any():
             found = fit_outside_threshold(outside, None, right, max_wrong_rejections=task.reject)
         settings = {
             "temperature": temperature,
-            "outside_above": float(found["threshold"]),
+            "outside_above": float(found["threshold"]) if taught_none else 1.0,
             "sets": fit_sets(shares, labels, task.coverage),
             "drift": fit_drift({"score": outside, "unseen": kept[:, K + 1]}),
         }
@@ -95,6 +96,9 @@ class Classify(Kind):
 
     def unknown(self, target: str | None, names: Sequence[str]) -> bool:
         return target is not None and target not in names
+
+    def n_outputs(self, names: Sequence[str]) -> int:
+        return len(names) + 1
 
     def predict_flags(self, names: Sequence[str]) -> list[str]:
         return ["--no-abstain", "--top", str(len(names))]

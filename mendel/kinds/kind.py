@@ -16,7 +16,7 @@ class Shape:
     """What a ladder needs to know of a task."""
 
     n_rows: int
-    n_labels: int
+    n_labels: int  # outputs of the network, of a tagger labels
     limits: Limits
     n_folds: int
     kind: str = "classify"
@@ -137,6 +137,10 @@ class Kind(ABC):
         self, answers: Sequence[Mapping[str, Any]], targets: Sequence[Any]
     ) -> tuple[float, float, float]:
         """The metric of answers in JSON, and its 95 % interval."""
+
+    def n_outputs(self, names: Sequence[str]) -> int:
+        """Of the network, for limits on its size."""
+        return max(len(names), 1)
 
     def unknown(self, target: Any, names: Sequence[str]) -> bool:
         """Has a test target a label that training does not have?"""

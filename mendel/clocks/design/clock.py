@@ -154,7 +154,8 @@ class DesignClock:
         spec = self.run.spec
         task, n_folds = spec.task, spec.train.n_folds
         n_rows = task.data.n_rows + len(self.rows.inputs.unlabeled)
-        return Shape(n_rows, max(len(task.labels), 1), task.limits, n_folds, task.kind)
+        n_outputs = self.kind.n_outputs(task.labels)
+        return Shape(n_rows, n_outputs, task.limits, n_folds, task.kind)
 
 
 def _facts(form: Form) -> dict[str, float]:

@@ -145,13 +145,30 @@ def _final_fit(
     left_s = spec.budget_s - watch.spent_s
     if expected_s < QUICK_S or not (in_a_hurry or expected_s > left_s):
         data, recipe = clock.kind.examples(clock.rows), recipe_of(chosen.standing.spec)
-        trained = clock.kind.builder.fit(recipe, data, seed=spec.train.seed)
+        with _one_thread(recipe.family):
+            trained = clock.kind.builder.fit(recipe, data, seed=spec.train.seed)
         return trained, f"all {len(clock.rows.texts):,} rows that are not sealed"
     model = chosen.standing.turns[0].result.artifacts["model"]
     share = (n_folds - 1) / n_folds
     return clock.kind.builder.unpack(
         clock.ledger.blobs.get(model)
     ), f"{share:.0%} of the rows: no time for a refit"
+
+
+@contextmanager
+def _one_thread(family: str) -> Iterator[None]:
+    """As the rounds were run: a small network is slower on two threads than on one."""
+    if family in ("keywords", "linear"):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _agent(clock: DesignClock, chosen: Chosen, trained: Any) -> Agent:

@@ -24,10 +24,11 @@ from mendel.data.tables import Fault, as_error
 from mendel.data.targets import TaskKind
 from mendel.data.texts import read_texts
 from mendel.data.vault import Sealed, Vault
-from mendel.kinds import KINDS, Kind, Shape
+from mendel.kinds import KINDS, Classify, Kind, Shape
 from mendel.ledger import Ledger
 from mendel.spec import DataSpec, FoldSpec, Limits, TaskSpec
 from mendel.train.folds import Inputs, Rows
+from mendel.train.outside import OUTSIDE
 from mendel.types import InputError
 
 Provenance = Literal["collected", "written", "generated", "mixed", "unknown"]
@@ -108,6 +109,7 @@ def plan(request: Request) -> Plan:
     test = None if request.test is None else _read(request, request.test, data.kind)
     data, inputs = _inputs(request, kind, data)
     labels = kind.names(data.targets)
+    _check_labels(request, kind, data, labels)
     if test is not None and labels and not set(kind.names(test.targets)) & set(labels):
         raise InputError(
             f"{request.test} shares no label with {request.data}: it has "
@@ -138,7 +140,7 @@ class Split:
     texts: list[str]
     targets: list[Any]
     groups: NDArray[np.int64]  # of near-duplicates
-    outside: tuple[str, ...]  # to learn from
+    inputs: Inputs  # to learn from: what is nearly sealed is not among them
     sealed: Sealed
     near: tuple[int, ...]  # sealed rows, by place, that have a near-duplicate here
 
@@ -170,8 +172,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     )
     run = Run.create(ledger, spec)
     kept = tuple(split.texts), tuple(split.targets)
-    inputs = replace(plan.inputs, outside=split.outside)
-    Rows(*kept, plan.labels, folds.astype(np.int64), inputs).save(run.folder)
+    Rows(*kept, plan.labels, folds.astype(np.int64), split.inputs).save(run.folder)
     run.commit()
     return run
 
@@ -191,17 +192,37 @@ def seal(plan: Plan, ledger: Ledger) -> Split:
         outside, more = (
             (plan.inputs.outside, ()) if given else _hold_out_outside(plan.inputs.outside)
         )
-        sealed = vault.seal([*test_texts, *more], [*wanted, *[None] * len(more)])
-        return Split(texts, targets, mine, outside, sealed, tuple(near))
+        sealed_texts = [*test_texts, *more]
+        sealed = vault.seal(sealed_texts, [*wanted, *[None] * len(more)])
+        inputs = _apart(replace(plan.inputs, outside=outside), sealed_texts)
+        return Split(texts, targets, mine, inputs, sealed, tuple(near))
     # from the data, not from --seed: other seeds do not get other test rows to choose among
     strata = np.array(plan.kind.strata(targets), object)
     held = _hold_out(strata, mine, seed=int(plan.data.digest[:8], 16) % 2**31)
     outside, more = _hold_out_outside(plan.inputs.outside)
     wanted = [*_only(targets, held), *[None] * len(more)]
-    sealed = vault.seal([*_only(texts, held), *more], wanted)
+    sealed_texts = [*_only(texts, held), *more]
+    sealed = vault.seal(sealed_texts, wanted)
     near = np.flatnonzero(np.isin(mine[held], mine[~held])).tolist()
     kept = _only(texts, ~held), _only(targets, ~held)
-    return Split(*kept, mine[~held], outside, sealed, tuple(near))
+    inputs = _apart(replace(plan.inputs, outside=outside), sealed_texts)
+    return Split(*kept, mine[~held], inputs, sealed, tuple(near))
+
+
+def _apart(inputs: Inputs, sealed: Sequence[str]) -> Inputs:
+    """Without texts that are nearly sealed ones; what has no label is not unlabelled."""
+    outside = _other_than(inputs.outside, sealed)
+    unlabeled = _other_than(inputs.unlabeled, [*sealed, *outside])
+    return replace(inputs, outside=outside, unlabeled=unlabeled)
+
+
+def _other_than(texts: tuple[str, ...], others: Sequence[str]) -> tuple[str, ...]:
+    if not texts:
+        return texts
+    groups = near_duplicate_groups([*others, *texts])
+    taken = set(groups[: len(others)].tolist())
+    mine = groups[len(others) :].tolist()
+    return tuple(t for t, group in zip(texts, mine, strict=True) if group not in taken)
 
 
 def _inputs(request: Request, kind: Kind, data: Examples) -> tuple[Examples, Inputs]:
@@ -306,6 +327,24 @@ def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
     )
 
 
+def _check_labels(request: Request, kind: Kind, data: Examples, labels: Sequence[str]) -> None:
+    if isinstance(kind, Classify) and len(labels) < 2:
+        raise InputError(
+            f"{request.data} has one label, {labels[:1]}, besides --outside-label. Wanted two or "
+            "more. Leave out --outside-label: then it is a label like the other."
+        )
+    if OUTSIDE in labels:
+        raise InputError(
+            f"a label is called {OUTSIDE!r}, which is the name of no label at all. Wanted another. "
+            f"Rename it, or say --outside-label '{OUTSIDE}'."
+        )
+    if kind.name == "regress" and data.second_column:
+        raise InputError(
+            f"{request.data} has two texts and a number a row. Wanted one text a number. Name one "
+            "column by --text-column, join the two, or give the numbers as labels (--kind pair)."
+        )
+
+
 def _test_faults(
     kind: Kind, labels: Sequence[str], test: Examples | None, none: str | None
 ) -> list[Fault]:
@@ -326,7 +365,7 @@ def _folds(request: Request) -> FoldSpec:
 
 def _shape(request: Request, kind: Kind, n_rows: int, labels: Sequence[str]) -> Shape:
     n_folds = _folds(request).n_folds
-    return Shape(n_rows, max(len(labels), 1), request.limits, n_folds, kind.name)
+    return Shape(n_rows, kind.n_outputs(labels), request.limits, n_folds, kind.name)
 
 
 def _stages(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:

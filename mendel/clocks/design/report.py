@@ -75,7 +75,8 @@ def report_of(e: Evidence) -> dict[str, Any]:
 def _status(e: Evidence) -> dict[str, Any]:
     """Verified: at least 50 sealed rows from real use that have no near-duplicate in training."""
     spec = e.clock.run.spec
-    n = sum(t is not None for t in e.opening.targets) - len(spec.near_duplicates)
+    near = set(spec.near_duplicates)
+    n = sum(t is not None and i not in near for i, t in enumerate(e.opening.targets))
     kind = spec.task.data.provenance
     if kind == "unknown":
         reason = "nobody said where the rows come from (--provenance collected, if from real use)"
@@ -84,14 +85,15 @@ def _status(e: Evidence) -> dict[str, Any]:
     elif n < MIN_VERIFIED:
         reason = f"{n} sealed rows without a near-duplicate in training; wanted {MIN_VERIFIED}"
     else:
-        near = len(spec.near_duplicates)
-        reason = f"{n:,} sealed rows from real use, as stated, besides {near:,} near-duplicates"
+        reason = (
+            f"{n:,} sealed rows from real use, as stated, besides {len(near):,} near-duplicates"
+        )
         return {"verified": True, "reason": reason}
     return {"verified": False, "reason": reason}
 
 
 def _data(e: Evidence) -> dict[str, Any]:
-    spec = e.clock.run.spec
+    spec, given = e.clock.run.spec, e.clock.rows.inputs
     return {
         "rows": spec.task.data.n_rows + spec.n_sealed,
         "n_train": spec.task.data.n_rows,
@@ -100,6 +102,12 @@ def _data(e: Evidence) -> dict[str, Any]:
         "provenance": spec.origin,
         "near_duplicates": len(spec.near_duplicates),
         "faults": list(spec.faults),
+        "given": {
+            "texts without a label": len(given.outside),
+            "unlabelled texts": len(given.unlabeled),
+            "teacher": given.teacher,
+            **{f"phrases of {name}": len(found) for name, found in given.gazetteers.items()},
+        },
     }
 
 
@@ -139,7 +147,7 @@ def _sealed(e: Evidence) -> dict[str, Any]:
 def _far(e: Evidence) -> dict[str, Any]:
     """The score on sealed rows that have no near-duplicate in training."""
     near = set(e.clock.run.spec.near_duplicates)
-    far = [i for i in range(len(e.opening.targets)) if i not in near]
+    far = [i for i, t in enumerate(e.opening.targets) if i not in near and t is not None]
     answers = [e.opening.answers["this model"][i] for i in far]
     targets = [e.opening.targets[i] for i in far]
     score = e.clock.kind.total(answers, targets)[0] if far else None

@@ -103,6 +103,11 @@ def _resumed(request: Request, ledger: Ledger) -> Run:
             f"run {run.spec.id} was finished, and {request.out} is no longer there. "
             "Leave out --resume to design it again."
         )
+    if not (run.folder / "inputs.json").exists():
+        raise InputError(
+            f"run {run.spec.id} was begun by an older mendel, which kept its rows otherwise. "
+            "Wanted one of this version. Leave out --resume to begin anew."
+        )
     if run.state == "open":
         check_free(request.out)
     return run

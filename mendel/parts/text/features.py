@@ -201,9 +201,9 @@ class Featurizer:
 
     def unseen(self, text: str) -> float:
         """Share of the n-grams in a text's words that training has not seen, 0 to 1."""
-        split = words(text)
-        n_seen = sum(len(self._rows(word)[0]) for word in split)
-        return 1 - n_seen / sum(_n_subwords(word, self.config) for word in split)
+        found = split(self.config, text)
+        n_seen = sum(len(self._rows(word)[0]) for word in found)
+        return 1 - n_seen / sum(_n_subwords(word, self.config) for word in found)
 
     def _rows(self, word: str) -> tuple[Ints, bool]:
         """Rows of a word and its n-grams, its own first; and whether it has one of its own."""
