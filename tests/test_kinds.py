@@ -333,6 +333,30 @@ def test_what_does_not_fit_the_kind_is_refused_before_training(
         plan(request(tmp_path, **more))
 
 
+def test_unlabelled_text_in_another_language_is_told(tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    words = [
+        "der",
+        "Vertrag",
+        "wurde",
+        "gestern",
+        "ohne",
+        "weitere",
+        "Angaben",
+        "gekündigt",
+        "und",
+        "die",
+        "Rechnung",
+        "bezahlt",
+    ]
+    chance = np.random.default_rng(0)
+    other.write_text("".join(" ".join(chance.permutation(words)) + "\n" for _ in range(200)))
+    told = {fault.kind for fault in plan(request(tmp_path, unlabeled=other)).faults}
+    assert "unlabelled text in another language" in told
+    same = plan(request(tmp_path, unlabeled=EXAMPLE))
+    assert "unlabelled text in another language" not in {fault.kind for fault in same.faults}
+
+
 def test_an_empty_unlabelled_file_and_a_wrong_teacher_are_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("\n\n")

@@ -124,7 +124,8 @@ def plan(request: Request) -> Plan:
     n_rows = len(data.texts) + len(inputs.unlabeled)
     shape = _shape(request, kind, n_rows, labels)
     ladder.check_limits(shape, request.budget_s)
-    faults = (*data.faults, *_test_faults(kind, labels, test, request.outside_label))
+    tested = _test_faults(kind, labels, test, request.outside_label)
+    faults = (*data.faults, *tested, *_language_faults(data, inputs))
     if request.strict and faults:
         raise as_error(faults)
     share = f"{SEALED_SHARE:.0%} of the data, held out"
@@ -356,6 +357,18 @@ def _test_faults(
     unknown = [Fault("test label unknown to training", len(rows), tuple(rows[:5]), note)]
     own = [Fault(f"test file: {f.kind}", f.count, f.rows, f.note) for f in test.faults]
     return own + (unknown if rows else [])
+
+
+def _language_faults(data: Examples, inputs: Inputs) -> list[Fault]:
+    if not inputs.unlabeled:
+        return []
+    # imported here: scikit-learn takes seconds, and most runs have no such text
+    from mendel.train.few.view import in_another_language
+
+    if not in_another_language(data.texts, inputs.unlabeled):
+        return []
+    note = "kept, and worth little: give texts like the labelled ones"
+    return [Fault("unlabelled text in another language", len(inputs.unlabeled), (), note)]
 
 
 def _folds(request: Request) -> FoldSpec:

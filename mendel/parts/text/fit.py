@@ -333,6 +333,7 @@ class Wanted:
 
         wanted = self.targets[index]
         if self.kind == "classify":
+            smoothing *= wanted.ndim == 1  # shares say themselves how sure they are
             each = F.cross_entropy(logits, wanted, label_smoothing=smoothing, reduction="none")
         elif self.kind == "multilabel":
             each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1)
