@@ -19,6 +19,7 @@ import csv
 import json
 import os
 import platform
+import shlex
 import signal
 import statistics
 import subprocess
@@ -125,7 +126,9 @@ def full(options: argparse.Namespace) -> None:
             rows.append(run(task, folder))
             show_task(rows[-1])
             if options.out:
-                command = f"python benchmarks/design.py --full --budget {options.budget}"
+                only = ["--only", *options.only] if options.only else []
+                words = ["python", "benchmarks/design.py", "--full", *only]
+                command = shlex.join([*words, "--budget", options.budget, "--seed", options.seed])
                 facts = {"command": command, "python": platform.python_version()}
                 options.out.write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n")
 
