@@ -35,10 +35,11 @@ API_KEYS = (
 )
 OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 PHONES = (
-    r"(?:\+|00)[1-9](?:[ ()./\u00a0-]{0,3}\d){6,13}",  # with its country
+    r"00[1-9](?:[ ()./\u00a0-]{0,3}\d){6,13}",  # with its country
     r"\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}",  # North America
     r"(?!\d\d([/.-])\d\d\1\d)\(?0[1-9](?:[ ()/\u00a0-]{0,2}\d){7,10}",  # 0 first, and no date
 )
+WITH_PLUS = r"\+[1-9](?:[ ()./\u00a0-]{0,3}\d){6,13}"  # whatever number stands before it
 IBAN = re.compile(r"\b(?=([A-Z]{2}\d\d(?:[ \u00a0-]?[A-Z0-9]){11,30}))", re.IGNORECASE | re.ASCII)
 IBAN_LENGTHS = {
     length: countries.split()
@@ -143,5 +144,7 @@ FINDERS: dict[str, Spans] = {  # what comes first is not looked for a second tim
     "iban": _ibans,
     "payment-card": _cards,
     "ip-address": _pattern(rf"(?<![\w.])(?:{OCTET}\.){{3}}{OCTET}(?!\w|\.\d)", re.ASCII),
-    "phone": _pattern(rf"(?<![\w+.,-])(?<!\d )(?:{'|'.join(PHONES)})(?![\w])", re.ASCII),
+    "phone": _pattern(
+        rf"(?<![\w+.,-])(?:{WITH_PLUS}|(?<!\d )(?:{'|'.join(PHONES)}))(?![\w])", re.ASCII
+    ),
 }
