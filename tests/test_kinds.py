@@ -180,7 +180,8 @@ def test_rungs_and_mutations_of_each_kind_are_recipes_within_the_limits(kind: st
         within = maker.within(recipe, shape)
         spec = TextSpec(part=maker.part, fields=within.to_dict())
         assert recipe_of(spec) == within
-        assert within.max_rows <= recipe.max_rows
+        assert within.max_rows <= recipe.max_rows  # and of clues
+        assert getattr(within, "max_clues", 0) <= getattr(recipe, "max_clues", 0)
         assert 0 < maker.guess_s(within, shape) < 3_600
 
 

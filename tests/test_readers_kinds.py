@@ -648,6 +648,7 @@ def cells(kind: TaskKind, i: int) -> dict[str, Any]:
     return {"text1": text, "text2": text, "label": answers[kind]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_rows_of_json_are_read_quickly(tmp_path: Path, kind: TaskKind) -> None:
     path = jsonl(tmp_path, *(cells(kind, i) for i in range(10_000)))
@@ -655,6 +656,7 @@ def test_ten_thousand_rows_of_json_are_read_quickly(tmp_path: Path, kind: TaskKi
     check_quick(path, kind, column)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classify", "regress", "tag"])
 def test_ten_thousand_rows_of_parquet_are_read_quickly(tmp_path: Path, kind: TaskKind) -> None:
     rows = [cells(kind, i) for i in range(10_000)]
@@ -662,6 +664,7 @@ def test_ten_thousand_rows_of_parquet_are_read_quickly(tmp_path: Path, kind: Tas
     check_quick(parquet(tmp_path / "a.parquet", columns, {}), kind, "text1")
 
 
+@pytest.mark.slow
 def test_ten_thousand_sentences_are_read_quickly(tmp_path: Path) -> None:
     sentence = "please O\nplay O\nnina B-artist\nsimone I-artist\nnumber O\n{} B-number\nnow O\n\n"
     content = "".join(sentence.format(i) for i in range(10_000))

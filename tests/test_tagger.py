@@ -9,6 +9,7 @@ import random
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from mendel.parts.tagger.chain import Chain, decode, forbidden
 from mendel.parts.tagger.features import MAX_PHRASE, Config, Featurizer
 from mendel.parts.tagger.fit import Examples, OutOfTime, Trained, fit
 from mendel.parts.tagger.graph import build_graph
+from mendel.parts.tagger.linear import LinearFit
 from mendel.parts.tagger.network import loss
 from mendel.parts.tagger.recipe import FAMILIES, TagRecipe
 from mendel.parts.tagger.runner import Runner
@@ -40,7 +42,9 @@ from mendel.parts.tagger.twin import dequantised, training_emissions
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CITIES = ("Paris", "New York", "Rome", "San Jose", "Oslo", "Cape Town", "Lima", "Hong Kong")
 DAYS = ("Monday", "next Friday", "3 May 2024", "tomorrow", "10:30")
-QUICK = TagRecipe(dim=16, width=12, layers=2, epochs=6, batch=16, lr=0.02)
+QUICK = TagRecipe(
+    family="lstm", looks=30, dim=16, width=12, layers=2, epochs=9, batch=16, lr=0.02, hide_drop=0.3
+)
 ODD = [
     "",
     " \n\t",
@@ -76,13 +80,14 @@ def models() -> dict[str, Trained]:
     data = sentences(160)
     recipes = {family: replace(QUICK, family=family) for family in FAMILIES}
     recipes["two copies"] = replace(QUICK, copies=2)
+    recipes["dual, two copies"] = replace(QUICK, family="dual", copies=2)
     made = {name: fit(recipe, data) for name, recipe in recipes.items()}
     made["no gazetteers"] = fit(QUICK, replace(data, gazetteers={}))
     torch.set_num_threads(before)
     return made
 
 
-NAMES = [*FAMILIES, "two copies", "no gazetteers"]
+NAMES = [*FAMILIES, "two copies", "dual, two copies", "no gazetteers"]
 every_model = pytest.mark.parametrize("name", NAMES)
 
 
@@ -120,12 +125,17 @@ def test_a_text_alone_gets_the_answer_it_gets_in_a_batch(
 
 
 @every_model
-def test_it_learns_spans_and_finds_words_that_it_never_saw(
-    name: str, models: dict[str, Trained]
+def test_it_learns_spans(name: str, models: dict[str, Trained]) -> None:
+    data = sentences(60)
+    assert span_f1(span_counts(runner(models[name]).answers(data.texts), data.spans)) > 0.97
+
+
+def test_it_finds_words_that_it_never_saw_by_what_is_around_them(
+    models: dict[str, Trained],
 ) -> None:
     new = sentences(60, cities=("Quito", "Addis Abeba", "Ulm"))
-    counts = span_counts(runner(models[name]).answers(new.texts), new.spans)
-    assert span_f1(counts) > 0.9
+    counts = span_counts(runner(models["no gazetteers"]).answers(new.texts), new.spans)
+    assert span_f1(counts) > 0.8
 
 
 def test_gazetteers_tell_what_the_training_text_does_not() -> None:
@@ -187,7 +197,7 @@ def test_a_long_text_of_any_kind_is_split_in_a_second() -> None:
     started = time.process_time()
     for piece in ("a", "a.", "a@", "www.", "'", ":-", "1,", "-", "a-", "<", "é", "http://."):
         tokenize(piece * (MAX_TEXT // len(piece)))
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 5  # 0.3 alone; a pattern that backtracks takes minutes
 
 
 @settings(max_examples=100, deadline=None)
@@ -255,6 +265,34 @@ def test_the_loss_is_what_the_sum_over_all_tag_sequences_says() -> None:
         )
 
 
+def test_the_slope_of_the_linear_fit_is_that_of_its_loss() -> None:
+    data, recipe = sentences(12), replace(QUICK, family="linear", recall=0.7, penalty=0.2)
+    features = Featurizer.fit(recipe.config, data.texts, data.gazetteers)
+    split = [features.split(text) for text in data.texts]
+    tags = [
+        np.array(tags_of(tokens, spans, data.names))
+        for (tokens, _), spans in zip(split, data.spans, strict=True)
+    ]
+    ragged = features.ragged([words for _, words in split])
+    linear = LinearFit(recipe, ragged, tags, features.clues.n_rows, 2)
+    chance = np.random.default_rng(0)
+    x = chance.normal(size=5 * (5 + 2 + features.clues.n_rows)) * 0.3
+    way = chance.normal(size=len(x))
+    step = 1e-3
+    rise = (linear.value(x + step * way)[0] - linear.value(x - step * way)[0]) / (2 * step)
+    assert linear.value(x)[1] @ way == pytest.approx(rise, rel=1e-3)
+
+
+def test_a_place_knows_its_neighbours_and_the_ends_of_the_text() -> None:
+    features = Featurizer.fit(Config(max_clues=1000), ["a b c", "c b a"], {})
+    none = np.zeros((3, 0), np.float32)
+    places = [features.clues.rows(list(words), none)[1] for words in ("abc", "cba", "abx")]
+    assert sorted(places[0]) != sorted(places[1])  # the same word between others
+    assert len(places[2]) < len(places[0])  # what training has not seen is no clue
+    alone, first = (features.clues.rows(list(words), none)[0] for words in ("a", "ab"))
+    assert set(alone) != set(first)
+
+
 @every_model
 def test_no_answer_breaks_bio_however_wild_the_scores(
     name: str, models: dict[str, Trained]
@@ -278,7 +316,7 @@ def test_a_model_comes_back_from_its_bytes(name: str, models: dict[str, Trained]
 
 
 def test_vocabulary_and_chain_come_back_from_their_files(models: dict[str, Trained]) -> None:
-    trained, files = models["lstm"], (io.BytesIO(), io.BytesIO())
+    trained, files = models["dual"], (io.BytesIO(), io.BytesIO())
     trained.featurizer.save(files[0])
     trained.chain().save(files[1])
     for file in files:
@@ -290,13 +328,13 @@ def test_vocabulary_and_chain_come_back_from_their_files(models: dict[str, Train
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
-    data, recipe = sentences(30), replace(QUICK, epochs=1)
+    data, recipe = sentences(30), replace(QUICK, family="dual", epochs=1)
     first, same, other = (pack(fit(recipe, data, seed=seed)) for seed in (1, 1, 2))
     assert first == same != other
 
 
 def test_features_are_the_same_padded_or_ragged(models: dict[str, Trained]) -> None:
-    features = models["lstm"].featurizer
+    features = models["dual"].featurizer
     texts = [features.split(text)[1] for text in sentences(10).texts]
     arrays, ragged = features.arrays(texts), features.ragged(texts)
     for i, words in enumerate(texts):
@@ -304,6 +342,9 @@ def test_features_are_the_same_padded_or_ragged(models: dict[str, Trained]) -> N
         for token, word in zip(arrays["tokens"][i], ragged.tokens[i], strict=False):
             rows = ragged.rows[ragged.starts[word] : ragged.starts[word + 1]]
             assert arrays["grams"][token][: len(rows)].tolist() == rows.tolist()
+        places = np.split(ragged.clues[i], np.cumsum(ragged.n_clues[i])[:-1])
+        for padded, rows in zip(arrays["clues"][i], places, strict=False):
+            assert padded[padded > 0].tolist() == rows.tolist()
 
 
 def test_the_longest_phrase_of_a_gazetteer_is_flagged_whatever_its_case() -> None:
@@ -327,18 +368,26 @@ def test_a_text_longer_than_a_piece_is_trained_on_to_its_end(
     monkeypatch.setattr("mendel.parts.tagger.fit.LONGEST", 8)
     texts = ["x " * n + "New York x" for n in range(20)] * 4  # pieces would end inside some spans
     spans = [[Span(text.index("N"), len(text) - 2, "city")] for text in texts]
-    trained = fit(QUICK, Examples(texts, spans, ["city"]))
+    trained = fit(replace(QUICK, family="dual"), Examples(texts, spans, ["city"]))
     assert runner(trained).answers(texts[:20]) == spans[:20]
 
 
-def test_a_fit_gives_up_at_its_deadline() -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fit_gives_up_at_its_deadline(family: str) -> None:
     with pytest.raises(OutOfTime):
-        fit(QUICK, sentences(20), deadline=time.monotonic() - 1)
+        fit(replace(QUICK, family=family), sentences(20), deadline=time.monotonic() - 1)
 
 
-def test_a_loss_that_is_not_finite_stops_the_fit() -> None:
+@pytest.mark.parametrize("field", [{"lr": math.inf}, {"family": "linear", "recall": math.inf}])
+def test_a_loss_that_is_not_finite_stops_the_fit(field: dict[str, Any]) -> None:
     with pytest.raises(FloatingPointError, match="loss is"):
-        fit(replace(QUICK, lr=math.inf), sentences(40))
+        fit(replace(QUICK, **field), sentences(40))
+
+
+def test_progress_rises_to_about_all() -> None:
+    told: list[float] = []
+    fit(replace(QUICK, family="dual", copies=2), sentences(60), progress=told.append)
+    assert told == sorted(told) and told[0] == 0 and 0.8 < told[-1] <= 1
 
 
 def test_texts_without_a_word_cannot_be_learned() -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,8 @@ def _final_fit(
     left_s = spec.budget_s - watch.spent_s
     if expected_s < QUICK_S or not (in_a_hurry or expected_s > left_s):
         data, recipe = clock.kind.examples(clock.rows), recipe_of(chosen.standing.spec)
-        with _one_thread(recipe.family):
+        uses_torch = clock.kind.builder.part == "tagger" or recipe.is_learned
+        with _one_thread() if uses_torch else nullcontext():
             trained = clock.kind.builder.fit(recipe, data, seed=spec.train.seed)
         return trained, f"all {len(clock.rows.texts):,} rows that are not sealed"
     model = chosen.standing.turns[0].result.artifacts["model"]
@@ -156,11 +157,8 @@ def _final_fit(
 
 
 @contextmanager
-def _one_thread(family: str) -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     """As the rounds were run: a small network is slower on two threads than on one."""
-    if family in ("keywords", "linear"):
-        yield
-        return
     import torch
 
     before = torch.get_num_threads()

@@ -1,6 +1,8 @@
 """The span tagger: tokens -> features -> network -> chain -> spans. Imports nothing of mendel's.
 
 spans.py      text -> tokens; spans <-> tags; what is right     (needed to run)
+words.py      a word as strings and keys                       (needed to run)
+clues.py      what a linear model weighs at a place, numpy only (needed to run)
 features.py   tokens -> ids and flags, numpy only               (needed to run)
 chain.py      emissions -> the best tags, numpy only            (needed to run)
 runner.py     a graph and the three above -> answers            (needed to run)

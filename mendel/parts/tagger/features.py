@@ -18,9 +18,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from .clues import Clues
 from .spans import Token, tokenize
+from .words import MAX_WORD, key_of, shapes
 
-MAX_WORD = 32  # characters of a word that make n-grams
 CACHE = 100_000  # words whose rows are remembered
 MAX_PHRASE = 6  # words of a gazetteer's phrase; longer ones are left out
 
@@ -39,13 +40,16 @@ class Config:
     affix_max           longest prefix and suffix
     min_df              texts that a feature must occur in to get a row
     max_rows            the table's size; the most frequent features get the rows
+    min_clue max_clues  the same for clues: places that one must occur at, and their table's size
     """
 
     char_min: int = 3
     char_max: int = 4
     affix_max: int = 4
     min_df: int = 2
-    max_rows: int = 60_000
+    max_rows: int = 24_000
+    min_clue: int = 1
+    max_clues: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Ragged:
     kinds     (n,) OWN, FORM or SHAPE
     starts    (U+1,) where each word's rows begin
     flags     per text, (T, F) 1 where a gazetteer's phrase begins or goes on
+    clues     per text, rows of its places' clues, one after the other
+    n_clues   per text, (T,) how many each place has
     """
 
     tokens: list[Ints]
@@ -64,12 +70,15 @@ class Ragged:
     kinds: Ints
     starts: Ints
     flags: list[Floats]
+    clues: list[Ints]
+    n_clues: list[Ints]
 
 
 class Featurizer:
     """Rows for what training has seen; everything else is silently no feature.
 
     config      what counts as a feature
+    clues       rows of what a linear model weighs
     keys        (R,) uint32, crc32 of feature i, which has row i + 1; row 0 is padding
     phrases     (P,) uint32, crc32 of the phrases of all gazetteers
     owners      (P,) uint32, bit g set where gazetteer g has the phrase
@@ -83,8 +92,9 @@ class Featurizer:
         phrases: NDArray[np.uint32],
         owners: NDArray[np.uint32],
         gazetteers: Sequence[str],
+        clues: NDArray[np.uint32],
     ) -> None:
-        self.config, self.keys = config, keys
+        self.config, self.keys, self.clues = config, keys, Clues(clues)
         self.phrases, self.owners, self.gazetteers = phrases, owners, tuple(gazetteers)
         self.row = {key: i + 1 for i, key in enumerate(keys.tolist())}
         self.owner = dict(zip(phrases.tolist(), owners.tolist(), strict=True))
@@ -114,7 +124,13 @@ class Featurizer:
         kept = [(key, n) for key, n in df.items() if n >= config.min_df]
         kept.sort(key=lambda item: (-item[1], item[0]))  # ties by key: a fit can be repeated
         keys = np.array([key for key, _ in kept[: config.max_rows]], np.uint32)
-        return cls(config, keys, *_phrase_table(gazetteers), tuple(gazetteers))
+        none = np.zeros(0, np.uint32)
+        made = cls(config, keys, *_phrase_table(gazetteers), tuple(gazetteers), none)
+        if config.max_clues:
+            split = (made.split(text)[1] for text in texts)
+            each = ((words, made._flags(words)) for words in split)
+            made.clues = Clues.fit(each, config.min_clue, config.max_clues)
+        return made
 
     def split(self, text: str) -> tuple[list[Token], list[str]]:
         tokens = tokenize(text)
@@ -126,6 +142,7 @@ class Featurizer:
         tokens   (B, T) which distinct word stands where; 0 = none
         grams    (U, G) rows of the distinct words; 0 = none; word 0 is empty
         flags    (B, T, F) float32, of the gazetteers
+        clues    (B, T, N) rows of each place's clues; 0 = none
         lengths  (B,) int32
         """
         distinct: dict[str, int] = {}
@@ -134,23 +151,41 @@ class Featurizer:
         flags = np.zeros((len(texts), longest, self.n_flags), np.float32)
         for i, words in enumerate(texts):
             tokens[i, : len(words)] = [distinct.setdefault(w, len(distinct) + 1) for w in words]
-            if self.n_flags:
-                self._flag(words, flags[i])
+            flags[i, : len(words)] = self._flags(words)
         rows = [self._rows(word)[0] for word in distinct]
         grams = np.zeros((len(rows) + 1, max([1, *map(len, rows)])), np.int64)
         for i, row in enumerate(rows):
             grams[i + 1, : len(row)] = row
         lengths = np.array([len(words) for words in texts], np.int32)
-        return {"tokens": tokens, "grams": grams, "flags": flags, "lengths": lengths}
+        arrays: dict[str, NDArray[Any]] = {
+            "tokens": tokens,
+            "grams": grams,
+            "flags": flags,
+            "lengths": lengths,
+        }
+        if self.config.max_clues:
+            arrays["clues"] = self._padded_clues(texts, flags)
+        return arrays
+
+    def _padded_clues(self, texts: Sequence[Sequence[str]], flags: Floats) -> Ints:
+        found = [self.clues.rows(words, flags[i]) for i, words in enumerate(texts)]
+        most = max([1, *(len(rows) for text in found for rows in text)])
+        out = np.zeros((*flags.shape[:2], most), np.int64)
+        for i, text in enumerate(found):
+            for j, rows in enumerate(text):
+                out[i, j, : len(rows)] = rows
+        return out
 
     def ragged(self, texts: Sequence[Sequence[str]]) -> Ragged:
         """The same features without padding, for training."""
         distinct: dict[str, int] = {}
-        tokens, flags = [], []
+        tokens, flags, clues, n_clues = [], [], [], []
         for words in texts:
             tokens.append(np.array([distinct.setdefault(w, len(distinct)) for w in words], int))
-            flags.append(np.zeros((len(words), self.n_flags), np.float32))
-            self._flag(words, flags[-1])
+            flags.append(self._flags(words))
+            found = self.clues.rows(words, flags[-1])
+            clues.append(np.array([row for at in found for row in at], np.int64))
+            n_clues.append(np.array([len(at) for at in found], np.int64))
         rows, kinds = zip(*(self._rows(word) for word in distinct), strict=True)
         return Ragged(
             tokens,
@@ -158,6 +193,8 @@ class Featurizer:
             np.array([kind for found in kinds for kind in found], np.int64),
             np.cumsum([0, *map(len, rows)]),
             flags,
+            clues,
+            n_clues,
         )
 
     def _rows(self, word: str) -> tuple[list[int], list[int]]:
@@ -172,8 +209,11 @@ class Featurizer:
                 self._cache[word] = cached
         return cached
 
-    def _flag(self, words: Sequence[str], flags: Floats) -> None:
-        """Set flags (T, F) for the longest phrase that begins at each word."""
+    def _flags(self, words: Sequence[str]) -> Floats:
+        """(T, F), up for the longest phrase that begins at each word."""
+        flags = np.zeros((len(words), self.n_flags), np.float32)
+        if not self.n_flags:
+            return flags
         plain = [_plain(word).encode("utf-8", "surrogatepass") for word in words]
         free = [0] * len(self.gazetteers)  # the first word that no phrase holds yet
         for i in range(len(plain)):
@@ -187,6 +227,7 @@ class Featurizer:
                     flags[i, 2 * g] = 1
                     flags[i + 1 : i + n, 2 * g + 1] = 1
                     free[g] = i + n
+        return flags
 
     def save(self, file: Path | BinaryIO) -> None:
         np.savez_compressed(
@@ -196,6 +237,7 @@ class Featurizer:
             phrases=self.phrases,
             owners=self.owners,
             gazetteers=np.array(self.gazetteers, np.str_),
+            clues=self.clues.keys,
         )
 
     @classmethod
@@ -203,7 +245,8 @@ class Featurizer:
         with np.load(file, allow_pickle=False) as data:
             config = Config(*(int(value) for value in data["config"]))
             names = [str(name) for name in data["gazetteers"]]
-            return cls(config, data["keys"], data["phrases"], data["owners"], names)
+            phrases, owners = data["phrases"], data["owners"]
+            return cls(config, data["keys"], phrases, owners, names, data["clues"])
 
 
 def _phrase_table(gazetteers: Gazetteers) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
@@ -214,7 +257,7 @@ def _phrase_table(gazetteers: Gazetteers) -> tuple[NDArray[np.uint32], NDArray[n
         for phrase in phrases:
             words = [_plain(phrase[t.start : t.end]) for t in tokenize(phrase)]
             if 0 < len(words) <= MAX_PHRASE:
-                key = _key(" ".join(words))
+                key = key_of(" ".join(words))
                 owner[key] = owner.get(key, 0) | 1 << g
     keys = np.array(sorted(owner), np.uint32)
     return keys, np.array([owner[int(key)] for key in keys], np.uint32)
@@ -222,10 +265,6 @@ def _phrase_table(gazetteers: Gazetteers) -> tuple[NDArray[np.uint32], NDArray[n
 
 def _bits(mask: int) -> list[int]:
     return [g for g in range(mask.bit_length()) if mask >> g & 1]
-
-
-def _key(feature: str) -> int:
-    return zlib.crc32(feature.encode("utf-8", "surrogatepass"))
 
 
 def _plain(word: str) -> str:
@@ -239,7 +278,7 @@ def _features(word: str, config: Config) -> list[tuple[int, int]]:
     form = unicodedata.normalize("NFKC", word)
     lower = form.lower()
     short = lower[:MAX_WORD]
-    found = [("w:" + lower, OWN), *((f"h:{s}", SHAPE) for s in _shapes(form))]
+    found = [("w:" + lower, OWN), *((f"h:{s}", SHAPE) for s in shapes(form))]
     if any(c.isdigit() for c in lower):
         found.append(("d:" + re.sub(r"\d", "0", short), FORM))
     for n in range(1, min(config.affix_max, len(short)) + 1):
@@ -247,16 +286,4 @@ def _features(word: str, config: Config) -> list[tuple[int, int]]:
     marked = f"<{short}>"
     for n in range(config.char_min, config.char_max + 1):
         found += [(marked[i : i + n], FORM) for i in range(len(marked) - n + 1)]
-    return [(_key(name), kind) for name, kind in found]
-
-
-def _shapes(word: str) -> tuple[str, str]:
-    """How it is written: the first letters and the length; and in full, runs as one (XxXx)."""
-    marks = "".join(map(_shape, word[:MAX_WORD]))
-    return f"{marks[:4]}{min(len(word), 12)}", re.sub(r"(.)\1+", r"\1", marks)
-
-
-def _shape(letter: str) -> str:
-    if letter.isalpha():
-        return "X" if letter.isupper() else "x"
-    return "0" if letter.isdigit() else letter
+    return [(key_of(name), kind) for name, kind in found]

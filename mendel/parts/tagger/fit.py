@@ -39,13 +39,19 @@ class Trained:
     tensors: Tensors  # float32, by name
     names: tuple[str, ...]  # of the labels
 
+    def of(self, expert: str) -> Tensors:
+        """An expert's tensors under the names that its module gives them."""
+        start = f"{expert}."
+        found = self.tensors.items()
+        return {name[len(start) :]: value for name, value in found if name.startswith(start)}
+
     def chain(self) -> Chain:
-        """The scores of steps, averaged over the copies."""
-        n = self.recipe.copies
+        """The scores of steps, averaged over the experts."""
+        shares = self.recipe.experts
 
         def mean(part: str) -> Floats:
-            found = [self.tensors[f"{copy}.{part}"] for copy in range(n)]
-            return np.asarray(np.mean(found, 0), np.float32)
+            found = [share * self.of(expert)[part] for expert, share in shares.items()]
+            return np.asarray(np.sum(found, 0), np.float32)
 
         return Chain(mean("transitions"), mean("start"), mean("end"))
 
@@ -72,7 +78,7 @@ def fit(
     deadline: float = math.inf,
     progress: Progress = lambda share: None,
 ) -> Trained:
-    """Train one tagger; each copy from a seed of its own, its tensors named `0.table` and so on.
+    """Train one tagger; each copy from a seed of its own.
 
     deadline   time.monotonic() after which it gives up
     raises     OutOfTime; FloatingPointError when the loss is not finite; ValueError where no text
@@ -82,16 +88,18 @@ def fit(
     words, tags = _pieces(featurizer, data)
     if not words:
         raise ValueError("no text has a word in it. Wanted at least one.")
-    ragged = featurizer.ragged(words)
+    rows = _Rows(recipe, featurizer, featurizer.ragged(words), tags, len(data.names))
     tensors: Tensors = {}
-    for copy in range(recipe.copies):
+    for i, expert in enumerate(recipe.experts):
 
-        def share(done: float, before: int = copy) -> None:
-            progress((before + done) / recipe.copies)
+        def share(done: float, before: int = i) -> None:
+            progress((before + done) / len(recipe.experts))
 
-        rows = _Rows(recipe, featurizer, ragged, tags, len(data.names))
-        trained = _fit_copy(rows, seed + 7919 * copy, deadline, share)
-        tensors.update({f"{copy}.{name}": value for name, value in trained.items()})
+        if expert == "linear":
+            found = _fit_linear(rows, deadline, share)
+        else:
+            found = _fit_copy(rows, seed + 7919 * int(expert), deadline, share)
+        tensors.update({f"{expert}.{name}": value for name, value in found.items()})
     return Trained(recipe, featurizer, tensors, tuple(data.names))
 
 
@@ -121,18 +129,25 @@ def _pieces(featurizer: Featurizer, data: Examples) -> tuple[list[list[str]], li
     return pieces, tags
 
 
-def tensors_of_copy(trained: Trained, copy: int) -> Tensors:
-    """One network's tensors under the names that its module gives them."""
-    start = f"{copy}."
-    found = trained.tensors.items()
-    return {name[len(start) :]: value for name, value in found if name.startswith(start)}
+def _fit_linear(rows: _Rows, deadline: float, progress: Progress) -> Tensors:
+    from .linear import LinearFit
+
+    recipe = rows.recipe
+
+    def tick(looks: int) -> None:
+        if time.monotonic() > deadline:
+            raise OutOfTime(f"after {looks} of {recipe.looks} looks at all rows")
+        progress(min(looks / recipe.looks, 1.0))
+
+    n_rows = rows.featurizer.clues.n_rows
+    return LinearFit(recipe, rows.ragged, rows.tags, n_rows, rows.n_labels).fit(tick)
 
 
 def _fit_copy(rows: _Rows, seed: int, deadline: float, progress: Progress) -> Tensors:
     """AdamW, warm-up then cosine, batches of like length, dropout on features and units."""
     import torch
 
-    from .network import TagNet, loss
+    from .network import TagNet, dearer, loss
 
     recipe = rows.recipe
     torch.manual_seed(seed)
@@ -147,7 +162,7 @@ def _fit_copy(rows: _Rows, seed: int, deadline: float, progress: Progress) -> Te
             group["lr"] = recipe.lr * schedule(step / n_steps, recipe.warmup)
         batch = make_batch(rows.ragged, index, recipe, chance)
         wanted = _padded(rows.tags, index)
-        emissions = _dearer(net(batch), wanted, recipe.recall)
+        emissions = dearer(net(batch), wanted, recipe.recall)
         mean = loss(emissions, wanted, batch.lengths, net.chain()).mean()
         if not torch.isfinite(mean):
             raise FloatingPointError(f"the loss is {mean.item()} at step {step} of {n_steps}")
@@ -160,17 +175,6 @@ def _fit_copy(rows: _Rows, seed: int, deadline: float, progress: Progress) -> Te
     tensors = {name: value.detach().numpy().copy() for name, value in net.named_parameters()}
     transitions, start, _ = (value.detach().numpy().copy() for value in net.chain())
     return {**tensors, "transitions": transitions, "start": start}
-
-
-def _dearer(emissions: torch.Tensor, tags: torch.Tensor, cost: float) -> torch.Tensor:
-    """Softmax-margin (Gimpel 2010): a wrong "outside" scores more, so more is learned from it."""
-    import torch
-
-    if cost == 0:
-        return emissions
-    outside = torch.zeros(emissions.shape[2])
-    outside[0] = cost
-    return emissions + (tags > 0)[:, :, None] * outside
 
 
 def schedule(done: float, warmup: float) -> float:

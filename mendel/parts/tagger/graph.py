@@ -1,6 +1,6 @@
 """Weights to ONNX, by hand: small graphs start fast, and int8 weights stay int8 on disk.
 
-tokens grams flags lengths -> emissions (B, T, K); the chain stays outside, see runner.py
+clues tokens grams flags lengths -> emissions (B, T, K); the chain stays outside, see runner.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from .fit import Tensors, Trained, tensors_of_copy
+from .fit import Tensors, Trained
+from .recipe import TagRecipe
 
 OPSET = 17
 
@@ -54,31 +55,27 @@ class Graph:
 def build_graph(trained: Trained, *, int8: bool) -> bytes:
     """The model as ONNX; with `int8`, tables and matrices are int8 with one scale a row.
 
-    tokens (B, T), grams (U, G) int64; flags (B, T, F) float32 where there are gazetteers;
-    lengths (B,) int32, none of them 0; as Featurizer.arrays
+    clues (B, T, N), tokens (B, T), grams (U, G) int64; flags (B, T, F) float32;
+    lengths (B,) int32, none of them 0; those that the recipe reads, as Featurizer.arrays
     returns   serialised ModelProto whose output is `emissions` (B, T, K) float32
     """
-    graph, recipe, n_flags = Graph(int8), trained.recipe, trained.featurizer.n_flags
-    inputs = [_input("tokens", ["B", "T"]), _input("grams", ["U", "G"])]
-    if n_flags:
-        inputs.append(_input("flags", ["B", "T", n_flags], TensorProto.FLOAT))
-    if recipe.family == "lstm":
-        inputs.append(_input("lengths", ["B"], TensorProto.INT32))
-    read = _lstm if recipe.family == "lstm" else _cnn
+    graph, recipe = Graph(int8), trained.recipe
     scores = []
-    for copy in range(recipe.copies):
-        tensors, prefix = tensors_of_copy(trained, copy), f"{copy}."
-        x = _vectors(graph, tensors, prefix)
-        scores.append(_linear(graph, tensors, prefix, "out", read(graph, tensors, prefix, x)))
-    last = scores[0]
-    if recipe.copies > 1:
-        share = graph.weight("share", np.array([1 / recipe.copies], np.float32))
-        last = graph.op("Mul", graph.op("Sum", *scores), share)
+    for expert, share in recipe.experts.items():
+        tensors, prefix = trained.of(expert), f"{expert}."
+        if expert == "linear":
+            found = _linear(graph, tensors, prefix)
+        else:
+            found = _network(graph, tensors, prefix, recipe.family)
+        part = graph.weight(prefix + "share", np.array([share], np.float32))
+        scores.append(graph.op("Mul", found, part))
+    last = graph.op("Sum", *scores)
     graph.nodes[-1].output[0] = "emissions"
     assert last == graph.nodes[-1].name
     shape: list[str | int | None] = ["B", "T", 1 + 2 * len(trained.names)]
     output = helper.make_tensor_value_info("emissions", TensorProto.FLOAT, shape)
     weights = [numpy_helper.from_array(value, name) for name, value in graph.weights.items()]
+    inputs = _inputs(recipe, trained.featurizer.n_flags)
     made = helper.make_graph(graph.nodes, "tagger", inputs, [output], weights)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     onnx.checker.check_model(model)
@@ -89,6 +86,27 @@ def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]
     """Symmetric int8 with one scale a row: (..., R, D) -> (..., R, D) int8, (..., R, 1) float32."""
     scale = np.maximum(np.abs(table).max(-1, keepdims=True), 1e-12) / 127
     return np.round(table / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def _linear(graph: Graph, tensors: Tensors, prefix: str) -> str:
+    """(B, T, K): the sum of the rows of each place's clues."""
+    table = tensors["table"].copy()
+    table[0] = 0.0  # row 0 is padding
+    if graph.int8:  # only the rows that are read become float32
+        rows, scale = quantise(table)
+        scales = graph.op("Gather", graph.weight(prefix + "clues.scale", scale[:, 0]), "clues")
+        found = graph.op("Gather", graph.weight(prefix + "clues", rows), "clues")
+        found = graph.op("Cast", found, to=TensorProto.FLOAT)
+        summed = graph.op("MatMul", graph.op("Unsqueeze", scales, graph.ints(2)), found)
+        return graph.op("Squeeze", summed, graph.ints(2))
+    found = graph.op("Gather", graph.weight(prefix + "clues", table), "clues")
+    return graph.op("ReduceSum", found, graph.ints(2), keepdims=0)
+
+
+def _network(graph: Graph, tensors: Tensors, prefix: str, family: str) -> str:
+    read = _cnn if family == "cnn" else _lstm
+    x = read(graph, tensors, prefix, _vectors(graph, tensors, prefix))
+    return _layer(graph, tensors, prefix, "out", x)
 
 
 def _vectors(graph: Graph, tensors: Tensors, prefix: str) -> str:
@@ -152,7 +170,7 @@ def _cnn(graph: Graph, tensors: Tensors, prefix: str, x: str) -> str:
     """(B, T, D) -> (B, T, W), zero past a text's length after every layer."""
     inside = graph.op("Cast", graph.op("Greater", "tokens", graph.ints(0)), to=TensorProto.FLOAT)
     inside = graph.op("Unsqueeze", inside, graph.ints(2))
-    x = graph.op("Mul", _linear(graph, tensors, prefix, "reader.into", x), inside)
+    x = graph.op("Mul", _layer(graph, tensors, prefix, "reader.into", x), inside)
     n_layers = sum(name.endswith(".bias") and ".layers." in name for name in tensors)
     far = graph.ints(np.iinfo(np.int64).max)
     for layer in range(n_layers):
@@ -160,7 +178,7 @@ def _cnn(graph: Graph, tensors: Tensors, prefix: str, x: str) -> str:
         before = graph.op("Slice", padded, graph.ints(0), graph.ints(-2), graph.ints(1))
         after = graph.op("Slice", padded, graph.ints(2), far, graph.ints(1))
         window = graph.op("Concat", before, x, after, axis=2)
-        both = _linear(graph, tensors, prefix, f"reader.layers.{layer}", window)
+        both = _layer(graph, tensors, prefix, f"reader.layers.{layer}", window)
         value, gate = graph.ops("Split", both, n=2, axis=2)
         gated = graph.op("Mul", graph.op("Tanh", value), graph.op("Sigmoid", gate))
         x = graph.op("Mul", graph.op("Add", x, gated), inside)
@@ -172,9 +190,22 @@ def _product(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> 
     return graph.op("MatMul", x, graph.op("Transpose", weight, perm=[1, 0]))
 
 
-def _linear(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:
+def _layer(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:
     product = _product(graph, tensors, prefix, name, x)
     return graph.op("Add", product, graph.weight(prefix + name + ".bias", tensors[name + ".bias"]))
+
+
+def _inputs(recipe: TagRecipe, n_flags: int) -> list[onnx.ValueInfoProto]:
+    inputs = []
+    if recipe.has_clues:
+        inputs.append(_input("clues", ["B", "T", "N"]))
+    if recipe.has_reader:
+        inputs += [_input("tokens", ["B", "T"]), _input("grams", ["U", "G"])]
+    if recipe.has_reader and n_flags:
+        inputs.append(_input("flags", ["B", "T", n_flags], TensorProto.FLOAT))
+    if recipe.family in ("lstm", "dual"):
+        inputs.append(_input("lengths", ["B"], TensorProto.INT32))
+    return inputs
 
 
 def _input(name: str, shape: list[str | int | None], kind: int = TensorProto.INT64) -> Any:

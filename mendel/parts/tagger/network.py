@@ -39,7 +39,7 @@ class TagNet(nn.Module):
         n_tags = 1 + 2 * n_labels
         self.table = nn.Parameter(torch.randn(n_rows, recipe.dim) * 0.3)
         self.flags = nn.Linear(n_flags, recipe.dim, bias=False) if n_flags else None
-        self.reader = Lstm(recipe) if recipe.family == "lstm" else Cnn(recipe)
+        self.reader = Cnn(recipe) if recipe.family == "cnn" else Lstm(recipe)
         self.out = nn.Linear(self.reader.width, n_tags)
         self.transitions = nn.Parameter(torch.zeros(n_tags, n_tags))
         self.start = nn.Parameter(torch.zeros(n_tags))
@@ -140,6 +140,15 @@ def loss(
     last = tags.gather(1, lengths[:, None] - 1)[:, 0]
     score = start[tags[:, 0]] + own + steps + end[last]
     return log_partition(emissions, lengths, transitions, start, end) - score
+
+
+def dearer(emissions: Tensor, tags: Tensor, cost: float) -> Tensor:
+    """Softmax-margin (Gimpel 2010): a wrong "outside" scores more, so more is learned from it."""
+    if cost == 0:
+        return emissions
+    outside = torch.zeros(emissions.shape[2])
+    outside[0] = cost
+    return emissions + (tags > 0)[:, :, None] * outside
 
 
 def log_partition(

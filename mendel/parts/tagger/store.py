@@ -18,6 +18,7 @@ def pack(trained: Trained) -> bytes:
     featurizer = trained.featurizer
     tensors = {
         **trained.tensors,
+        "features.clues": featurizer.clues.keys,
         "features.keys": featurizer.keys,
         "features.phrases": featurizer.phrases,
         "features.owners": featurizer.owners,
@@ -35,9 +36,10 @@ def unpack(data: bytes) -> Trained:
     """The model that `pack` was given; raises SafetensorError where the bytes are damaged."""
     tensors = load(data)
     about: dict[str, Any] = json.loads(_metadata(data)["mendel"])
-    keys, phrases, owners = (tensors.pop(f"features.{n}") for n in ("keys", "phrases", "owners"))
+    parts = ("keys", "phrases", "owners", "clues")
+    keys, phrases, owners, clues = (tensors.pop(f"features.{part}") for part in parts)
     config = Config(**about["features"])
-    featurizer = Featurizer(config, keys, phrases, owners, about["gazetteers"])
+    featurizer = Featurizer(config, keys, phrases, owners, about["gazetteers"], clues)
     recipe = TagRecipe.from_dict(about["recipe"])
     return Trained(recipe, featurizer, tensors, tuple(about["names"]))
 
