@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mendel.clocks.design.finish import Shipped
-from mendel.clocks.design.prepare import Provenance, Request, check_free
+from mendel.clocks.design.prepare import check_free
+from mendel.clocks.design.request import Provenance, Request
 from mendel.clocks.design.session import Observer
 from mendel.clocks.design.session import design as run_design
 from mendel.data.targets import TaskKind

@@ -9,18 +9,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mendel.clocks.design.prepare import Request, plan, seal
+from mendel.clocks.design.prepare import plan
+from mendel.clocks.design.request import Request
+from mendel.clocks.design.seal import seal
+from mendel.data.targets import TaskKind
 from mendel.emit.counts import bootstrap, f1, f1_of, per_label
 from mendel.emit.project import Agent, emit_project
 from mendel.emit.report import write_report
-from mendel.emit.runtime import load_model
+from mendel.emit.runtime import PACKAGE_OF, load_model
 from mendel.kinds import KINDS, Shape, recipe_of
 from mendel.kinds.multilabel import _best_cut
 from mendel.ledger import Ledger
@@ -183,6 +186,14 @@ def test_rungs_and_mutations_of_each_kind_are_recipes_within_the_limits(kind: st
         assert within.max_rows <= recipe.max_rows  # and of clues
         assert getattr(within, "max_clues", 0) <= getattr(recipe, "max_clues", 0)
         assert 0 < maker.guess_s(within, shape) < 3_600
+
+
+def test_every_list_of_the_kinds_names_the_same() -> None:
+    from mendel.cli.design import TaskKind as Flag
+
+    assert {name: kind.builder.part for name, kind in KINDS.items()} == PACKAGE_OF
+    assert set(KINDS) == set(get_args(TaskKind)) == {flag.value for flag in Flag} - {"auto"}
+    assert set(KINDS) == set(get_args(TaskSpec.model_fields["kind"].annotation))
 
 
 def test_strata_name_each_row_by_what_a_split_could_lose() -> None:

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mendel.clocks.design.prepare import Request, _hold_out, plan, prepare
+from mendel.clocks.design.prepare import plan, prepare
 from mendel.clocks.design.report import _status
+from mendel.clocks.design.request import Request
+from mendel.clocks.design.seal import _hold_out
 from mendel.ledger import Ledger
 from mendel.types import InputError
 

@@ -67,7 +67,7 @@ def test_the_readme_names_only_what_is_there() -> None:
 def test_every_flag_of_design_is_one_of_its_request() -> None:
     from dataclasses import fields
 
-    from mendel.clocks.design.prepare import Request
+    from mendel.clocks.design.request import Request
     from mendel.spec import Limits
 
     done = subprocess.run(

@@ -133,7 +133,7 @@ def design(
 
     Ctrl-C ships the best so far. A killed run goes on with --resume.
     """
-    from mendel.clocks.design.prepare import Request
+    from mendel.clocks.design.request import Request
     from mendel.clocks.design.session import design as run_design
     from mendel.ledger import Ledger
     from mendel.spec import Limits

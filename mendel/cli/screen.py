@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from mendel.clocks.design.prepare import Plan
+    from mendel.clocks.design.request import Plan
     from mendel.types import Turn
 
 

@@ -24,6 +24,7 @@ TRAVELS_AS = {
 PACKAGE_OF = {
     "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger"
 }  # fmt: skip
+AS_IN_PROJECT = ("answers", "conformal")  # modules of a project that import by these names
 ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
 NEEDED_TO_ANSWER = {"text": ("features",), "tagger": ("features", "chain", "spans")}
 
@@ -96,6 +97,7 @@ def _their_names(kind: str) -> Iterator[None]:
     """For as long as a template is loaded, the names that it imports are ours."""
     package = PACKAGE_OF[kind]
     theirs = TRAVELS_AS[package]
+    before = {n: m for n, m in sys.modules.items() if n.split(".")[0] in (theirs, *AS_IN_PROJECT)}
     sys.modules["conformal"] = conformal
     sys.modules[theirs] = importlib.import_module(f"mendel.parts.{package}")
     for name in NEEDED_TO_ANSWER[package]:
@@ -104,5 +106,6 @@ def _their_names(kind: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in [n for n in sys.modules if n.split(".")[0] in (theirs, "answers", "conformal")]:
+        for name in [n for n in sys.modules if n.split(".")[0] in (theirs, *AS_IN_PROJECT)]:
             del sys.modules[name]
+        sys.modules.update(before)  # a user may have modules of these names

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from mendel.spec import Limits, TaskSpec
-from mendel.train.folds import Builder, Kept, Ran, Rows
+from mendel.spec import Limits, SpecError, TaskSpec, TextSpec
+from mendel.train.folds import Kept, Progress, Ran, Rows
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,48 @@ class Rung(NamedTuple):
     why: str
 
 
-class Maker(Builder):
-    """A builder with its ladder: which recipes are tried, in which order, at what cost."""
+class Maker(ABC):
+    """A builder (train.folds) with its ladder: which recipes are tried, when, at what cost.
+
+    recipes    the part's own class of recipes
+    package    functions of the part: fit, pack, unpack
+    mutations  why, change: applied to what leads
+    """
 
     part: str
-    mutations: Sequence[tuple[str, Callable[[Any], Any]]]  # why, change: applied to what leads
+    recipes: Any
+    package: Any
+    mutations: Sequence[tuple[str, Callable[[Any], Any]]]
+
+    def recipe(self, spec: TextSpec) -> Any:
+        try:
+            return self.recipes.from_dict(spec.fields)
+        except (ValueError, TypeError) as error:
+            raise SpecError(f"TextSpec.fields: {error}") from None
+
+    def fit(
+        self,
+        recipe: Any,
+        examples: Any,
+        *,
+        seed: int,
+        deadline: float = math.inf,
+        progress: Progress = lambda share: None,
+    ) -> Any:
+        return self.package.fit(recipe, examples, seed=seed, deadline=deadline, progress=progress)
+
+    def n_params(self, model: Any) -> int:
+        return int(sum(tensor.size for tensor in model.tensors.values()))
+
+    def pack(self, model: Any) -> bytes:
+        packed: bytes = self.package.pack(model)
+        return packed
+
+    def unpack(self, data: bytes) -> Any:
+        return self.package.unpack(data)
+
+    @abstractmethod
+    def run(self, model: Any, texts: Sequence[str], *, int8: bool) -> Ran: ...
 
     @abstractmethod
     def rungs(self, shape: Shape) -> Iterator[Rung]:
@@ -56,12 +94,6 @@ class Maker(Builder):
     @abstractmethod
     def growth(self, recipe: Any, rows: Rows) -> float:
         """How much larger a model of all rows is than one of all folds but the first."""
-
-    @abstractmethod
-    def pack(self, model: Any) -> bytes: ...
-
-    @abstractmethod
-    def unpack(self, data: bytes) -> Any: ...
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
 from mendel.kinds.kind import Maker, Rung, Shape
 from mendel.parts.tagger.export import files
-from mendel.parts.tagger.fit import Examples, Trained, fit
+from mendel.parts.tagger.fit import Trained, fit
 from mendel.parts.tagger.recipe import TagRecipe
 from mendel.parts.tagger.runner import Runner
 from mendel.parts.tagger.store import pack, unpack
-from mendel.spec import SpecError, TextSpec
-from mendel.train.folds import Progress, Ran, Rows
+from mendel.train.folds import Ran, Rows
 
 N_TIMED = 200  # texts whose latency is measured
 MIN_ROWS = 256  # of the table
@@ -29,7 +28,7 @@ MUTATIONS: list[tuple[str, Callable[[TagRecipe], TagRecipe]]] = [
     ("half as wide again as it was", lambda r: replace(r, width=r.width * 3 // 2)),
     ("half as long again in training", lambda r: replace(r, epochs=r.epochs * 3 // 2)),
     ("finds more, wrongly too", lambda r: replace(r, recall=r.recall + 1)),
-    ("words hidden more often", lambda r: replace(r, word_drop=0.4, hide_drop=0.15)),
+    ("words hidden more often", lambda r: replace(r, word_drop=0.5, hide_drop=0.3)),
     ("rare n-grams kept", lambda r: replace(r, min_df=1)),
     ("smaller steps", lambda r: replace(r, lr=r.lr / 2)),
 ]
@@ -39,26 +38,11 @@ class TaggerMaker(Maker):
     """Builds mendel.parts.tagger."""
 
     part = "tagger"
+    recipes = TagRecipe
+    package = SimpleNamespace(fit=fit, pack=pack, unpack=unpack)
     mutations = MUTATIONS
 
     # -- a round --
-
-    def recipe(self, spec: TextSpec) -> TagRecipe:
-        try:
-            return TagRecipe.from_dict(spec.fields)
-        except (ValueError, TypeError) as error:
-            raise SpecError(f"TextSpec.fields: {error}") from None
-
-    def fit(
-        self,
-        recipe: TagRecipe,
-        examples: Examples,
-        *,
-        seed: int,
-        deadline: float = math.inf,
-        progress: Progress = lambda share: None,
-    ) -> Trained:
-        return fit(recipe, examples, seed=seed, deadline=deadline, progress=progress)
 
     def run(self, model: Trained, texts: Sequence[str], *, int8: bool) -> Ran:
         made = files(model, int8=int8)
@@ -66,15 +50,6 @@ class TaggerMaker(Maker):
         n_bytes = len(made["model.onnx"]) + len(made["vocabulary.npz"])
         unseen = np.zeros(len(texts), np.float32)  # no alarm watches a tagger yet
         return Ran(runner.answers(texts), unseen, n_bytes, runner.latency_ms(texts[:N_TIMED]))
-
-    def n_params(self, model: Trained) -> int:
-        return int(sum(tensor.size for tensor in model.tensors.values()))
-
-    def pack(self, model: Trained) -> bytes:
-        return pack(model)
-
-    def unpack(self, data: bytes) -> Trained:
-        return unpack(data)
 
     # -- the ladder --
 

@@ -6,22 +6,21 @@ keywords -> linear -> dual, small, two small -> cnn, bag -> mutations of what le
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 
 from mendel.kinds.kind import Maker, Rung, Shape
 from mendel.parts.text.features import Config, Featurizer
-from mendel.parts.text.fit import Examples, Trained, fit
+from mendel.parts.text.fit import Trained, fit
 from mendel.parts.text.graph import build_graph
 from mendel.parts.text.recipe import Recipe
 from mendel.parts.text.runner import Runner
 from mendel.parts.text.store import pack, unpack
-from mendel.spec import SpecError, TextSpec
-from mendel.train.folds import Progress, Ran, Rows
+from mendel.train.folds import Ran, Rows
 
 N_TIMED = 200  # texts whose latency is measured
 MIN_ROWS = 256  # of a table; fewer features make no model worth shipping
@@ -64,26 +63,11 @@ class TextMaker(Maker):
     """Builds mendel.parts.text."""
 
     part = "text"
+    recipes = Recipe
+    package = SimpleNamespace(fit=fit, pack=pack, unpack=unpack)
     mutations = MUTATIONS
 
     # -- a round --
-
-    def recipe(self, spec: TextSpec) -> Recipe:
-        try:
-            return Recipe.from_dict(spec.fields)
-        except (ValueError, TypeError) as error:
-            raise SpecError(f"TextSpec.fields: {error}") from None
-
-    def fit(
-        self,
-        recipe: Recipe,
-        examples: Examples,
-        *,
-        seed: int,
-        deadline: float = math.inf,
-        progress: Progress = lambda share: None,
-    ) -> Trained:
-        return fit(recipe, examples, seed=seed, deadline=deadline, progress=progress)
 
     def run(self, model: Trained, texts: Sequence[str], *, int8: bool) -> Ran:
         graph = build_graph(model, int8=int8)
@@ -96,15 +80,6 @@ class TextMaker(Maker):
             len(graph) + len(vocabulary.getvalue()),
             runner.latency_ms(list(texts[:N_TIMED])),
         )
-
-    def n_params(self, model: Trained) -> int:
-        return int(sum(tensor.size for tensor in model.tensors.values()))
-
-    def pack(self, model: Trained) -> bytes:
-        return pack(model)
-
-    def unpack(self, data: bytes) -> Trained:
-        return unpack(data)
 
     # -- the ladder --
 

@@ -19,7 +19,8 @@ from typing import Protocol
 from mendel.clocks.design import ladder
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.finish import Shipped, finish
-from mendel.clocks.design.prepare import Plan, Request, check_free, plan, prepare
+from mendel.clocks.design.prepare import check_free, plan, prepare
+from mendel.clocks.design.request import Plan, Request
 from mendel.clocks.design.run import Run, Stopwatch, n_workers
 from mendel.driver import Driver
 from mendel.ledger import Ledger

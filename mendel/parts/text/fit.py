@@ -188,6 +188,7 @@ def _fit_copy(
     """AdamW, warm-up then cosine, batches of like length, dropout on features and units."""
     import torch
 
+    from .loss import Wanted, loss_of
     from .network import TextNet
 
     torch.manual_seed(seed)
@@ -202,7 +203,7 @@ def _fit_copy(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * schedule(step / n_steps, recipe.warmup)
         logits = net(make_batch(ragged, index, recipe, chance))
-        loss = _loss(logits, wanted, index, recipe)
+        loss = loss_of(logits, wanted, index, recipe)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step} of {n_steps}")
         optimizer.zero_grad()
@@ -301,70 +302,3 @@ def _optimizer(net: TextNet, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": others, "weight_decay": recipe.weight_decay},
     ]
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the outputs should be, and how far from it they are."""
-
-    kind: str
-    targets: torch.Tensor  # (N,) label numbers, or (N, K)
-    weights: torch.Tensor | None  # (N,)
-    mean: float = 0.0  # of a number: the network learns it standardised
-    scale: float = 1.0
-
-    @classmethod
-    def of(cls, data: Examples) -> Wanted:
-        import torch
-
-        weights = None if data.weights is None else torch.from_numpy(data.weights)
-        if data.targets is None:
-            return cls(data.kind, torch.from_numpy(data.labels), weights)
-        targets = data.targets
-        if data.kind != "regress":
-            return cls(data.kind, torch.from_numpy(targets), weights)
-        mean, scale = float(targets.mean()), max(float(targets.std()), 1e-12)
-        standard = torch.from_numpy((targets - np.float32(mean)) / np.float32(scale))
-        return cls(data.kind, standard, weights, mean, scale)
-
-    def loss(self, logits: torch.Tensor, index: Ints, smoothing: float) -> torch.Tensor:
-        """Mean over the rows of cross entropy, or of Huber's loss for a number."""
-        import torch.nn.functional as F
-
-        wanted = self.targets[index]
-        if self.kind == "classify":
-            smoothing *= wanted.ndim == 1  # shares say themselves how sure they are
-            each = F.cross_entropy(logits, wanted, label_smoothing=smoothing, reduction="none")
-        elif self.kind == "multilabel":
-            each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1)
-        else:
-            each = F.huber_loss(logits, wanted, reduction="none").sum(1)
-        return each.mean() if self.weights is None else (each * self.weights[index]).mean()
-
-    def in_its_unit(self, tensors: Tensors) -> Tensors:
-        """The last layers, so that the sum of the branches is the number itself."""
-        if self.kind != "regress":
-            return tensors
-        shift = self.mean
-        for name in list(tensors):
-            if name.endswith("out.weight"):
-                tensors[name] = tensors[name] * np.float32(self.scale)
-            elif name.endswith("out.bias"):
-                tensors[name] = tensors[name] * np.float32(self.scale) + np.float32(shift)
-                shift = 0.0  # the sum has it once
-        return tensors
-
-
-def _loss(
-    branches: list[torch.Tensor], wanted: Wanted, index: Ints, recipe: Recipe
-) -> torch.Tensor:
-    """The loss of the sum, and a share of each branch's own, so that both learn."""
-
-    def loss(logits: torch.Tensor) -> torch.Tensor:
-        return wanted.loss(logits, index, recipe.label_smoothing)
-
-    total = loss(sum(branches[1:], branches[0]))
-    if len(branches) == 1:
-        return total
-    own = sum((loss(b) for b in branches[1:]), loss(branches[0]))
-    return (total + recipe.aux * own) / (1 + len(branches) * recipe.aux)

@@ -1,0 +1,63 @@
+"""What a task is given beside its rows: outside and unlabelled texts, a teacher, gazetteers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mendel.clocks.design.request import Request
+from mendel.data.encoder import Encoder
+from mendel.data.readers import Examples
+from mendel.data.tables import Fault
+from mendel.data.texts import read_texts
+from mendel.kinds import Kind
+from mendel.train.folds import Inputs
+from mendel.types import InputError
+
+
+def read_inputs(request: Request, kind: Kind, data: Examples) -> tuple[Examples, Inputs]:
+    """The rows that have a label, and what else the task is given."""
+    for flag, given in (
+        ("--outside", request.outside or request.outside_label),
+        ("--unlabeled", request.unlabeled),
+    ):
+        if given and kind.name != "classify":
+            raise InputError(f"{flag} is for tasks with one label a text. Got kind {kind.name}.")
+    if request.gazetteers and kind.name != "tag":
+        raise InputError(f"--gazetteer is for kind tag. Got kind {kind.name}.")
+    if request.teacher and not request.unlabeled:
+        raise InputError("--teacher labels unlabelled text. Wanted some: give --unlabeled FILE.")
+    if request.teacher:
+        Encoder.load(request.teacher)  # one of the wrong form is refused before training
+    data, rest = _without(data, request.outside_label)
+    return data, Inputs(
+        outside=(*(read_texts(request.outside).texts if request.outside else ()), *rest),
+        unlabeled=read_texts(request.unlabeled).texts if request.unlabeled else (),
+        gazetteers={name: read_texts(file).texts for name, file in request.gazetteers},
+        teacher=request.teacher,
+    )
+
+
+def _without(data: Examples, none: str | None) -> tuple[Examples, list[str]]:
+    """The rows but those of a label that says "none of these", and the texts of those."""
+    if none is None:
+        return data, []
+    if none not in data.targets:
+        names = ", ".join(sorted(set(data.labels))[:8])
+        raise InputError(f"--outside-label {none!r} is no label of the data. It has {names}, ...")
+    pairs = list(zip(data.texts, data.labels, strict=True))
+    kept = [(text, label) for text, label in pairs if label != none]
+    texts, targets = zip(*kept, strict=True) if kept else ((), ())
+    rest = [text for text, label in pairs if label == none]
+    return replace(data, texts=texts, targets=targets), rest
+
+
+def language_faults(data: Examples, inputs: Inputs) -> list[Fault]:
+    if not inputs.unlabeled:
+        return []
+    # imported here: scikit-learn takes seconds, and most runs have no such text
+    from mendel.train.few.view import in_another_language
+
+    if not in_another_language(data.texts, inputs.unlabeled):
+        return []
+    note = "kept, and worth little: give texts like the labelled ones"
+    return [Fault("unlabelled text in another language", len(inputs.unlabeled), (), note)]

@@ -1,0 +1,72 @@
+"""What a user asks of a design run, and what will be done about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mendel.data.readers import Examples
+from mendel.data.tables import Fault
+from mendel.data.targets import TaskKind
+from mendel.kinds import Kind
+from mendel.spec import Limits
+from mendel.train.folds import Inputs
+
+Provenance = Literal["collected", "written", "generated", "mixed", "unknown"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of one design run; the CLI's flags are these fields.
+
+    budget_s    wall-clock seconds for everything, report and packing included
+    outside     a file of texts that have none of the labels
+    outside_label   rows with this label are such texts, in the data and in the test file
+    unlabeled   a file of texts like the labelled ones, without labels
+    teacher     folder of a sentence encoder that labels them; "auto" = the one that pip installs
+    gazetteers  name and file of phrases, one a line, that a tagger is told of
+    coverage    how often sets of labels and intervals are to hold the truth
+    reject      share of texts whose right answer abstention may cost
+    provenance  where the rows come from; None = as the file says
+    """
+
+    description: str
+    data: Path
+    test: Path | None = None
+    text_column: str | None = None
+    second_column: str | None = None
+    label_column: str | None = None
+    provenance: Provenance | None = None
+    budget_s: float = 600.0
+    limits: Limits = field(default_factory=Limits)
+    prefer: Literal["accuracy", "size"] = "accuracy"
+    seed: int = 0
+    out: Path = Path("mendel-model")
+    kind: TaskKind | Literal["auto"] = "auto"
+    outside: Path | None = None
+    outside_label: str | None = None
+    unlabeled: Path | None = None
+    teacher: str | None = None
+    gazetteers: tuple[tuple[str, Path], ...] = ()
+    coverage: float = 0.95
+    reject: float = 0.01
+    resume: bool = False
+    strict: bool = False
+    yes: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, before anything is written: the plan card prints it."""
+
+    request: Request
+    kind: Kind
+    data: Examples
+    test: Examples | None
+    labels: tuple[str, ...]
+    inputs: Inputs
+    faults: tuple[Fault, ...]
+    sealed_from: str
+    stages: tuple[tuple[str, float], ...]  # name, seconds expected
