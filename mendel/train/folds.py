@@ -152,6 +152,7 @@ class Measured:
     forms: Mapping[str, Form]  # float32, int8
     n_params: int
     seconds: float  # of the fit
+    readying_s: float  # until the rows were as the builder wants them: what teaching took
 
 
 def measure_fold(
@@ -169,6 +170,7 @@ def measure_fold(
     raises   OutOfTime past the deadline (time.monotonic()); FloatingPointError for a NaN loss
     """
     builder, held_out = kind.builder, rows.folds == fold
+    began = time.monotonic()
     data = kind.examples(rows.only(~held_out))
     recipe = builder.recipe(spec)
     started = time.monotonic()  # what unlabelled text took to teach is no recipe's
@@ -180,4 +182,4 @@ def measure_fold(
         ran = builder.run(trained, test.texts, int8=name == "int8")
         kept = kind.kept(ran, test)
         forms[name] = Form(kept, kind.score(kept, test), ran.n_bytes, ran.latency_ms)
-    return Measured(trained, forms, builder.n_params(trained), seconds)
+    return Measured(trained, forms, builder.n_params(trained), seconds, started - began)

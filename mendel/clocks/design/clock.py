@@ -88,7 +88,8 @@ class DesignClock:
         whole = measured.forms["float32"]
         cost = Cost(measured.seconds, 0.0, measured.n_params, whole.n_bytes)
         facts = {name: _facts(form) for name, form in measured.forms.items()}
-        return Result((whole.score,), (), cost, artifacts, {"fold": fold, **facts})
+        told = {"fold": fold, "readying_s": round(measured.readying_s, 1), **facts}
+        return Result((whole.score,), (), cost, artifacts, told)
 
     def _keep(self, measured: Measured, fold: int) -> Digest:
         rows = np.flatnonzero(self.rows.folds == fold)
