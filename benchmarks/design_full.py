@@ -22,7 +22,7 @@ from design_peers import PEERS
 from design_tasks import Task, tasks
 
 ROOT = Path(__file__).parents[1]
-FACTS = ("name", "family", "n_params", "model_bytes", "oof_score", "int8", "recipe")
+FACTS = ("name", "family", "n_params", "model_bytes", "oof_score", "form", "recipe")
 
 
 def full(options: argparse.Namespace) -> None:
