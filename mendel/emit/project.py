@@ -26,10 +26,20 @@ BY_KIND = {  # folder of templates -> file in the project
     "answer_tests": "tests/test_answers.py",
 }
 COPIED = (
-    *("predict.py", "train.py", "serve.py", "benchmark.py", "tests/test_model.py", "pytest.ini"),
+    *(
+        "predict.py",
+        "explain.py",
+        "train.py",
+        "serve.py",
+        "benchmark.py",
+        "tests/test_model.py",
+        "pytest.ini",
+    ),
     *("requirements.txt", "requirements-train.txt", "requirements-serve.txt"),
     *("requirements-test.txt", "dockerignore", "ruff", "card.md.j2"),
 )
+# of kinds whose answers can be compared and rest on words of the text
+OF_WORDS = ("behaviour.py", "tests/test_behaviour.py", "tests/test_explain.py")
 # a package leaves hidden files out, and a ruff.toml here would rule over ours
 RENDERED = {"README.md.j2": "README.md", "Dockerfile": "Dockerfile"}
 RENAMED = {"dockerignore": ".dockerignore", "ruff": "ruff.toml"}
@@ -62,6 +72,9 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
         _copy(TEMPLATES / name, folder / RENAMED.get(name, name))
     for templates, name in BY_KIND.items():
         _copy(template(templates, agent.kind), folder / name)
+    if hasattr(answers_of(agent.kind).Decoder, "evidence"):
+        for name in OF_WORDS:
+            _copy(TEMPLATES / name, folder / name)
     for name in ("shipping.py", "conformal.py"):
         _copy(PARTS / name, folder / name)
     package, export = packages(agent.kind)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mendel import judge
+from mendel.clocks.design.behaviour import behaviour_of
 from mendel.clocks.design.choose import Chosen, choose
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.report import Evidence, report_of
@@ -103,6 +104,7 @@ def finish(
             speed=speed,
             opening=opening,
             claim=claim,
+            behaviour=behaviour_of(part, opening),
             spent_s=watch.spent_s,
             stages=stages.durations(),
             interrupted=interrupted,

@@ -13,6 +13,7 @@ from mendel.clocks.design import ladder
 from mendel.clocks.design.choose import Chosen
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.ladder import Standing
+from mendel.clocks.design.slices import slices
 from mendel.data.vault import Opening
 from mendel.judge import Option
 from mendel.kinds import recipe_of
@@ -35,6 +36,7 @@ class Evidence:
     speed: Mapping[str, Any]  # what the project's own benchmark printed
     opening: Opening
     claim: Verdict | None
+    behaviour: Mapping[str, Any] | None  # answers to texts written otherwise
     spent_s: float
     stages: Sequence[tuple[str, float]]  # name, seconds
     interrupted: bool
@@ -57,6 +59,8 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "shipped": _shipped(e),
         "fitted": dict(e.chosen.fitted.facts),
         "sealed": _sealed(e),
+        "slices": slices(e.clock.kind, e.opening, e.clock.rows.texts),
+        "behaviour": e.behaviour,
         "baselines": _baselines(e),
         "claims": _claims(e),
         "latency": {k: e.speed.get(k) for k in LATENCIES},
