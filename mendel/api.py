@@ -33,6 +33,11 @@ class Design:
         found: list[Any] = self._model.predict([texts] if isinstance(texts, str) else list(texts))
         return found
 
+    def explain(self, text: str) -> list[dict[str, Any]]:
+        """The words that decided an answer, weightiest first: explain.py in the project."""
+        found: list[dict[str, Any]] = self._model.explain(text)
+        return found
+
     def save(self, folder: str | Path) -> Path:
         """Copy the project to a new or empty folder; raises InputError where it is occupied."""
         target = Path(folder)
@@ -63,6 +68,7 @@ def design(
     unlabeled: str | Path | None = None,
     teacher: str | None = None,
     gazetteers: Mapping[str, str | Path] | None = None,
+    order: Sequence[str] = (),
     coverage: float = 0.95,
     reject: float = 0.01,
     label_column: str | None = None,
@@ -78,6 +84,7 @@ def design(
     outside      texts that have none of the labels; outside_label: rows with this label are such
     unlabeled    texts like the labelled ones; teacher: a sentence encoder that labels them
     gazetteers   name -> file of phrases, one a line, that a tagger is told of
+    order        the labels from the least to the most, where they are steps of an order
     coverage     how often sets of labels and intervals are to hold the truth
     reject       share of texts whose right answer abstention may cost
     budget_s     wall-clock seconds for everything
@@ -95,6 +102,7 @@ def design(
         unlabeled=None if unlabeled is None else Path(unlabeled),
         teacher=teacher,
         gazetteers=tuple((name, Path(file)) for name, file in (gazetteers or {}).items()),
+        order=tuple(order),
         coverage=coverage,
         reject=reject,
         text_column=text_column,

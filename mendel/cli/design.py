@@ -103,6 +103,12 @@ def design(
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="Phrases, one a line, that a tagger is told of."),
     ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,...,HIGH", help="The labels as an order. Default: numbers are one."
+        ),
+    ] = None,
     coverage: Annotated[
         float, typer.Option(help="How often sets of labels and intervals hold the truth.")
     ] = 0.95,
@@ -153,6 +159,7 @@ def design(
         unlabeled=unlabeled,
         teacher=teacher,
         gazetteers=tuple(map(_named, gazetteer or ())),
+        order=tuple(name.strip() for name in order.split(",")) if order else (),
         coverage=coverage,
         reject=reject,
         text_column=text_column,

@@ -21,7 +21,7 @@ from mendel.emit.values import (
     text,
 )
 
-N_SLICES, N_FAILURES = 8, 6
+N_SLICES, N_FAILURES = 8, 4
 
 
 def weaknesses(report: Row) -> list[Section]:
@@ -55,8 +55,12 @@ def _behaviour(r: Row) -> Section:
     b = r.get("behaviour") or {}
     rows = rows_of(b, "tests") or []
     shown = [row | {"span": span(row), "expected": _expected(row)} for row in rows]
-    failures = [f | {"name": row.get("name")} for row in rows for f in row.get("failures") or []
-                if row.get("expected") == "same"]  # fmt: skip
+    failures = [
+        f | {"name": row.get("name")}
+        for row in rows
+        if row.get("expected") == "same"
+        for f in (rows_of(row, "failures") or [])[:1]
+    ]
     told = [
         say('{}: "{}" was {}, and "{}" is {}.', text(f.get("name")), quote(f.get("text")),
             text(f.get("before")), quote(f.get("changed")), text(f.get("after")))
@@ -101,7 +105,8 @@ def _order(r: Row) -> Section:
     o = part(r, "sealed", "ordinal") or {}
     return section(
         "Labels as an order",
-        say("{}.", " < ".join(str(text(x)) for x in o.get("order") or []) or None),
+        say("From the least to the most: {}.",
+            ", ".join(str(text(x)) for x in o.get("order") or []) or None),
         say("An answer is {} ranks from the truth on average; {} of them are off by more than "
             "one.", decimal(o.get("mean_ranks_off")), pct(o.get("far_off"))),
         say("Agreement beyond chance, far errors counting more (quadratic weighted kappa): {}.",

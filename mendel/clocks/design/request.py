@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mendel.data.label_forms import LabelForm
 from mendel.data.readers import Examples
 from mendel.data.tables import Fault
 from mendel.data.targets import TaskKind
@@ -26,6 +27,7 @@ class Request:
     unlabeled   a file of texts like the labelled ones, without labels
     teacher     folder of a sentence encoder that labels them; "auto" = the one that pip installs
     gazetteers  name and file of phrases, one a line, that a tagger is told of
+    order       the labels from the least to the most, where they are steps of an order
     coverage    how often sets of labels and intervals are to hold the truth
     reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
@@ -49,6 +51,7 @@ class Request:
     unlabeled: Path | None = None
     teacher: str | None = None
     gazetteers: tuple[tuple[str, Path], ...] = ()
+    order: tuple[str, ...] = ()
     coverage: float = 0.95
     reject: float = 0.01
     resume: bool = False
@@ -66,6 +69,7 @@ class Plan:
     data: Examples
     test: Examples | None
     labels: tuple[str, ...]
+    form: LabelForm  # how the labels are related
     inputs: Inputs
     faults: tuple[Fault, ...]
     sealed_from: str
