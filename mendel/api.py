@@ -73,6 +73,10 @@ def design(
     reject: float = 0.01,
     label_column: str | None = None,
     provenance: Provenance | None = None,
+    licences: Mapping[str, str] | None = None,
+    tdp_w: float = 15.0,
+    euro_per_kwh: float = 0.30,
+    api_price: float | None = None,
     resume: bool = False,
     strict: bool = False,
     observer: Observer | None = None,
@@ -87,6 +91,8 @@ def design(
     order        the labels from the least to the most, where they are steps of an order
     coverage     how often sets of labels and intervals are to hold the truth
     reject       share of texts whose right answer abstention may cost
+    licences     of data, test, outside, unlabeled, teacher, or of a gazetteer by its name
+    tdp_w euro_per_kwh api_price   what the report reckons the cost of an answer by
     budget_s     wall-clock seconds for everything
     returns      the design; where no model met every limit, the nearest (see report["limits"])
     raises       InputError for what the caller can mend
@@ -109,6 +115,10 @@ def design(
         second_column=second_column,
         label_column=label_column,
         provenance=provenance,
+        licences=tuple((licences or {}).items()),
+        tdp_w=tdp_w,
+        euro_per_kwh=euro_per_kwh,
+        api_price=api_price,
         budget_s=budget_s,
         limits=limits or Limits(),
         prefer=prefer,

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from mendel.clocks.design import ladder
+from mendel.clocks.design.cost import prices
 from mendel.clocks.design.given import language_faults, read_inputs
 from mendel.clocks.design.request import Plan, Provenance, Request
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
 from mendel.clocks.design.seal import SEALED_SHARE, Split, seal
+from mendel.clocks.design.sources import sources
 from mendel.data.label_forms import LabelForm, label_form
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds
@@ -72,7 +74,8 @@ def plan(request: Request) -> Plan:
     sealed_from = share if request.test is None else f"--test {request.test.name}"
     stages = _stages(request, shape)
     form = _form(request, kind, labels)
-    return Plan(request, kind, data, test, labels, form, inputs, faults, sealed_from, stages)
+    told = sources(request), prices(request)
+    return Plan(request, kind, data, test, labels, form, inputs, faults, sealed_from, stages, *told)
 
 
 def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
@@ -99,6 +102,8 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         near_duplicates=split.near,
         origin=_origin(request, plan.data, plan.test),
         faults=tuple(asdict(fault) for fault in plan.faults),
+        sources=plan.sources,
+        prices=plan.prices,
     )
     run = Run.create(ledger, spec)
     kept = tuple(split.texts), tuple(split.targets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mendel.data.label_forms import LabelForm
 from mendel.data.readers import Examples
@@ -31,6 +31,9 @@ class Request:
     coverage    how often sets of labels and intervals are to hold the truth
     reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
+    licences    name (data, test, outside, unlabeled, teacher, or of a gazetteer) and licence
+    tdp_w       watts of the processor that will answer; euro_per_kwh: price of electricity
+    api_price   euro a call of what would be used instead; None = not compared
     """
 
     description: str
@@ -54,6 +57,10 @@ class Request:
     order: tuple[str, ...] = ()
     coverage: float = 0.95
     reject: float = 0.01
+    licences: tuple[tuple[str, str], ...] = ()
+    tdp_w: float = 15.0
+    euro_per_kwh: float = 0.30
+    api_price: float | None = None
     resume: bool = False
     strict: bool = False
     yes: bool = False
@@ -74,3 +81,5 @@ class Plan:
     faults: tuple[Fault, ...]
     sealed_from: str
     stages: tuple[tuple[str, float], ...]  # name, seconds expected
+    sources: tuple[dict[str, Any], ...]  # name file bytes sha256 licence
+    prices: dict[str, Any]
