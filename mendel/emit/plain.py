@@ -82,7 +82,8 @@ def _weak(r: Row) -> Section:
     return section(
         "Where it is weak",
         *[say("Of the {} texts of {} that were tested, it found {}.", count(x["n"]),
-              text(x.get("label")), count(x["n"] * x["recall"])) for x in _weak_classes(r)[:N_NAMED]],
+              text(x.get("label")), count(x["n"] * x["recall"]))
+          for x in _weak_classes(r)[:N_NAMED]],
         *[say("Worse than elsewhere: {} {} ({}).", text(x.get("by")), text(x.get("slice")),
               of_100(x.get("score"))) for x in slices[:N_NAMED]],
         *[say("The same text written otherwise ({}) keeps its answer in {} cases.",

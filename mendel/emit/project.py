@@ -72,7 +72,7 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
         _copy(TEMPLATES / name, folder / RENAMED.get(name, name))
     for templates, name in BY_KIND.items():
         _copy(template(templates, agent.kind), folder / name)
-    if hasattr(answers_of(agent.kind).Decoder, "evidence"):
+    if _explains(agent.kind):
         for name in OF_WORDS:
             _copy(TEMPLATES / name, folder / name)
     for name in ("shipping.py", "conformal.py"):
@@ -87,6 +87,11 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     model_bytes = sum((folder / name).stat().st_size for name in NEEDED_TO_ANSWER)
     return Emitted(digest, model_bytes, tuple(files))
+
+
+def _explains(kind: str) -> bool:
+    """Do answers of the kind rest on words that can be weighed, and can they be compared?"""
+    return hasattr(answers_of(kind).Decoder, "evidence")
 
 
 def _check(agent: Agent) -> None:
@@ -113,6 +118,7 @@ def _write_rendered(agent: Agent, signature: Mapping[str, str], folder: Path) ->
         "slug": slug,
         "kind": agent.kind,
         "output": signature["output"],
+        "explains": _explains(agent.kind),
         "package": TRAVELS_AS[packages(agent.kind)[0]],
     }
     for name, target in RENDERED.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mendel.emit.origins import cost_line, licence_line
 from mendel.emit.plots import confusion_plot, coverage_plot, ladder_plot, reliability_plot
 from mendel.emit.section import Section
 from mendel.emit.section import section as _section
@@ -22,7 +23,6 @@ from mendel.emit.values import (
     examples,
     given,
     ms,
-    number,
     part,
     pct,
     points,
@@ -308,39 +308,11 @@ def _data(r: Row) -> Section:
         say("Provenance: {}.", text(d.get("provenance"))),
         say("Given besides: {}.", ", ".join(
             f"{name} {given(n)}" for name, n in (d.get("given") or {}).items() if n) or None),
-        _licences(d),
+        licence_line(d),
         say("Sealed rows with a near-duplicate in training: {}.", count(d.get("near_duplicates"))),
         say("Score on the {} others: {}.", count(part(r, "sealed", "far", "n")),
             pct(part(r, "sealed", "far", "score"))) if d.get("near_duplicates") else None,
     )  # fmt: skip
-
-
-def _licences(data: Row) -> str | None:
-    """Each input with its size, the start of its digest, and its licence."""
-    told = [
-        say("{} ({}{}{}): {}", text(s.get("name")), text(s.get("file")),
-            say(", {}", size(s.get("bytes"))) or "",
-            say(", sha256 {}", (text(s.get("sha256")) or "")[:12] or None) or "",
-            text(s.get("licence")))
-        for s in rows_of(data, "sources") or []
-    ]  # fmt: skip
-    return say("Licences: {}.", "; ".join(line for line in told if line) or None)
-
-
-def _cost(r: Row) -> str | None:
-    """One line, with what it assumes."""
-    c = r.get("cost") or {}
-    beside = say(" A call of {} euro gives {} a euro.", given(c.get("api_price")),
-                 count(c.get("api_texts_per_euro")))  # fmt: skip
-    return say(
-        "Estimated, not measured: {} answers a joule, {} a euro of electricity, if a processor of "
-        "{} W ran at full power for the median time of each, at {} euro a kWh; without the machine "
-        "and its keep.{}", short(c.get("texts_per_joule")), _millions(c.get("texts_per_euro")),
-        given(c.get("tdp_w")), given(c.get("euro_per_kwh")), beside or "",
-    )  # fmt: skip
-
-
-_millions = number(lambda x: f"{x / 1e6:,.0f} million")
 
 
 def _faults(r: Row) -> Section:
@@ -368,7 +340,7 @@ def _speed(r: Row) -> Section:
     rows = [{"name": name, "value": value} for name, value in facts if value is not None]
     return _section(
         "Speed and size",
-        _cost(r),
+        cost_line(r),
         table=table_of(rows, ("Measure", "name", text), ("Value", "value", given)),
     )
 

@@ -115,8 +115,10 @@ def _data(r: Row) -> Section:
 
 def _tests(r: Row) -> Section:
     s, status = r.get("sealed") or {}, r.get("status") or {}
-    score = say("{} (95 % interval {}) on {} sealed rows, opened {} so far",
-                pct(s.get("score")), span(s), count(s.get("n")), times(s.get("opened")))  # fmt: skip
+    score = say(
+        "{} (95 % interval {}) on {} sealed rows, opened {} so far",
+        pct(s.get("score")), span(s), count(s.get("n")), times(s.get("opened")),
+    )  # fmt: skip
     beside = [say("{} {}", text(x.get("name")), pct(x.get("score")))
               for x in rows_of(r, "baselines") or []]  # fmt: skip
     return section(
