@@ -33,6 +33,11 @@ class Design:
         found: list[Any] = self._model.predict([texts] if isinstance(texts, str) else list(texts))
         return found
 
+    def explain(self, text: str) -> list[dict[str, Any]]:
+        """The words that decided an answer, weightiest first: explain.py in the project."""
+        found: list[dict[str, Any]] = self._model.explain(text)
+        return found
+
     def save(self, folder: str | Path) -> Path:
         """Copy the project to a new or empty folder; raises InputError where it is occupied."""
         target = Path(folder)
@@ -63,10 +68,15 @@ def design(
     unlabeled: str | Path | None = None,
     teacher: str | None = None,
     gazetteers: Mapping[str, str | Path] | None = None,
+    order: Sequence[str] = (),
     coverage: float = 0.95,
     reject: float = 0.01,
     label_column: str | None = None,
     provenance: Provenance | None = None,
+    licences: Mapping[str, str] | None = None,
+    tdp_w: float = 15.0,
+    euro_per_kwh: float = 0.30,
+    api_price: float | None = None,
     resume: bool = False,
     strict: bool = False,
     observer: Observer | None = None,
@@ -78,8 +88,11 @@ def design(
     outside      texts that have none of the labels; outside_label: rows with this label are such
     unlabeled    texts like the labelled ones; teacher: a sentence encoder that labels them
     gazetteers   name -> file of phrases, one a line, that a tagger is told of
+    order        the labels from the least to the most, where they are steps of an order
     coverage     how often sets of labels and intervals are to hold the truth
     reject       share of texts whose right answer abstention may cost
+    licences     of data, test, outside, unlabeled, teacher, or of a gazetteer by its name
+    tdp_w euro_per_kwh api_price   what the report reckons the cost of an answer by
     budget_s     wall-clock seconds for everything
     returns      the design; where no model met every limit, the nearest (see report["limits"])
     raises       InputError for what the caller can mend
@@ -95,12 +108,17 @@ def design(
         unlabeled=None if unlabeled is None else Path(unlabeled),
         teacher=teacher,
         gazetteers=tuple((name, Path(file)) for name, file in (gazetteers or {}).items()),
+        order=tuple(order),
         coverage=coverage,
         reject=reject,
         text_column=text_column,
         second_column=second_column,
         label_column=label_column,
         provenance=provenance,
+        licences=tuple((licences or {}).items()),
+        tdp_w=tdp_w,
+        euro_per_kwh=euro_per_kwh,
+        api_price=api_price,
         budget_s=budget_s,
         limits=limits or Limits(),
         prefer=prefer,

@@ -198,6 +198,7 @@ class TaskSpec(Spec):
     description: str = Field(min_length=1)
     kind: Literal["classify", "multilabel", "pair", "regress", "tag"] = "classify"
     labels: tuple[str, ...] = ()  # none where the answer is a number
+    order: tuple[str, ...] = ()  # of the labels, the least first, where the user named one
     data: DataSpec
     limits: Limits = Limits()
     coverage: float = Field(0.95, gt=0, lt=1)  # of the sets of labels, and of intervals

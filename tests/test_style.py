@@ -78,7 +78,8 @@ def test_every_flag_of_design_is_one_of_its_request() -> None:
     )
     flags = set(re.findall(r"--([a-z-]+)", done.stdout)) - {"help"}
     named = {"max-size": "max_bytes", "max-latency": "max_latency_ms", "budget": "budget_s"}
-    named["gazetteer"] = "gazetteers"  # given once for each
+    named |= {"gazetteer": "gazetteers", "licence": "licences"}  # given once for each
+    named["tdp"] = "tdp_w"
     known = {f.name for f in fields(Request)} | set(Limits.model_fields)
     assert {named.get(flag, flag.replace("-", "_")) for flag in flags} <= known
     assert len(flags) > 12

@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from mendel.cli import accept, audit, check, design, doctor, ledger, parts, predict, sample, train
+from mendel.cli import (
+    accept,
+    audit,
+    check,
+    design,
+    doctor,
+    ledger,
+    parts,
+    predict,
+    report,
+    sample,
+    train,
+)
 from mendel.types import InputError, LedgerError, MendelError, is_out_of_memory
 
 app = typer.Typer(
@@ -21,6 +33,7 @@ app = typer.Typer(
 )
 design.add_to(app)
 predict.add_to(app)
+report.add_to(app)
 ledger.add_to(app)
 train.add_to(app)
 sample.add_to(app)

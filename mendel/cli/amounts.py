@@ -10,6 +10,7 @@ import typer
 SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1024.0, "mib": 1024.0**2}
 COUNT = {"": 1.0, "k": 1e3, "m": 1e6}
+WATTS = {"w": 1.0, "mw": 1e-3, "kw": 1e3}
 MILLISECONDS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
 
 

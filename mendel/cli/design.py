@@ -38,6 +38,7 @@ class Origin(StrEnum):
 seconds = amounts.parser(amounts.SECONDS, "10m")
 n_bytes = amounts.parser(amounts.BYTES, "10MB")
 count = amounts.parser(amounts.COUNT, "7M")
+watts = amounts.parser(amounts.WATTS, "15W")
 milliseconds = amounts.parser(amounts.MILLISECONDS, "2ms")
 
 Budget = Annotated[
@@ -55,6 +56,11 @@ Params = Annotated[
 ]
 
 
+Watts = Annotated[
+    float, typer.Option(parser=watts, metavar="WATTS", help="Of the processor that will answer.")
+]
+
+
 def add_to(app: typer.Typer) -> None:
     app.command()(design)
 
@@ -64,6 +70,14 @@ def _named(given: str) -> tuple[str, Path]:
     if not (name and sign and file):
         raise typer.BadParameter(f"--gazetteer {given!r}. Wanted NAME=FILE.")
     return name, Path(file)
+
+
+def _licence(given: str) -> tuple[str, str]:
+    """NAME=TEXT, or TEXT alone for the data."""
+    name, sign, words = given.partition("=")
+    if not (words if sign else name).strip():
+        raise typer.BadParameter(f"--licence {given!r}. Wanted NAME=TEXT, or TEXT for the data.")
+    return (name.strip(), words.strip()) if sign else ("data", given.strip())
 
 
 def design(
@@ -103,6 +117,12 @@ def design(
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="Phrases, one a line, that a tagger is told of."),
     ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,...,HIGH", help="The labels as an order. Default: numbers are one."
+        ),
+    ] = None,
     coverage: Annotated[
         float, typer.Option(help="How often sets of labels and intervals hold the truth.")
     ] = 0.95,
@@ -115,6 +135,20 @@ def design(
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
     provenance: Annotated[Origin | None, typer.Option(help="Where the rows come from.")] = None,
+    licence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]TEXT",
+            help="Of the data; or of test, outside, unlabeled, teacher, a gazetteer by its name.",
+        ),
+    ] = None,
+    tdp: Watts = "15W",  # type: ignore[assignment]
+    euro_per_kwh: Annotated[
+        float, typer.Option(help="Price of electricity, for the report.")
+    ] = 0.3,
+    api_price: Annotated[
+        float | None, typer.Option(help="Euro a call of what you would use instead.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run that was to write --out.")
     ] = False,
@@ -153,6 +187,7 @@ def design(
         unlabeled=unlabeled,
         teacher=teacher,
         gazetteers=tuple(map(_named, gazetteer or ())),
+        order=tuple(name.strip() for name in order.split(",")) if order else (),
         coverage=coverage,
         reject=reject,
         text_column=text_column,
@@ -164,6 +199,10 @@ def design(
         prefer=prefer.value,
         seed=seed,
         out=out,
+        licences=tuple(map(_licence, licence or ())),
+        tdp_w=tdp,
+        euro_per_kwh=euro_per_kwh,
+        api_price=api_price,
         resume=resume,
         strict=strict,
         yes=yes,

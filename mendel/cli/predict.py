@@ -19,6 +19,9 @@ def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Default: the lines of stdin.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Labels to list.")] = 3,
     abstain: Annotated[bool, typer.Option(help="Give no label below the threshold.")] = True,
+    why: Annotated[
+        bool, typer.Option("--why", help="Add the words that decided: a text more for each word.")
+    ] = False,
 ) -> None:
     """Answer texts with a designed model: one JSON object a line, in order."""
     from mendel.emit.runtime import answers_of, load_model
@@ -29,4 +32,5 @@ def predict(
     lines = (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)
     for text in texts or lines:
         [answer] = model.predict([text], **options)
-        print(json.dumps(answer.to_dict(), ensure_ascii=False), flush=True)
+        said = answer.to_dict() | ({"why": model.explain(text)} if why else {})
+        print(json.dumps(said, ensure_ascii=False), flush=True)

@@ -80,6 +80,7 @@ def plan_card(plan: Plan) -> Panel:
     rows = [
         ("task", f"{request.description} ({plan.kind.name}: {plan.kind.answers})"),
         ("labels", f"{len(plan.labels)}: {names}" if plan.labels else "none"),
+        *(("labels", told) for told in [plan.form.told()] if told),
         (
             "data",
             f"{request.data}: {len(data.texts):,} rows, columns "

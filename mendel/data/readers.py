@@ -8,11 +8,12 @@ What cannot be read is an InputError; what can be mended is mended and counted a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+from mendel.data.besides import Besides, columns_besides
 from mendel.data.cells import READERS, clean_text, plain
 from mendel.data.columns import Columns, choose_columns, guess_kind, has_tags
 from mendel.data.delimited import TOKEN_NAMES, Table, folded
@@ -38,6 +39,7 @@ class Examples:
     provenance: str | None  # collected, written, generated, mixed; None where the file is silent
     second_column: str = ""  # of a pair
     notes: tuple[str, ...] = ()  # what a person should know, though nothing is wrong
+    besides: Besides = field(default_factory=dict)  # the user's columns of few values
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -75,7 +77,8 @@ def read_examples(
     kind = kind or guess_kind(table, given if labelled else given._replace(label=""))
     _check_second(kind, given)
     columns = choose_columns(path, table, kind, given, labelled=labelled)
-    rows = _cleaned(_spelled(table, columns, kind, log), columns, kind, log)
+    table = _spelled(table, columns, kind, log)
+    rows = _cleaned(table, columns, kind, log)
     rows = usable(path, rows, kind, columns.label, log) if labelled else rows
     if not rows:
         raise no_rows(path, log)
@@ -94,6 +97,7 @@ def read_examples(
         "mixed" if len(origins) > 1 else origins.pop() or None,
         columns.second,
         tuple(log.notes),
+        columns_besides(table, columns, [row.number for row in rows]) if labelled else {},
     )
 
 

@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Opening:
     answers: Mapping[str, tuple[Mapping[str, Any], ...]]
     turn: Turn
     n_openings: int  # of this set, this one included
+    besides: Mapping[str, Sequence[str]] = field(default_factory=dict)  # the user's other columns
 
     def scores(self, name: str, rate: Rate, without: Collection[int] = ()) -> list[float]:
         """How right each answer is, in order; rows of those places are left out."""
@@ -80,13 +81,22 @@ class Vault:
         self._ledger = ledger
         self._folder = ledger.folder / "vault"
 
-    def seal(self, texts: Sequence[str], targets: Sequence[Any]) -> Sealed:
-        """Put a test set away, its targets as plain JSON; the same rows twice are one set."""
+    def seal(
+        self,
+        texts: Sequence[str],
+        targets: Sequence[Any],
+        besides: Mapping[str, Sequence[str]] | None = None,
+    ) -> Sealed:
+        """Put a test set away, its targets as plain JSON; the same rows twice are one set.
+
+        besides   the rows' other columns, to slice a report by; the set is not named by them
+        """
         rows = {"texts": list(texts), "labels": list(targets)}
         name = digest(rows)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._path(name).exists():
-            write_atomically(self._path(name), json.dumps(rows).encode())  # mode 0600
+        if besides or not self._path(name).exists():
+            content = json.dumps({**rows, "besides": dict(besides or {})})
+            write_atomically(self._path(name), content.encode())  # mode 0600
         return Sealed(name, len(texts))
 
     def n_openings(self, sealed: Sealed) -> int:
@@ -127,7 +137,8 @@ class Vault:
         targets = tuple(rows["labels"])
         scores = {name: _mean(found, targets, rate) for name, found in answers.items()}
         turn = self._write(replace(opening, sealed={"score": scores}))
-        return Opening(tuple(rows["texts"]), targets, answers, turn, self.n_openings(sealed))
+        n_openings, besides = self.n_openings(sealed), rows.get("besides", {})
+        return Opening(tuple(rows["texts"]), targets, answers, turn, n_openings, besides)
 
     def _write(self, turn: Turn) -> Turn:
         with self._ledger.writing(turn.line) as connection:

@@ -26,10 +26,20 @@ BY_KIND = {  # folder of templates -> file in the project
     "answer_tests": "tests/test_answers.py",
 }
 COPIED = (
-    *("predict.py", "train.py", "serve.py", "benchmark.py", "tests/test_model.py", "pytest.ini"),
+    *(
+        "predict.py",
+        "explain.py",
+        "train.py",
+        "serve.py",
+        "benchmark.py",
+        "tests/test_model.py",
+        "pytest.ini",
+    ),
     *("requirements.txt", "requirements-train.txt", "requirements-serve.txt"),
     *("requirements-test.txt", "dockerignore", "ruff", "card.md.j2"),
 )
+# of kinds whose answers can be compared and rest on words of the text
+OF_WORDS = ("behaviour.py", "tests/test_behaviour.py", "tests/test_explain.py")
 # a package leaves hidden files out, and a ruff.toml here would rule over ours
 RENDERED = {"README.md.j2": "README.md", "Dockerfile": "Dockerfile"}
 RENAMED = {"dockerignore": ".dockerignore", "ruff": "ruff.toml"}
@@ -62,6 +72,9 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
         _copy(TEMPLATES / name, folder / RENAMED.get(name, name))
     for templates, name in BY_KIND.items():
         _copy(template(templates, agent.kind), folder / name)
+    if _explains(agent.kind):
+        for name in OF_WORDS:
+            _copy(TEMPLATES / name, folder / name)
     for name in ("shipping.py", "conformal.py"):
         _copy(PARTS / name, folder / name)
     package, export = packages(agent.kind)
@@ -74,6 +87,11 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     model_bytes = sum((folder / name).stat().st_size for name in NEEDED_TO_ANSWER)
     return Emitted(digest, model_bytes, tuple(files))
+
+
+def _explains(kind: str) -> bool:
+    """Do answers of the kind rest on words that can be weighed, and can they be compared?"""
+    return hasattr(answers_of(kind).Decoder, "evidence")
 
 
 def _check(agent: Agent) -> None:
@@ -100,6 +118,7 @@ def _write_rendered(agent: Agent, signature: Mapping[str, str], folder: Path) ->
         "slug": slug,
         "kind": agent.kind,
         "output": signature["output"],
+        "explains": _explains(agent.kind),
         "package": TRAVELS_AS[packages(agent.kind)[0]],
     }
     for name, target in RENDERED.items():

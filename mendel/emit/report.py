@@ -12,14 +12,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mendel.emit.plain import plain
+from mendel.emit.section import Section
 from mendel.emit.sections import sections, title
+from mendel.emit.technical import ABOUT, technical
 from mendel.emit.values import (
     Row,
     Table,
@@ -37,6 +40,7 @@ from mendel.emit.values import (
 )
 
 MAX_PAD = 40  # of a column in Markdown
+PLAIN, TECHNICAL = "report.plain.md", "TECHNICAL.md"
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -54,6 +58,11 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
         (folder / f"report.{name}").write_bytes(content.encode("utf-8", "backslashreplace"))
 
 
+def write_text(content: str, file: Path) -> None:
+    """One of the texts below, as write_report writes them."""
+    file.write_bytes(content.encode("utf-8", "backslashreplace"))
+
+
 def markdown(report: Mapping[str, Any]) -> str:
     """The report to be read in two minutes."""
     data: Row = _plain(report)
@@ -62,10 +71,31 @@ def markdown(report: Mapping[str, Any]) -> str:
     blocks += [] if verified else [f"> **UNVERIFIED**: {_md(why)}."]
     blocks += [f"**{_md(headline(data))}**"]
     blocks += [f"Verified: {_md(why)}."] if verified else []
-    for section in sections(data):
+    return _joined([*blocks, *_blocks(sections(data))])
+
+
+def plain_markdown(report: Mapping[str, Any]) -> str:
+    """For readers who are not engineers."""
+    data: Row = _plain(report)
+    return _joined([f"# {_md(title(data))}, in plain words", *_blocks(plain(data))])
+
+
+def technical_markdown(report: Mapping[str, Any]) -> str:
+    """The technical file, as a regulator would ask for."""
+    data: Row = _plain(report)
+    return _joined([f"# Technical file: {_md(title(data))}", ABOUT, *_blocks(technical(data))])
+
+
+def _blocks(shown: Sequence[Section]) -> list[str]:
+    blocks = []
+    for section in shown:
         blocks += [f"## {section.title}", *map(_md_line, section.lines)]
         blocks += [_md_table(section.table)] if section.table else []
         blocks += ["\n".join(f"    {line}" for line in section.code)] if section.code else []
+    return blocks
+
+
+def _joined(blocks: Sequence[str]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 

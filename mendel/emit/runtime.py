@@ -24,7 +24,11 @@ TRAVELS_AS = {
 PACKAGE_OF = {
     "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger"
 }  # fmt: skip
-AS_IN_PROJECT = ("answers", "conformal")  # modules of a project that import by these names
+AS_IN_PROJECT = (
+    "answers",
+    "conformal",
+    "explain",
+)  # modules of a project that import by these names
 ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
 NEEDED_TO_ANSWER = {"text": ("features",), "tagger": ("features", "chain", "spans")}
 
@@ -71,6 +75,7 @@ def _runtime(kind: str) -> ModuleType:
     answers = answers_of(kind)
     with _their_names(kind):
         sys.modules["answers"] = answers
+        sys.modules["explain"] = _module("explain", TEMPLATES / "explain.py")
         return _module("mendel_runtime", TEMPLATES / "predict.py")
 
 

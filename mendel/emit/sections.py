@@ -7,13 +7,14 @@ Longer than most files: one short function a section, in the order in which they
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from mendel.emit.origins import cost_line, licence_line
 from mendel.emit.plots import confusion_plot, coverage_plot, ladder_plot, reliability_plot
+from mendel.emit.section import Section
+from mendel.emit.section import section as _section
 from mendel.emit.values import (
     MAX_ROWS,
     Row,
-    Table,
     braced,
     count,
     decimal,
@@ -36,42 +37,24 @@ from mendel.emit.values import (
     text,
     yes,
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """Plain text throughout; nothing in it is escaped yet."""
-
-    title: str
-    lines: tuple[str, ...] = ()
-    table: Table | None = None
-    plot: Callable[[Row], str] | None = None  # drawn in HTML only; "" = nothing to draw
-    caption: str = ""
-    code: tuple[str, ...] = ()
+from mendel.emit.weaknesses import weaknesses
 
 
 def sections(report: Row) -> list[Section]:
     """What the report says, in the order of who needs it."""
     answers = OF_KIND.get(str(part(report, "task", "kind")), OF_LABELS)
-    makers = (
-        _shipped, _limits, _baselines, _claims, *answers, _ladder, _data, _faults, _speed, _time,
-        _reproduce,
-    )  # fmt: skip
+    return [
+        *_told(report, _shipped, _limits, _baselines, _claims),
+        *weaknesses(report),
+        *_told(report, *answers, _ladder, _data, _faults, _speed, _time, _reproduce),
+    ]
+
+
+def _told(report: Row, *makers: Callable[[Row], Section]) -> list[Section]:
     made = [maker(report) for maker in makers]
     return [
         s if s.lines or s.table or s.code else Section(s.title, ("Not measured.",)) for s in made
     ]
-
-
-def _section(
-    title: str,
-    *lines: str | None,
-    table: Table | None = None,
-    plot: Callable[[Row], str] | None = None,
-    caption: str = "",
-    code: tuple[str, ...] = (),
-) -> Section:
-    return Section(title, tuple(line for line in lines if line), table, plot, caption, code)
 
 
 def title(r: Row) -> str:
@@ -325,6 +308,7 @@ def _data(r: Row) -> Section:
         say("Provenance: {}.", text(d.get("provenance"))),
         say("Given besides: {}.", ", ".join(
             f"{name} {given(n)}" for name, n in (d.get("given") or {}).items() if n) or None),
+        licence_line(d),
         say("Sealed rows with a near-duplicate in training: {}.", count(d.get("near_duplicates"))),
         say("Score on the {} others: {}.", count(part(r, "sealed", "far", "n")),
             pct(part(r, "sealed", "far", "score"))) if d.get("near_duplicates") else None,
@@ -355,7 +339,9 @@ def _speed(r: Row) -> Section:
     )
     rows = [{"name": name, "value": value} for name, value in facts if value is not None]
     return _section(
-        "Speed and size", table=table_of(rows, ("Measure", "name", text), ("Value", "value", given))
+        "Speed and size",
+        cost_line(r),
+        table=table_of(rows, ("Measure", "name", text), ("Value", "value", given)),
     )
 
 

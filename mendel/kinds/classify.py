@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from mendel.data.label_forms import label_form
 from mendel.emit.measure import (
     abstention,
     calibration,
@@ -22,6 +23,7 @@ from mendel.emit.measure import (
     score,
     worst,
 )
+from mendel.emit.related import hierarchy, ordinal
 from mendel.judge import interval
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.teach import taught
@@ -89,7 +91,9 @@ class Classify(Kind):
             "sets": fit_sets(shares, labels, task.coverage),
             "drift": fit_drift({"score": outside, "unseen": kept[:, K + 1]}),
         }
-        return Fitted(settings, {"temperature": temperature, "abstention": found})
+        form = label_form(rows.names, task.order)
+        facts = {"order": form.order, "n_levels": form.n_levels}
+        return Fitted(settings, {"temperature": temperature, "abstention": found, **facts})
 
     def row_score(self, answer: Mapping[str, Any], target: str | None) -> float:
         return float(answer["label"] == target)
@@ -137,9 +141,20 @@ class Classify(Kind):
             "worst": worst(y, p, names, shown),
             "calibration": calibration(y, before[known], p),
             "abstention": _abstention(answers, targets, fitted),
+            **_related(mine, theirs, fitted),
             "sets": measure_sets(p, y, fitted.settings["sets"]) if len(y) else None,
             "temperature": fitted.settings["temperature"],
         }
+
+
+def _related(
+    answers: Sequence[Mapping[str, Any]], targets: Sequence[str], fitted: Fitted
+) -> dict[str, Any]:
+    """How wrong the errors are, where labels are paths or an order."""
+    pairs = [(target, str(a["label"])) for a, target in zip(answers, targets, strict=True)]
+    if order := fitted.facts.get("order"):
+        return {"ordinal": ordinal(pairs, order)}
+    return {"hierarchy": hierarchy(pairs)} if fitted.facts.get("n_levels", 1) > 1 else {}
 
 
 def _abstention(

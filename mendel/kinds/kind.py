@@ -177,6 +177,12 @@ class Kind(ABC):
     ) -> tuple[float, float, float]:
         """The metric of answers in JSON, and its 95 % interval."""
 
+    def total_of(
+        self, answers: Sequence[Mapping[str, Any]], targets: Sequence[Any], chosen: Sequence[int]
+    ) -> tuple[float, float, float]:
+        """The same of the chosen rows, in a form in which parts compare with one another."""
+        return self.total([answers[i] for i in chosen], [targets[i] for i in chosen])
+
     def n_outputs(self, names: Sequence[str]) -> int:
         """Of the network, for limits on its size."""
         return max(len(names), 1)

@@ -71,6 +71,22 @@ class Regress(Kind):
         found = bootstrap(_pairs([answer["value"] for answer in answers], targets), _r2)
         return found.value, found.low, found.high
 
+    def total_of(
+        self,
+        answers: Sequence[Mapping[str, Any]],
+        targets: Sequence[float],
+        chosen: Sequence[int],
+    ) -> tuple[float, float, float]:
+        """Beside the spread of all rows: a part of little spread would have a low R2."""
+        pairs = _pairs([answer["value"] for answer in answers], targets)
+        spread = max(float(pairs[:, 1].var()), 1e-12)
+
+        def explained(some: NDArray[np.float64]) -> float:
+            return 1 - float(((some[:, 0] - some[:, 1]) ** 2).mean()) / spread
+
+        found = bootstrap(pairs[list(chosen)], explained)
+        return found.value, found.low, found.high
+
     def sealed(
         self,
         answers: Sequence[Mapping[str, Any]],

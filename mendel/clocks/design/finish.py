@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from mendel import judge
+from mendel.clocks.design.behaviour import behaviour_of
 from mendel.clocks.design.choose import Chosen, choose
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.report import Evidence, report_of
 from mendel.clocks.design.run import Run, Stopwatch
 from mendel.data.vault import Opening, Sealed, Vault
 from mendel.emit.project import Agent, emit_project
-from mendel.emit.report import write_report
+from mendel.emit.report import TECHNICAL, technical_markdown, write_report, write_text
 from mendel.kinds import recipe_of
 from mendel.types import Candidate, Kind, Result, SealedError, Turn, Verdict
 
@@ -104,6 +105,7 @@ def finish(
             speed=speed,
             opening=opening,
             claim=claim,
+            behaviour=behaviour_of(part, opening),
             spent_s=watch.spent_s,
             stages=stages.durations(),
             interrupted=interrupted,
@@ -111,6 +113,7 @@ def finish(
         report = report_of(evidence)
         emit_project(_with_card(agent, report), part)
         write_report(report, part)
+        write_text(technical_markdown(report), part / TECHNICAL)
         ships = yes or all(limit["met"] for limit in report["limits"])
         if not ships:
             _keep_report_only(part)
@@ -198,14 +201,22 @@ def _with_card(agent: Agent, report: dict[str, Any]) -> Agent:
         "standing": report["status"]["reason"],
     }
     faults = {fault["kind"]: fault["count"] for fault in report["data"]["faults"]}
+    data = {k: v for k, v in report["data"].items() if k != "sources"}
     card = {
         "scores": scores,
-        "data": {**report["data"], "faults": faults or "none"},
+        "data": {**data, "faults": faults or "none"},
+        "sources and licences": [_source_line(source) for source in report["data"]["sources"]],
         "latency": report["latency"],
         "trained on": shipped["trained_on"],
         "rows that travel": f"{len(agent.examples)} training texts, in golden.json",
     }
     return replace(agent, card=card)
+
+
+def _source_line(source: dict[str, Any]) -> str:
+    size = "" if source["bytes"] is None else f", {source['bytes']:,} bytes"
+    digest = f", sha256 {source['sha256']}" if source["sha256"] else ""
+    return f"{source['name']}: {source['file']}{size}{digest}; licence: {source['licence']}"
 
 
 def _benchmark(folder: Path) -> dict[str, Any]:

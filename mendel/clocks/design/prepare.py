@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from mendel.clocks.design import ladder
+from mendel.clocks.design.cost import prices
 from mendel.clocks.design.given import language_faults, read_inputs
 from mendel.clocks.design.request import Plan, Provenance, Request
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
 from mendel.clocks.design.seal import SEALED_SHARE, Split, seal
+from mendel.clocks.design.sources import sources
+from mendel.data.label_forms import LabelForm, label_form
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds
 from mendel.data.tables import Fault, as_error
@@ -70,7 +73,9 @@ def plan(request: Request) -> Plan:
     share = f"{SEALED_SHARE:.0%} of the data, held out"
     sealed_from = share if request.test is None else f"--test {request.test.name}"
     stages = _stages(request, shape)
-    return Plan(request, kind, data, test, labels, inputs, faults, sealed_from, stages)
+    form = _form(request, kind, labels)
+    told = sources(request), prices(request)
+    return Plan(request, kind, data, test, labels, form, inputs, faults, sealed_from, stages, *told)
 
 
 def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
@@ -97,6 +102,8 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         near_duplicates=split.near,
         origin=_origin(request, plan.data, plan.test),
         faults=tuple(asdict(fault) for fault in plan.faults),
+        sources=plan.sources,
+        prices=plan.prices,
     )
     run = Run.create(ledger, spec)
     kept = tuple(split.texts), tuple(split.targets)
@@ -119,6 +126,7 @@ def _task(plan: Plan, split: Split) -> TaskSpec:
         description=request.description.strip(),
         kind=plan.data.kind,
         labels=plan.labels,
+        order=request.order,
         data=data,
         limits=request.limits,
         coverage=request.coverage,
@@ -178,6 +186,14 @@ def _check_labels(request: Request, kind: Kind, data: Examples, labels: Sequence
             f"{request.data} has two texts and a number a row. Wanted one text a number. Name one "
             "column by --text-column, join the two, or give the numbers as labels (--kind pair)."
         )
+
+
+def _form(request: Request, kind: Kind, labels: Sequence[str]) -> LabelForm:
+    if isinstance(kind, Classify):
+        return label_form(labels, request.order)
+    if request.order:
+        raise InputError(f"--order is for tasks with one label a text. Got kind {kind.name}.")
+    return LabelForm()
 
 
 def _test_faults(

@@ -12,7 +12,9 @@ from typing import Any
 from mendel.clocks.design import ladder
 from mendel.clocks.design.choose import Chosen
 from mendel.clocks.design.clock import DesignClock
+from mendel.clocks.design.cost import cost_of
 from mendel.clocks.design.ladder import Standing
+from mendel.clocks.design.slices import slices
 from mendel.data.vault import Opening
 from mendel.judge import Option
 from mendel.kinds import recipe_of
@@ -35,6 +37,7 @@ class Evidence:
     speed: Mapping[str, Any]  # what the project's own benchmark printed
     opening: Opening
     claim: Verdict | None
+    behaviour: Mapping[str, Any] | None  # answers to texts written otherwise
     spent_s: float
     stages: Sequence[tuple[str, float]]  # name, seconds
     interrupted: bool
@@ -57,6 +60,8 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "shipped": _shipped(e),
         "fitted": dict(e.chosen.fitted.facts),
         "sealed": _sealed(e),
+        "slices": slices(e.clock.kind, e.opening, e.clock.rows.texts),
+        "behaviour": e.behaviour,
         "baselines": _baselines(e),
         "claims": _claims(e),
         "latency": {k: e.speed.get(k) for k in LATENCIES},
@@ -64,6 +69,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
             k: e.speed.get(k)
             for k in ("model_bytes", "project_bytes", "peak_mb", "load_s", "texts_per_s")
         },
+        "cost": cost_of(e.speed.get("p50_ms"), spec.prices),
         "time": _time(e),
         "limits": _limits(spec.task.limits, e),
         "ladder": _ladder(e.clock),
@@ -102,6 +108,7 @@ def _data(e: Evidence) -> dict[str, Any]:
         "provenance": spec.origin,
         "near_duplicates": len(spec.near_duplicates),
         "faults": list(spec.faults),
+        "sources": list(spec.sources),
         "given": {
             "texts without a label": len(given.outside),
             "unlabelled texts": len(given.unlabeled),

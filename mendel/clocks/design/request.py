@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from mendel.data.label_forms import LabelForm
 from mendel.data.readers import Examples
 from mendel.data.tables import Fault
 from mendel.data.targets import TaskKind
@@ -26,9 +27,13 @@ class Request:
     unlabeled   a file of texts like the labelled ones, without labels
     teacher     folder of a sentence encoder that labels them; "auto" = the one that pip installs
     gazetteers  name and file of phrases, one a line, that a tagger is told of
+    order       the labels from the least to the most, where they are steps of an order
     coverage    how often sets of labels and intervals are to hold the truth
     reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
+    licences    name (data, test, outside, unlabeled, teacher, or of a gazetteer) and licence
+    tdp_w       watts of the processor that will answer; euro_per_kwh: price of electricity
+    api_price   euro a call of what would be used instead; None = not compared
     """
 
     description: str
@@ -49,8 +54,13 @@ class Request:
     unlabeled: Path | None = None
     teacher: str | None = None
     gazetteers: tuple[tuple[str, Path], ...] = ()
+    order: tuple[str, ...] = ()
     coverage: float = 0.95
     reject: float = 0.01
+    licences: tuple[tuple[str, str], ...] = ()
+    tdp_w: float = 15.0
+    euro_per_kwh: float = 0.30
+    api_price: float | None = None
     resume: bool = False
     strict: bool = False
     yes: bool = False
@@ -66,7 +76,10 @@ class Plan:
     data: Examples
     test: Examples | None
     labels: tuple[str, ...]
+    form: LabelForm  # how the labels are related
     inputs: Inputs
     faults: tuple[Fault, ...]
     sealed_from: str
     stages: tuple[tuple[str, float], ...]  # name, seconds expected
+    sources: tuple[dict[str, Any], ...]  # name file bytes sha256 licence
+    prices: dict[str, Any]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from mendel.blobs import locked, write_atomically
 from mendel.ledger import Ledger
 from mendel.spec import FoldSpec, Spec, TaskSpec
@@ -33,6 +35,8 @@ class RunSpec(Spec):
     near_duplicates: tuple[int, ...]  # sealed rows, by place, that have one in training
     origin: str  # of the rows, in the words of the user or of the files
     faults: tuple[dict[str, Any], ...] = ()
+    sources: tuple[dict[str, Any], ...] = ()  # name file bytes sha256 licence of each input
+    prices: dict[str, Any] = Field(default_factory=dict)  # tdp_w euro_per_kwh api_price
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -48,7 +48,8 @@ def seal(plan: Plan, ledger: Ledger) -> Split:
             (plan.inputs.outside, ()) if given else _hold_out_outside(plan.inputs.outside)
         )
         sealed_texts = [*test_texts, *more]
-        sealed = vault.seal(sealed_texts, [*wanted, *[None] * len(more)])
+        besides = _besides(plan.test.besides, len(more))
+        sealed = vault.seal(sealed_texts, [*wanted, *[None] * len(more)], besides)
         inputs = _apart(replace(plan.inputs, outside=outside), sealed_texts)
         return Split(texts, targets, mine, inputs, sealed, tuple(near))
     # from the data, not from --seed: other seeds do not get other test rows to choose among
@@ -57,11 +58,17 @@ def seal(plan: Plan, ledger: Ledger) -> Split:
     outside, more = _hold_out_outside(plan.inputs.outside)
     wanted = [*_only(targets, held), *[None] * len(more)]
     sealed_texts = [*_only(texts, held), *more]
-    sealed = vault.seal(sealed_texts, wanted)
+    cells = {name: _only(column, held) for name, column in plan.data.besides.items()}
+    sealed = vault.seal(sealed_texts, wanted, _besides(cells, len(more)))
     near = np.flatnonzero(np.isin(mine[held], mine[~held])).tolist()
     kept = _only(texts, ~held), _only(targets, ~held)
     inputs = _apart(replace(plan.inputs, outside=outside), sealed_texts)
     return Split(*kept, mine[~held], inputs, sealed, tuple(near))
+
+
+def _besides(columns: Mapping[str, Sequence[str]], n_more: int) -> dict[str, list[str]]:
+    """The columns of the sealed rows; texts from another file have nothing in them."""
+    return {name: [*cells, *[""] * n_more] for name, cells in columns.items()}
 
 
 def _apart(inputs: Inputs, sealed: Sequence[str]) -> Inputs:

@@ -26,14 +26,12 @@ def languages(
     cost     0.1 ms a row; 1 s to begin
     source   Lui and Baldwin 2012 by py3langid, 142 languages, works offline
     """
-    model = _model()
     judged: list[tuple[Row, str]] = []
     for i, row in enumerate(rows):
         if i % 1000 == 0:
             progress(i / len(rows))
-        if len(row.text) >= MIN_CHARS:
-            language, sure = model.classify(row.text[:MAX_CHARS])
-            judged += [(row, language)] if sure >= SURE else []
+        language = language_of(row.text)
+        judged += [(row, language)] if language else []
     counts = Counter(language for _, language in judged)
     shares = {language: round(n / len(judged), 4) for language, n in counts.most_common()}
     second = [
@@ -49,6 +47,14 @@ def languages(
     examples = [example(row.number, row.text, language=lang) for row, lang in strange[:N_EXAMPLES]]
     numbers = [row.number for row, _ in strange[:N_ROWS]]
     return shares, [finding("mixed-language", what, len(strange), numbers, examples)]
+
+
+def language_of(text: str) -> str | None:
+    """The text's language (ISO 639-1 as a rule); None where it is too short to be sure."""
+    if len(text) < MIN_CHARS:
+        return None
+    language, sure = _model().classify(text[:MAX_CHARS])
+    return str(language) if sure >= SURE else None
 
 
 @cache

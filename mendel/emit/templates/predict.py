@@ -2,6 +2,7 @@
 
     python predict.py "where is my parcel"     one JSON object for each text
     python predict.py < messages.txt           one for each line, in order, as the lines come
+    python predict.py --why "where is it"      besides, the words that decided
 
     from predict import Model
     Model().predict(["where is my parcel"])[0]
@@ -25,6 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnxruntime
 from answers import Answer, Decoder, Featurizer, add_flags, options_of
+from explain import why
 from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
@@ -75,6 +77,13 @@ class Model:
         rest = iter(lines)
         while texts := list(islice(rest, batch)):
             yield from self.predict(texts, **options)
+
+    def explain(self, text: str) -> list[dict[str, Any]]:
+        """The words that decided the answer, weightiest first (explain.py).
+
+        raises   ValueError for a kind of model that cannot say why
+        """
+        return why(self, text)
 
     def outputs(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What model.onnx gives for the texts, before it is made an answer."""
@@ -163,6 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch", type=_positive, default=1, help="lines at once: faster, but waits for them (1)"
     )
+    parser.add_argument(
+        "--why", action="store_true", help="add the words that decided: a text more for each word"
+    )
     return parser
 
 
@@ -176,8 +188,16 @@ def main() -> int:
     given = [os.fsencode(text).decode("utf-8", "replace") for text in args.texts]
     lines: Iterable[str] = given or _decoded(sys.stdin.buffer)
     try:
+        if args.why:
+            for text in lines:
+                [answer] = model.predict([text], **options_of(args))
+                print(json.dumps({**answer.to_dict(), "why": model.explain(text)}), flush=True)
+            return 0
         for answer in model.stream(lines, batch=args.batch, **options_of(args)):
             print(json.dumps(answer.to_dict()), flush=True)
+    except ValueError as error:  # of a model that cannot say why
+        print(error, file=sys.stderr)
+        return 2
     except BrokenPipeError:  # who read us has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

@@ -32,6 +32,7 @@ CODE = (
     *(
         "predict.py",
         "answers.py",
+        "explain.py",
         "train.py",
         "learning.py",
         "shipping.py",
@@ -49,6 +50,7 @@ CODE = (
         "card.md.j2",
     ),
 )
+OF_SOME_KINDS = ("behaviour.py", "tests/test_behaviour.py", "tests/test_explain.py")
 HELD_OUT = 5  # one row in so many
 FEW = 50  # held-out rows below which an accuracy is not to be relied on
 
@@ -163,7 +165,7 @@ def write_project(agent: Agent, folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         partial.chmod(0o755)
-        for name in CODE:
+        for name in [*CODE, *(name for name in OF_SOME_KINDS if (HERE / name).exists())]:
             (partial / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(HERE / name, partial / name)
         shutil.copytree(HERE / PACKAGE, partial / PACKAGE, ignore=_not_source)

@@ -41,6 +41,13 @@ class Answer:
     top: list[tuple[str, float]]
     set: list[str]
 
+    def agrees(self, other: Answer) -> bool:
+        """Is the label the same?"""
+        return self.label == other.label
+
+    def short(self) -> str:
+        return "no label" if self.label is None else self.label
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "label": self.label,
@@ -53,6 +60,8 @@ class Answer:
 
 class Decoder:
     """Logits to answers. Raises KeyError or ValueError where agent.json is not of this kind."""
+
+    hidden, unit = "", "log-odds"  # what stands for a word that is hidden; of the evidence
 
     def __init__(self, agent: Mapping[str, Any], features: Featurizer) -> None:
         settings = agent["settings"]
@@ -98,6 +107,15 @@ class Decoder:
     def outside(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """(B,) 1 - the share of the best label, with "no label" among the choices."""
         return np.asarray(1 - _softmax(logits.astype(np.float64))[:, :-1].max(1))
+
+    def evidence(
+        self, texts: Sequence[str], outputs: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[str, list[float]]]:
+        """The best label of the first text, and its log-odds among the labels in every text."""
+        scores = np.stack(outputs)[:, :-1].astype(np.float64) / self.temperature
+        best = int(scores[0].argmax())
+        others = np.logaddexp.reduce(np.delete(scores, best, axis=1), axis=1)
+        return [(self.labels[best], (scores[:, best] - others).tolist())]
 
     def _watch(self, texts: Sequence[str], far: Sequence[float]) -> None:
         """One line in the log, once, when texts are no longer like those of training."""

@@ -30,6 +30,13 @@ class Answer:
     labels: list[str]
     probabilities: dict[str, float]
 
+    def agrees(self, other: Answer) -> bool:
+        """Are the labels the same?"""
+        return set(self.labels) == set(other.labels)
+
+    def short(self) -> str:
+        return ", ".join(sorted(self.labels)) or "no label"
+
     def to_dict(self) -> dict[str, Any]:
         shares = {label: round(p, 6) for label, p in self.probabilities.items()}
         return {"labels": self.labels, "probabilities": shares}
@@ -37,6 +44,8 @@ class Answer:
 
 class Decoder:
     """Logits to answers. Raises KeyError or ValueError where agent.json is not of this kind."""
+
+    hidden, unit = "", "log-odds"  # what stands for a word that is hidden; of the evidence
 
     def __init__(self, agent: Mapping[str, Any], features: Featurizer) -> None:
         self.labels: list[str] = list(agent["labels"])
@@ -54,6 +63,14 @@ class Decoder:
             given = [self.labels[k] for k in order]
             answers.append(Answer(given, dict(zip(self.labels, row, strict=True))))
         return answers
+
+    def evidence(
+        self, texts: Sequence[str], outputs: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[str, list[float]]]:
+        """Each label that the first text is given, or else the nearest, with its log-odds."""
+        above = np.stack(outputs).astype(np.float64) - self.cuts
+        given = np.flatnonzero(above[0] > 0).tolist() or [int(above[0].argmax())]
+        return [(self.labels[k], above[:, k].tolist()) for k in given]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

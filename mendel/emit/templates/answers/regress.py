@@ -31,12 +31,21 @@ class Answer:
     low: float
     high: float
 
+    def agrees(self, other: Answer) -> bool:
+        """Does the other number lie in the interval of this one?"""
+        return self.low <= other.value <= self.high
+
+    def short(self) -> str:
+        return f"{self.value:.4g}"
+
     def to_dict(self) -> dict[str, Any]:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
 class Decoder:
     """Outputs to answers. Raises KeyError or ValueError where agent.json is not of this kind."""
+
+    hidden, unit = "", "the number's own"  # what stands for a word that is hidden; of the evidence
 
     def __init__(self, agent: Mapping[str, Any], features: Featurizer) -> None:
         self.half_width = float(agent["settings"]["half_width"])
@@ -47,6 +56,12 @@ class Decoder:
     def __call__(self, texts: Sequence[str], outputs: NDArray[np.float32]) -> list[Answer]:
         half = self.half_width
         return [Answer(v, v - half, v + half) for v in outputs[:, 0].astype(np.float64).tolist()]
+
+    def evidence(
+        self, texts: Sequence[str], outputs: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[str, list[float]]]:
+        """The number that each text is given."""
+        return [("value", np.stack(outputs)[:, 0].astype(np.float64).tolist())]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

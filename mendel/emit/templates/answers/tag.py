@@ -29,6 +29,14 @@ class Answer:
     text: str
     spans: list[tuple[int, int, str]]
 
+    def agrees(self, other: Answer) -> bool:
+        """Are the labels of the spans the same, in order? Where they stand may differ."""
+        return [label for _, _, label in self.spans] == [label for _, _, label in other.spans]
+
+    def short(self) -> str:
+        found = [f"{label} {self.text[start:end]!r}" for start, end, label in self.spans]
+        return ", ".join(found) or "no span"
+
     def to_dict(self) -> dict[str, Any]:
         found = [
             {"start": start, "end": end, "label": label, "text": self.text[start:end]}
@@ -56,6 +64,9 @@ class Featurizer(Words):
 class Decoder:
     """Scores of words to spans. Raises KeyError where agent.json is not of this kind."""
 
+    hidden = " \u25a1 "  # stands for a word that is hidden, so that the others keep their places
+    unit = "log-odds of the tag, mean of the span's words; steps between tags are left out"
+
     def __init__(self, agent: Mapping[str, Any], features: Words) -> None:
         self.labels: list[str] = list(agent["labels"])
         self.n_outputs = 1 + 2 * len(self.labels)
@@ -69,6 +80,33 @@ class Decoder:
         return [
             Answer(x, [tuple(s) for s in spans_of(t, best, self.labels)]) for x, t, best in pairs
         ]
+
+    def pieces(self, text: str) -> list[tuple[int, int]]:
+        """What is hidden at a time, to see what decided."""
+        return [(token.start, token.end) for token in self._features.split(text)[0]]
+
+    def evidence(
+        self, texts: Sequence[str], outputs: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[str, list[float]]]:
+        """Each span of the first text, and the log-odds of its tags in every text."""
+        assert isinstance(self._features, Featurizer)
+        tokens = self._features.split(texts[0])[0]
+        n, scores = len(tokens), np.asarray(outputs[0], np.float64)[None]
+        # where hiding a word changes how a text is cut, nothing is said of that word
+        cut = [len(self._features.split(text)[0]) == n for text in texts]
+        rows = [np.asarray(o[:n] if ok else outputs[0][:n], np.float64)
+                for o, ok in zip(outputs, cut, strict=True)]  # fmt: skip
+        [tags] = decode(scores[:, :n].astype(np.float32), [n], self._features.chain)
+        found = []
+        for start, end, label in map(tuple, spans_of(tokens, tags, self.labels)):
+            at = [i for i, token in enumerate(tokens) if start <= token.start < end]
+            strength = [float(np.mean([_odds(row[i], tags[i]) for i in at])) for row in rows]
+            found.append((f"{label} {texts[0][start:end]!r}", strength))
+        return found
+
+
+def _odds(scores: NDArray[np.float64], tag: int) -> float:
+    return float(scores[tag] - np.logaddexp.reduce(np.delete(scores, tag)))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

