@@ -10,7 +10,20 @@ from typing import Annotated
 
 import typer
 
-from mendel.cli import accept, audit, check, design, doctor, ledger, parts, predict, sample, train
+from mendel.cli import (
+    accept,
+    audit,
+    check,
+    design,
+    diff,
+    doctor,
+    ledger,
+    parts,
+    predict,
+    redesign,
+    sample,
+    train,
+)  # fmt: skip
 from mendel.types import InputError, LedgerError, MendelError, is_out_of_memory
 
 app = typer.Typer(
@@ -29,6 +42,8 @@ audit.add_to(app)
 accept.add_to(app)
 check.add_to(app)
 doctor.add_to(app)
+redesign.add_to(app)
+diff.add_to(app)
 
 
 @app.callback()

@@ -57,6 +57,8 @@ def sections(report: Row) -> list[Section]:
         _shipped, _limits, _baselines, _claims, *answers, _ladder, _data, _faults, _speed, _time,
         _reproduce,
     )  # fmt: skip
+    if report.get("changes"):
+        makers = (*makers[:4], _changes, _flows, *makers[4:])
     made = [maker(report) for maker in makers]
     return [
         s if s.lines or s.table or s.code else Section(s.title, ("Not measured.",)) for s in made
@@ -156,6 +158,37 @@ def _claims(r: Row) -> Section:
             pct(judge.get("alpha"))),
         table=table_of(shown, ("Claim", "text", text), ("Verdict", "allowed", text),
                        ("Reason", "reason", text)),
+    )  # fmt: skip
+
+
+def _changes(r: Row) -> Section:
+    sealed = part(r, "changes", "sealed") or {}
+    rows = [
+        x | (x.get("labelled") or {}) | {"moved": part(x, "shift", "mean")}
+        for x in rows_of(r, "changes", "groups") or []
+    ]
+    return _section(
+        "What changes",
+        say("Beside {}, which this model goes on from.", text(part(r, "changes", "before"))),
+        say("Of the {} sealed rows {} were wrong before and are right now, {} were right and are "
+            "wrong now.", count(sealed.get("n")), count(sealed.get("fixed")),
+            count(sealed.get("broken"))),
+        table=table_of(
+            rows, ("Texts", "name", text), ("n", "n", count), ("Answers that change", "share", pct),
+            ("Wrong -> right", "fixed", count), ("Right -> wrong", "broken", count),
+            ("Number beside moves by", "moved", decimal), ("Note", "note", text),
+        ),
+    )  # fmt: skip
+
+
+def _flows(r: Row) -> Section:
+    groups = rows_of(r, "changes", "groups") or []
+    rows = [flow | {"name": x.get("name")} for x in groups for flow in x.get("flows") or []]
+    return _section(
+        "Answers that change",
+        "None." if not rows else None,
+        table=table_of(sorted(rows, key=lambda x: -x["count"]), ("Before", "from", text),
+                       ("Now", "to", text), ("Count", "count", count), ("Texts", "name", text)),
     )  # fmt: skip
 
 

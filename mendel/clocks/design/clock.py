@@ -65,7 +65,7 @@ class DesignClock:
         turns = history.turns()
         found = ladder.standings(turns)
         known = {turn.candidate.id for turn in turns} | {c.id for c in history.pending()}
-        for candidate in ladder.proposals(self.shape, found):
+        for candidate in ladder.proposals(self.shape, found, self.run.spec.after):
             recipe = recipe_of(TextSpec.parse(dict(candidate.state["model"])))
             left = self.left_s(found)
             if candidate.id not in known and ladder.fits(recipe, self.shape, found, left):

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mendel import judge
+from mendel.clocks.design.changes import BEFORE, changes, command_before
 from mendel.clocks.design.choose import Chosen, choose
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.report import Evidence, report_of
@@ -103,6 +104,7 @@ def finish(
             speed=speed,
             opening=opening,
             claim=claim,
+            changes=changes(clock, part, opening),
             spent_s=watch.spent_s,
             stages=stages.durations(),
             interrupted=interrupted,
@@ -231,6 +233,8 @@ def _open(clock: DesignClock, chosen: Chosen, folder: Path) -> Opening:
         "this model": [sys.executable, str(folder / "predict.py"), *flags, "--batch", "64"],
         **{name: [*baseline, fit, train] for name, fit in clock.kind.baselines.items()},
     }
+    if before := command_before(clock):
+        commands[BEFORE] = before
     sealed = Sealed(clock.run.spec.sealed, clock.run.spec.n_sealed)
     vault = Vault(clock.ledger)
     candidate = chosen.standing.candidate

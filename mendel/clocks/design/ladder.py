@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mendel.clocks.design.run import After
 from mendel.kinds import KINDS, Maker, Shape, recipe_of
 from mendel.spec import TextSpec
 from mendel.types import Candidate, InputError, Kind, Result, Turn
@@ -87,9 +88,17 @@ def promising(mine: Sequence[float], others: Sequence[Sequence[float]], slack: f
     return f"rank {rank} of {len(peers) + 1} after {r} folds; the best {room} go on"
 
 
-def proposals(shape: Shape, found: Sequence[Standing]) -> Iterator[Candidate]:
-    """All that could be tried now, best first: the ladder, then mutations of the leader."""
+def proposals(
+    shape: Shape, found: Sequence[Standing], after: After | None = None
+) -> Iterator[Candidate]:
+    """All that could be tried now, best first: the ladder, then mutations of the leader.
+
+    after   the design that this one goes on from: what shipped then comes before the ladder
+    """
     maker = _maker(shape)
+    if after is not None:
+        shipped = maker.within(recipe_of(after.first), shape)
+        yield _candidate(maker, shipped, "what shipped before", ())
     for recipe, why in maker.rungs(shape):
         yield _candidate(maker, maker.within(recipe, shape), why, ())
     learned = [s for s in found if recipe_of(s.spec).is_learned]

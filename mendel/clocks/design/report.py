@@ -35,6 +35,7 @@ class Evidence:
     speed: Mapping[str, Any]  # what the project's own benchmark printed
     opening: Opening
     claim: Verdict | None
+    changes: Mapping[str, Any] | None  # beside the model before, where there is one
     spent_s: float
     stages: Sequence[tuple[str, float]]  # name, seconds
     interrupted: bool
@@ -48,6 +49,7 @@ class Evidence:
 def report_of(e: Evidence) -> dict[str, Any]:
     """The sections that `mendel.emit.report.write_report` prints."""
     spec = e.clock.run.spec
+    again = {"changes": e.changes} if e.changes else {}
     return {
         "title": spec.task.description,
         "task": spec.task.to_dict(),
@@ -69,6 +71,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "ladder": _ladder(e.clock),
         "judge": vars(e.clock.ledger.account(e.clock.line)),
         "reproduce": _reproduce(e),
+        **again,
     }
 
 
