@@ -17,6 +17,7 @@ from mendel.cli import (
     design,
     diff,
     doctor,
+    label,
     ledger,
     parts,
     predict,
@@ -42,6 +43,7 @@ audit.add_to(app)
 accept.add_to(app)
 check.add_to(app)
 doctor.add_to(app)
+label.add_to(app)
 redesign.add_to(app)
 diff.add_to(app)
 

@@ -21,6 +21,6 @@ class Span(NamedTuple):
 Target = str | tuple[str, ...] | tuple[Span, ...] | float
 
 
-def plain(target: Target) -> Any:
+def as_json(target: Target) -> Any:
     """In lists, strings and numbers, as a run's folder keeps it."""
     return json.loads(json.dumps(target))

@@ -23,7 +23,7 @@ from mendel.clocks.design.run import After, Run
 from mendel.clocks.design.session import Observer, Silent, carry_out, design
 from mendel.data.faults import Fault
 from mendel.data.readers import Examples, read_examples
-from mendel.data.targets import TaskKind, plain
+from mendel.data.targets import TaskKind, as_json
 from mendel.data.vault import Sealed, Vault
 from mendel.emit.runtime import load_model
 from mendel.kinds import KINDS, Kind
@@ -105,7 +105,7 @@ def read_more(was: Before, request: Request, path: Path) -> Examples:
         label_column=request.label_column,
         joins=True,
     )
-    return replace(found, targets=tuple(plain(target) for target in found.targets))
+    return replace(found, targets=tuple(as_json(target) for target in found.targets))
 
 
 def join(

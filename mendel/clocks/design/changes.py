@@ -13,7 +13,7 @@ from typing import Any
 
 from mendel.clocks.design.clock import DesignClock
 from mendel.data.readers import read_examples
-from mendel.data.targets import TaskKind, plain
+from mendel.data.targets import TaskKind, as_json
 from mendel.data.texts import read_texts
 from mendel.data.vault import Opening
 from mendel.emit.diff import diff, labelled
@@ -79,7 +79,7 @@ def between(
     rows = read_examples(
         data, kind=kind, text_column=text_column, label_column=label_column, joins=True
     )
-    targets, rate = [plain(target) for target in rows.targets], KINDS[kind].row_score
+    targets, rate = [as_json(target) for target in rows.targets], KINDS[kind].row_score
     return diff(*models, rows.texts, targets=targets, rate=rate, progress=progress)
 
 
