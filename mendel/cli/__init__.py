@@ -17,6 +17,7 @@ from mendel.cli import (
     design,
     diff,
     doctor,
+    improve,
     label,
     ledger,
     parts,
@@ -45,6 +46,7 @@ check.add_to(app)
 doctor.add_to(app)
 label.add_to(app)
 redesign.add_to(app)
+improve.add_to(app)
 diff.add_to(app)
 
 

@@ -59,6 +59,8 @@ def sections(report: Row) -> list[Section]:
     )  # fmt: skip
     if report.get("changes"):
         makers = (*makers[:4], _changes, _flows, *makers[4:])
+    if report.get("repair"):
+        makers = (makers[0], _repair, *makers[1:])
     made = [maker(report) for maker in makers]
     return [
         s if s.lines or s.table or s.code else Section(s.title, ("Not measured.",)) for s in made
@@ -158,6 +160,24 @@ def _claims(r: Row) -> Section:
             pct(judge.get("alpha"))),
         table=table_of(shown, ("Claim", "text", text), ("Verdict", "allowed", text),
                        ("Reason", "reason", text)),
+    )  # fmt: skip
+
+
+def _repair(r: Row) -> Section:
+    rows = [
+        x | {"moved": points(x.get("change")), "least": points(x.get("low"))}
+        for x in rows_of(r, "repair", "looked") or []
+    ]
+    return _section(
+        "Errors mended",
+        say("{}.", (text(part(r, "repair", "reason")) or "").rstrip(".") or None),
+        say("{} errors were given that the model before made. An error counts as fixed where the "
+            "model that answers it was not trained on it.", count(part(r, "repair", "n_errors"))),
+        table=table_of(
+            rows, ("Candidate", "name", text), ("Errors fixed", "n_fixed", count),
+            ("Old rows, points", "moved", text), ("At least", "least", text),
+            ("Passes", "passed", yes),
+        ),
     )  # fmt: skip
 
 

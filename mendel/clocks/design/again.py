@@ -33,6 +33,8 @@ from mendel.train.folds import Inputs, Rows
 from mendel.train.outside import OUTSIDE
 from mendel.types import InputError, did_you_mean, digest
 
+AS_BEFORE = ", as before"
+
 
 @dataclass(frozen=True)
 class Before:
@@ -109,15 +111,22 @@ def read_more(was: Before, request: Request, path: Path) -> Examples:
 
 
 def join(
-    rows: Rows, texts: Sequence[str], targets: Sequence[Any], near: NDArray[np.bool_]
+    rows: Rows,
+    texts: Sequence[str],
+    targets: Sequence[Any],
+    near: NDArray[np.bool_],
+    *,
+    again: bool = False,
 ) -> Joined:
     """The old rows and the new: of a text that has another label now, the old rows go.
 
-    near   (n,) new rows to leave out
+    near    (n,) new rows to leave out
+    again   old rows whose text comes again count as new ones, though their label is the same
     """
     told = {text: target for text, target, out in zip(texts, targets, near, strict=True) if not out}
     old = list(zip(rows.texts, rows.targets, strict=True))
-    kept = [(text, target) for text, target in old if told.get(text, target) == target]
+    same = [(text, target) for text, target in old if told.get(text, target) == target]
+    kept = [(text, target) for text, target in same if not (again and text in told)]
     known = {text for text, _ in kept}
     new = [(text, target) for text, target in told.items() if text not in known]
     whole = [*kept, *new]
@@ -127,7 +136,7 @@ def join(
         np.arange(len(whole)) >= len(kept),
         n_known=len(told) - len(new),
         n_near=int(near.sum()),
-        n_relabelled=len(old) - len(kept),
+        n_relabelled=len(old) - len(same),
     )
 
 
@@ -145,8 +154,7 @@ def redesign(
         return design(request, ledger, observer)
     check_free(request.out)
     observer.stage("joining old rows and new ones")
-    planned = plan_again(was, request, ledger)
-    return carry_out(planned, ledger, observer, began)
+    return carry_out(plan_again(was, request, ledger), ledger, observer, began)
 
 
 def request_of(was: Before, **changed: Any) -> Request:
@@ -193,27 +201,47 @@ def plan_again(was: Before, request: Request, ledger: Ledger) -> Plan:
     if OUTSIDE in more.targets and request.outside_label is None:
         request = replace(request, outside_label=OUTSIDE)  # as `mendel label` writes it
     more, given = read_inputs(request, was.kind, more)
-    vault, kind = Vault(ledger), was.kind
+    vault = Vault(ledger)
     joined = join(was.rows, more.texts, more.targets, vault.near(was.sealed, more.texts))
+    _check_new(joined, given, request.data)
     inputs = _inputs(was.rows.inputs, given, was.sealed, vault)
-    _check_new(was, joined, given, request.data)
+    return planned(was, request, more, joined, inputs, was.after())
+
+
+def planned(
+    was: Before, request: Request, more: Examples, joined: Joined, inputs: Inputs, after: After
+) -> Plan:
+    """The plan card's facts, and what the run keeps of the one before.
+
+    more     the new rows as they were read
+    inputs   what the task is given beside rows, without what is nearly sealed
+    """
+    kind = was.kind
     labels = kind.names(joined.targets)
-    notes = _notes(was, joined, labels)
     data = replace(
         more,
         texts=joined.texts,
         targets=joined.targets,
         digest=digest([joined.texts, joined.targets]),
-        notes=(*more.notes, *notes),
+        notes=(*more.notes, *_notes(was, joined, labels)),
         provenance=_provenance(was, more),
     )
-    shape = shape_of(request, kind, len(data.texts), labels, inputs)
+    n_rows = len(data.texts) + len(inputs.unlabeled)
+    shape = shape_of(request, kind, n_rows, labels, inputs)
     ladder.check_limits(shape, request.budget_s)
-    faults = (*more.faults, *_faults(joined), *language_faults(data, inputs))
-    again = Again(was.after(), was.sealed, was.run.spec.near_duplicates, joined.added)
-    sealed_from = was.run.spec.sealed_from.removesuffix(", as before") + ", as before"
-    stages = stages_of(request, shape)
-    return Plan(request, kind, data, None, labels, inputs, faults, sealed_from, stages, again=again)
+    spec = was.run.spec
+    return Plan(
+        request=request,
+        kind=kind,
+        data=data,
+        test=None,
+        labels=labels,
+        inputs=inputs,
+        faults=(*more.faults, *_faults(joined), *language_faults(data, inputs)),
+        sealed_from=spec.sealed_from.removesuffix(AS_BEFORE) + AS_BEFORE,
+        stages=stages_of(request, shape),
+        again=Again(after, was.sealed, spec.near_duplicates, joined.added),
+    )
 
 
 def _inputs(old: Inputs, new: Inputs, sealed: Sealed, vault: Vault) -> Inputs:
@@ -233,7 +261,7 @@ def _inputs(old: Inputs, new: Inputs, sealed: Sealed, vault: Vault) -> Inputs:
     )
 
 
-def _check_new(was: Before, joined: Joined, given: Inputs, path: Path) -> None:
+def _check_new(joined: Joined, given: Inputs, path: Path) -> None:
     if joined.added.any() or joined.n_relabelled or given != Inputs():
         return
     raise InputError(

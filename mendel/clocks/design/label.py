@@ -146,7 +146,7 @@ def _items(model: Any, texts: Sequence[str]) -> tuple[Item, ...]:
     if model.agent["kind"] == "classify":
         answers = model.predict(texts, top=N_ALTERNATIVES)
         return tuple(
-            Item(text, answer.label or OUTSIDE, tuple(label for label, _ in answer.top))
+            Item(text, answer.top[0][0], tuple(label for label, _ in answer.top))
             for text, answer in zip(texts, answers, strict=True)
         )
     return tuple(

@@ -29,6 +29,16 @@ class Standing:
     turns: tuple[Turn, ...]
 
     @property
+    def times(self) -> int:
+        """How often it learns from rows that were added."""
+        return int(self.candidate.state.get("times", 1))
+
+    @property
+    def name(self) -> str:
+        mends = "times" in self.candidate.state
+        return f"{self.spec.name} x{self.times}" if mends else self.spec.name
+
+    @property
     def scores(self) -> list[float]:
         return [turn.result.scores[0] for turn in self.turns]
 
@@ -98,7 +108,13 @@ def proposals(
     maker = _maker(shape)
     if after is not None:
         shipped = maker.within(recipe_of(after.first), shape)
-        yield _candidate(maker, shipped, "what shipped before", ())
+        first = _candidate(maker, shipped, "what shipped before", ())
+        for times in after.times:
+            why = f"what shipped before, errors {times} times among the rows"
+            yield Candidate({**first.state, "times": times}, why)
+        if after.times:
+            return
+        yield first
     for recipe, why in maker.rungs(shape):
         yield _candidate(maker, maker.within(recipe, shape), why, ())
     learned = [s for s in found if recipe_of(s.spec).is_learned]

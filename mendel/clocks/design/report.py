@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mendel.clocks.design import ladder
@@ -49,7 +49,9 @@ class Evidence:
 def report_of(e: Evidence) -> dict[str, Any]:
     """The sections that `mendel.emit.report.write_report` prints."""
     spec = e.clock.run.spec
-    again = {"changes": e.changes} if e.changes else {}
+    again: dict[str, Any] = {"changes": e.changes} if e.changes else {}
+    if e.chosen.repair is not None:
+        again["repair"] = asdict(e.chosen.repair)
     return {
         "title": spec.task.description,
         "task": spec.task.to_dict(),
@@ -120,7 +122,7 @@ def _shipped(e: Evidence) -> dict[str, Any]:
     complete = n_rounds == n_folds
     part = f"a held-out slice ({n_rounds} of {n_folds} folds)"
     return {
-        "name": standing.spec.name,
+        "name": standing.name,
         "family": recipe_of(standing.spec).family,
         "recipe": standing.spec.fields,
         "int8": e.chosen.form == "int8",
@@ -214,7 +216,7 @@ def _tried(clock: DesignClock, standing: Standing) -> dict[str, Any]:
     facts, last = standing.turns[0].result.facts, standing.turns[-1]
     rows, kept = clock.out_of_fold(standing, "float32")
     return {
-        "name": standing.spec.name,
+        "name": standing.name,
         "family": recipe_of(standing.spec).family,
         "rounds": len(standing.turns),
         "score": sum(standing.scores) / len(standing.turns),

@@ -129,7 +129,9 @@ def _work(run: Run, ledger: Ledger, observer: Observer, yes: bool, preparing_s: 
     driver = Driver(clock, ledger)
     driver.start()
     driver.release(forgive=True)
-    observer.stage("climbing the ladder")
+    after = run.spec.after
+    mends = after is not None and bool(after.times)
+    observer.stage("training candidates on every fold" if mends else "climbing the ladder")
     with _interruptible() as interrupted:
         _explore(clock, watch, observer, interrupted)
         early = bool(interrupted)
