@@ -15,10 +15,14 @@ from mendel.cli import (
     audit,
     check,
     design,
+    diff,
     doctor,
+    improve,
+    label,
     ledger,
     parts,
     predict,
+    redesign,
     report,
     sample,
     train,
@@ -42,6 +46,10 @@ audit.add_to(app)
 accept.add_to(app)
 check.add_to(app)
 doctor.add_to(app)
+label.add_to(app)
+redesign.add_to(app)
+improve.add_to(app)
+diff.add_to(app)
 
 
 @app.callback()

@@ -44,7 +44,7 @@ def check(
     from mendel.types import InputError
 
     try:
-        with _progress() as told:
+        with progress_bar() as told:
             report = check_data(
                 data, test=test, text_column=text_column, label_column=label_column,
                 strict=strict, progress=told,
@@ -57,7 +57,7 @@ def check(
 
 
 @contextmanager
-def _progress() -> Iterator[Told]:
+def progress_bar() -> Iterator[Told]:
     """A bar on a terminal, gone at the end; nothing elsewhere."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

@@ -130,7 +130,7 @@ def ladder_table(told: list[Turn], most: int = 12) -> Table:
         by_trial.setdefault(turn.trial, []).append(turn)
     for turns in list(by_trial.values())[-most:]:
         good = [turn.result for turn in turns if turn.result.error is None]
-        family = turns[0].candidate.state["model"]["fields"].get("family", "?")
+        family = _family(turns[0])
         if not good:
             table.add_row(family, "0", "", "", "", "", escape(turns[-1].verdict.reason[:60]))
             continue
@@ -148,9 +148,17 @@ def ladder_table(told: list[Turn], most: int = 12) -> Table:
     return table
 
 
+def _family(turn: Turn) -> str:
+    """Of the model, and how often it learns from errors where it is to mend them."""
+    state = turn.candidate.state
+    mends = f" x{state['times']}" if "times" in state else ""
+    return str(state["model"]["fields"].get("family", "?")) + mends
+
+
 def _line(turn: Turn, spent_s: float) -> str:
-    family = turn.candidate.state["model"]["fields"].get("family", "?")
-    return f"  {spent_s:5.0f} s  {family:<9} {turn.verdict.decision:<9} {turn.verdict.reason}"
+    return (
+        f"  {spent_s:5.0f} s  {_family(turn):<9} {turn.verdict.decision:<9} {turn.verdict.reason}"
+    )
 
 
 def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:

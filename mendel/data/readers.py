@@ -55,6 +55,7 @@ def read_examples(
     second_column: str | None = None,
     label_column: str | None = None,
     labelled: bool = True,
+    joins: bool = False,
 ) -> Examples:
     """The labelled texts of a file, with the faults that were mended on the way.
 
@@ -65,6 +66,7 @@ def read_examples(
     second_column   the other text of a pair, for kind regress too. The label of kind pair is a
                     name, "4.2" too; a number of many values that rates a pair is kind regress
     label_column    likewise; not looked at where labelled is False
+    joins           the rows join others: one class is enough, and one row of it
     returns         Examples in the order of the file
     raises          InputError when file or columns cannot be read, or there is one class only,
                     one label, one number, or no span at all
@@ -79,7 +81,7 @@ def read_examples(
     columns = choose_columns(path, table, kind, given, labelled=labelled)
     table = _spelled(table, columns, kind, log)
     rows = _cleaned(table, columns, kind, log)
-    rows = usable(path, rows, kind, columns.label, log) if labelled else rows
+    rows = usable(path, rows, kind, columns.label, log) if labelled and not joins else rows
     if not rows:
         raise no_rows(path, log)
     note_repeats(rows, log)

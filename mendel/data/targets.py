@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import json
+from typing import Any, Literal, NamedTuple
 
 TaskKind = Literal["classify", "multilabel", "tag", "pair", "regress"]
 
@@ -18,3 +19,8 @@ class Span(NamedTuple):
 # classify and pair: a label; multilabel: sorted labels, none too; tag: sorted and disjoint spans;
 # regress: a finite number
 Target = str | tuple[str, ...] | tuple[Span, ...] | float
+
+
+def as_json(target: Target) -> Any:
+    """In lists, strings and numbers, as a run's folder keeps it."""
+    return json.loads(json.dumps(target))

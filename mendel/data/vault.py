@@ -16,6 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mendel.blobs import write_atomically
 from mendel.ledger import Ledger
 from mendel.types import (
@@ -98,6 +101,24 @@ class Vault:
             content = json.dumps({**rows, "besides": dict(besides or {})})
             write_atomically(self._path(name), content.encode())  # mode 0600
         return Sealed(name, len(texts))
+
+    def near(self, sealed: Sealed, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) Which texts say nearly what a sealed one says: no more than that leaves the vault.
+
+        raises   SealedError where the set is not in this vault
+        """
+        # imported here: it needs a package that opening does not
+        from mendel.data.splits import near_duplicate_groups
+
+        file = self._path(sealed.digest)
+        if not file.exists():
+            raise SealedError(
+                f"the sealed rows {sealed.digest[:12]} are gone. Wanted them beside the ledger. "
+                "Design anew with all rows."
+            )
+        mine = json.loads(file.read_bytes())["texts"]
+        groups = near_duplicate_groups([*mine, *texts])
+        return np.isin(groups[len(mine) :], groups[: len(mine)])
 
     def n_openings(self, sealed: Sealed) -> int:
         turns = self._ledger.turns(kinds=[Kind.OPENING])

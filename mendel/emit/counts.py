@@ -33,6 +33,13 @@ def f1(counts: NDArray[Any]) -> float:
     return float(2 * tp / (2 * tp + fp + fn)) if tp + fp + fn else 1.0
 
 
+def f1_each(counts: NDArray[Any]) -> Floats:
+    """(n,) The same of each row by itself."""
+    tp, fp, fn = np.asarray(counts, np.float64).reshape(-1, 3).T
+    n = 2 * tp + fp + fn
+    return np.where(n > 0, 2 * tp / np.maximum(n, 1), 1.0)
+
+
 def f1_of(found: Collection[Hashable], wanted: Collection[Hashable]) -> float:
     """The same of one pair of sets."""
     n = len(found) + len(wanted)

@@ -43,8 +43,10 @@ from mendel.emit.weaknesses import weaknesses
 def sections(report: Row) -> list[Section]:
     """What the report says, in the order of who needs it."""
     answers = OF_KIND.get(str(part(report, "task", "kind")), OF_LABELS)
+    again = (_repair,) if report.get("repair") else ()
+    changed = (_changes, _flows) if report.get("changes") else ()
     return [
-        *_told(report, _shipped, _limits, _baselines, _claims),
+        *_told(report, _shipped, *again, _limits, _baselines, _claims, *changed),
         *weaknesses(report),
         *_told(report, *answers, _ladder, _data, _faults, _speed, _time, _reproduce),
     ]
@@ -139,6 +141,55 @@ def _claims(r: Row) -> Section:
             pct(judge.get("alpha"))),
         table=table_of(shown, ("Claim", "text", text), ("Verdict", "allowed", text),
                        ("Reason", "reason", text)),
+    )  # fmt: skip
+
+
+def _repair(r: Row) -> Section:
+    rows = [
+        x | {"moved": points(x.get("change")), "least": points(x.get("low"))}
+        for x in rows_of(r, "repair", "looked") or []
+    ]
+    return _section(
+        "Errors mended",
+        say("{}.", (text(part(r, "repair", "reason")) or "").rstrip(".") or None),
+        say("{} errors were given that the model before made. An error counts as fixed where the "
+            "model that answers it was not trained on it.", count(part(r, "repair", "n_errors"))),
+        table=table_of(
+            rows, ("Candidate", "name", text), ("Errors fixed", "n_fixed", count),
+            ("Old rows, points", "moved", text), ("At least", "least", text),
+            ("Passes", "passed", yes),
+        ),
+    )  # fmt: skip
+
+
+def _changes(r: Row) -> Section:
+    sealed = part(r, "changes", "sealed") or {}
+    rows = [
+        x | (x.get("labelled") or {}) | {"moved": part(x, "shift", "mean")}
+        for x in rows_of(r, "changes", "groups") or []
+    ]
+    return _section(
+        "What changes",
+        say("Beside {}, which this model goes on from.", text(part(r, "changes", "before"))),
+        say("Of the {} sealed rows {} were wrong before and are right now, {} were right and are "
+            "wrong now.", count(sealed.get("n")), count(sealed.get("fixed")),
+            count(sealed.get("broken"))),
+        table=table_of(
+            rows, ("Texts", "name", text), ("n", "n", count), ("Answers that change", "share", pct),
+            ("Wrong -> right", "fixed", count), ("Right -> wrong", "broken", count),
+            ("Number beside moves by", "moved", decimal), ("Note", "note", text),
+        ),
+    )  # fmt: skip
+
+
+def _flows(r: Row) -> Section:
+    groups = rows_of(r, "changes", "groups") or []
+    rows = [flow | {"name": x.get("name")} for x in groups for flow in x.get("flows") or []]
+    return _section(
+        "Answers that change",
+        "None." if not rows else None,
+        table=table_of(sorted(rows, key=lambda x: -x["count"]), ("Before", "from", text),
+                       ("Now", "to", text), ("Count", "count", count), ("Texts", "name", text)),
     )  # fmt: skip
 
 

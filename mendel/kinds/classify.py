@@ -76,6 +76,9 @@ class Classify(Kind):
         p = self.score(kept, rows)
         return float(np.sqrt(max(p * (1 - p), 1e-9) / len(kept)))
 
+    def each(self, kept: Kept, rows: Rows) -> NDArray[np.float64]:
+        return _right(kept, rows).astype(np.float64)
+
     def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted:
         K, labels = len(rows.names), _numbers(rows.targets, rows.names)
         temperature = fit_temperature(kept[:, :K], labels)

@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mendel.spec import Limits, SpecError, TaskSpec, TextSpec
 from mendel.train.folds import Kept, Progress, Ran, Rows
+from mendel.types import InputError
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,13 @@ class Kind(ABC):
     @abstractmethod
     def stderr(self, kept: Kept, rows: Rows) -> float:
         """Standard error of the score, rows being a sample."""
+
+    def each(self, kept: Kept, rows: Rows) -> NDArray[np.float64]:
+        """(n,) How right each row is out of fold, 0 to 1; 1 is wholly right."""
+        raise InputError(
+            f"errors of kind {self.name} cannot be mended one by one. Wanted classify, multilabel, "
+            "pair or tag. Give the rows to `mendel redesign --data`."
+        )
 
     @abstractmethod
     def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted: ...

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.emit.counts import bootstrap, f1, f1_of, per_label
+from mendel.emit.counts import bootstrap, f1, f1_each, f1_of, per_label
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.text import TextMaker
 from mendel.parts.text.fit import Examples
@@ -51,6 +51,9 @@ class Multilabel(Kind):
 
     def stderr(self, kept: Kept, rows: Rows) -> float:
         return bootstrap(self._counted(kept, rows), f1).stderr
+
+    def each(self, kept: Kept, rows: Rows) -> NDArray[np.float64]:
+        return f1_each(self._counted(kept, rows))
 
     def _counted(self, kept: Kept, rows: Rows) -> NDArray[np.float64]:
         truth = _table(rows.targets, rows.names)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mendel.emit.counts import bootstrap, f1, f1_of, per_label
+from mendel.emit.counts import bootstrap, f1, f1_each, f1_of, per_label
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.tagger import TaggerMaker
 from mendel.parts.tagger.fit import Examples
@@ -54,6 +55,9 @@ class Tag(Kind):
 
     def stderr(self, kept: Kept, rows: Rows) -> float:
         return bootstrap(kept, f1).stderr
+
+    def each(self, kept: Kept, rows: Rows) -> NDArray[np.float64]:
+        return f1_each(kept)
 
     def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted:
         return Fitted({}, {})  # nothing beside the weights

@@ -56,17 +56,31 @@ class Rows:
     names: tuple[str, ...]  # of the labels
     folds: NDArray[np.int64]  # (N,) fold of each row
     inputs: Inputs = Inputs()
+    added: NDArray[np.bool_] | None = None  # (N,) came after an earlier design; None = no row did
 
     def only(self, chosen: NDArray[np.bool_]) -> Rows:
-        places = np.flatnonzero(chosen).tolist()
-        texts = tuple(self.texts[i] for i in places)
-        targets = tuple(self.targets[i] for i in places)
-        return Rows(texts, targets, self.names, self.folds[chosen], self.inputs)
+        return self._at(np.flatnonzero(chosen))
+
+    def taught(self, times: int) -> Rows:
+        """To learn from: rows that were added are there so many times, with 0 not at all."""
+        if self.added is None or times == 1:
+            return self
+        return self._at(np.repeat(np.arange(len(self.texts)), np.where(self.added, times, 1)))
+
+    def _at(self, places: NDArray[np.int64]) -> Rows:
+        texts = tuple(self.texts[i] for i in places.tolist())
+        targets = tuple(self.targets[i] for i in places.tolist())
+        added = None if self.added is None else self.added[places]
+        return Rows(texts, targets, self.names, self.folds[places], self.inputs, added)
 
     def save(self, folder: Path) -> None:
+        added = np.zeros(len(self.texts), bool) if self.added is None else self.added
         lines = (
-            json.dumps({"text": t, "target": target, "fold": int(f)}) + "\n"
-            for t, target, f in zip(self.texts, self.targets, self.folds, strict=True)
+            json.dumps({"text": t, "target": target, "fold": f, **({"added": True} if new else {})})
+            + "\n"
+            for t, target, f, new in zip(
+                self.texts, self.targets, self.folds.tolist(), added.tolist(), strict=True
+            )
         )
         (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8")
         (folder / "labels.json").write_text(json.dumps(self.names), encoding="utf-8")
@@ -84,6 +98,7 @@ class Rows:
             names,
             np.array([row["fold"] for row in rows], np.int64),
             Inputs.from_dict(json.loads((folder / "inputs.json").read_text(encoding="utf-8"))),
+            added if (added := np.array([row.get("added", False) for row in rows])).any() else None,
         )
 
 
@@ -170,14 +185,16 @@ def measure_fold(
     seed: int,
     deadline: float = math.inf,
     progress: Progress = lambda share: None,
+    times: int = 1,
 ) -> Measured:
     """Train on all folds but one and measure on that one.
 
+    times    how often rows that were added are learnt from
     raises   OutOfTime past the deadline (time.monotonic()); FloatingPointError for a NaN loss
     """
     builder, held_out = kind.builder, rows.folds == fold
     began = time.monotonic()
-    data = kind.examples(rows.only(~held_out))
+    data = kind.examples(rows.only(~held_out).taught(times))
     recipe = builder.recipe(spec)
     started = time.monotonic()  # what unlabelled text took to teach is no recipe's
     trained = builder.fit(recipe, data, seed=seed, deadline=deadline, progress=progress)

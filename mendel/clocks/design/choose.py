@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,13 @@ from mendel import judge
 from mendel.clocks.design import ladder
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.ladder import Standing
+from mendel.clocks.design.run import After
 from mendel.judge import Choice, Miss, Option
 from mendel.kinds import Fitted, recipe_of
+from mendel.repair import Mended, Repair, repair
 from mendel.spec import Limits
+from mendel.train.folds import Kept, Rows
+from mendel.types import InputError
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,17 @@ class Chosen:
     form: str  # as the builder names it
     choice: Choice
     fitted: Fitted
+    repair: Repair | None = None  # of a run that mends errors: whether it may ship, and why
 
 
 def choose(clock: DesignClock) -> Chosen:
-    """The smallest that is level with the best, among those that saw the most folds."""
+    """The smallest that is level with the best, among those that saw the most folds.
+
+    Of a run that mends errors: what the gate of `mendel.repair` lets through.
+    """
+    after = clock.run.spec.after
+    if after is not None and after.times:
+        return _mended(clock, after)
     found = ladder.finalists(ladder.standings(clock.history.turns()))
     options: dict[str, tuple[Standing, str, Option]] = {}
     for standing in found:
@@ -43,6 +54,49 @@ def choose(clock: DesignClock) -> Chosen:
     return Chosen(standing, form, choice, clock.kind.fitted(kept, rows, clock.run.spec.task))
 
 
+def _mended(clock: DesignClock, after: After) -> Chosen:
+    """The candidate that fixes most errors without loss; where none may ship, the mildest."""
+    turns = clock.history.turns()
+    whole = [s for s in ladder.standings(turns) if len(s.turns) == clock.shape.n_folds]
+    found = {s.times: s for s in whole}
+    tried = [times for times in after.times if times and times in found]
+    if 0 not in found or not tried:
+        raise InputError(
+            f"nothing can be judged: {len(whole)} of {len(after.times)} candidates have all "
+            f"{clock.shape.n_folds} folds. Wanted the one without errors and one more. "
+            "Raise --budget."
+        )
+    form = "int8" if after.int8 else "float32"
+    asked = repair(
+        _looked(clock, found[0], form),
+        [_looked(clock, found[times], form) for times in tried],
+        margin=after.margin,
+    )
+    standing = next((s for s in whole if s.name == asked.chosen), found[tried[0]])
+    old, kept = _old_rows(clock, standing, form)
+    option = replace(
+        _option(clock, standing, form),
+        score=clock.kind.score(kept, old),
+        stderr=clock.kind.stderr(kept, old),
+    )
+    fitted = clock.kind.fitted(kept, old, clock.run.spec.task)
+    return Chosen(standing, form, Choice(option, asked.reason), fitted, asked)
+
+
+def _old_rows(clock: DesignClock, standing: Standing, form: str) -> tuple[Rows, Kept]:
+    """Out of fold, without the errors: they were picked because they are hard."""
+    rows, kept = clock.out_of_fold(standing, form)
+    assert rows.added is not None
+    return rows.only(~rows.added), kept[~rows.added]
+
+
+def _looked(clock: DesignClock, standing: Standing, form: str) -> Mended:
+    rows, kept = clock.out_of_fold(standing, form)
+    scores = clock.kind.each(kept, rows)
+    assert rows.added is not None
+    return Mended(standing.name, scores[rows.added].tolist(), scores[~rows.added].tolist())
+
+
 def _option(clock: DesignClock, standing: Standing, form: str) -> Option:
     facts = [turn.result.facts[form] for turn in standing.turns]
     sizes = np.bincount(clock.rows.folds, minlength=clock.shape.n_folds)[: len(facts)]
@@ -51,7 +105,7 @@ def _option(clock: DesignClock, standing: Standing, form: str) -> Option:
     n_params, n_bytes = _final_size(clock, standing, facts[0])
     latency = float(np.median([fact["latency_ms"] for fact in facts]))
     misses = missed(clock.run.spec.task.limits, n_bytes, n_params, latency)
-    name = f"{standing.spec.name} {form}"
+    name = f"{standing.name} {form}"
     return Option(name, score, clock.kind.stderr(kept, rows), n_bytes, misses)
 
 

@@ -65,7 +65,7 @@ class DesignClock:
         turns = history.turns()
         found = ladder.standings(turns)
         known = {turn.candidate.id for turn in turns} | {c.id for c in history.pending()}
-        for candidate in ladder.proposals(self.shape, found):
+        for candidate in ladder.proposals(self.shape, found, self.run.spec.after):
             recipe = recipe_of(TextSpec.parse(dict(candidate.state["model"])))
             left = self.left_s(found)
             if candidate.id not in known and ladder.fits(recipe, self.shape, found, left):
@@ -80,7 +80,10 @@ class DesignClock:
         fold, seed = trial.round, self.run.spec.train.seed
         left = self.left_s(ladder.standings(self.history.turns()))
         deadline = time.monotonic() + left
-        measured = measure_fold(self.kind, spec, self.rows, fold, seed=seed, deadline=deadline)
+        times = int(trial.candidate.state.get("times", 1))
+        measured = measure_fold(
+            self.kind, spec, self.rows, fold, seed=seed, deadline=deadline, times=times
+        )
         artifacts = {"kept": self._keep(measured, fold)}
         if fold == 0:
             packed = self.kind.builder.pack(measured.trained)
@@ -108,7 +111,7 @@ class DesignClock:
         ]
         if len(mine) < self.shape.n_folds:
             stop = ladder.promising(mine, [s.scores for s in others], SLACK)
-            if stop is not None:
+            if stop is not None and "times" not in trial.candidate.state:
                 return Verdict(Decision.DISCARD, f"{told}: {stop}")
             if ladder.mean_seconds(trial.results) > self.left_s(others):
                 return Verdict(Decision.DISCARD, f"{told}: no time for another fold")

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from mendel import judge
 from mendel.clocks.design.behaviour import behaviour_of
+from mendel.clocks.design.changes import BEFORE, changes, command_before
 from mendel.clocks.design.choose import Chosen, choose
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.report import Evidence, report_of
@@ -79,11 +80,14 @@ def finish(
     """Ship the best of the ladder to the run's folder.
 
     show  told the name of each stage
-    yes   ship the nearest model where none meets every limit; else only the report
+    yes   ship the nearest model where none meets every limit, else only the report; and a mended
+          one that the gate refuses, else nothing
     """
     stages = Stages(watch, show)
     stages.enter("choosing by out-of-fold score")
     chosen = choose(clock)
+    if chosen.repair is not None and chosen.repair.chosen is None and not yes:
+        return Shipped(Path(clock.run.spec.out), {"repair": asdict(chosen.repair)}, False)
     stages.enter("training the chosen model on all rows")
     whole, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
     trained = clock.kind.builder.in_form(whole, chosen.form)
@@ -106,6 +110,7 @@ def finish(
             opening=opening,
             claim=claim,
             behaviour=behaviour_of(part, opening),
+            changes=changes(clock, part, opening),
             spent_s=watch.spent_s,
             stages=stages.durations(),
             interrupted=interrupted,
@@ -148,11 +153,13 @@ def _final_fit(
     expected_s = chosen.standing.seconds * n_folds / (n_folds - 1)
     left_s = spec.budget_s - watch.spent_s
     if expected_s < QUICK_S or not (in_a_hurry or expected_s > left_s):
-        data, recipe = clock.kind.examples(clock.rows), recipe_of(chosen.standing.spec)
+        times, recipe = chosen.standing.times, recipe_of(chosen.standing.spec)
+        data = clock.kind.examples(clock.rows.taught(times))
         uses_torch = clock.kind.builder.part == "tagger" or recipe.is_learned
         with _one_thread() if uses_torch else nullcontext():
             trained = clock.kind.builder.fit(recipe, data, seed=spec.train.seed)
-        return trained, f"all {len(clock.rows.texts):,} rows that are not sealed"
+        whole = f"all {len(clock.rows.texts):,} rows that are not sealed"
+        return trained, whole + (f", errors {times} times" if times != 1 else "")
     model = chosen.standing.turns[0].result.artifacts["model"]
     share = (n_folds - 1) / n_folds
     return clock.kind.builder.unpack(
@@ -243,6 +250,8 @@ def _open(clock: DesignClock, chosen: Chosen, folder: Path) -> Opening:
         "this model": [sys.executable, str(folder / "predict.py"), *flags, "--batch", "64"],
         **{name: [*baseline, fit, train] for name, fit in clock.kind.baselines.items()},
     }
+    if before := command_before(clock):
+        commands[BEFORE] = before
     sealed = Sealed(clock.run.spec.sealed, clock.run.spec.n_sealed)
     vault = Vault(clock.ledger)
     candidate = chosen.standing.candidate

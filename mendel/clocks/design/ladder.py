@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mendel.clocks.design.run import After
 from mendel.kinds import KINDS, Maker, Shape, recipe_of
 from mendel.spec import TextSpec
 from mendel.types import Candidate, InputError, Kind, Result, Turn
@@ -26,6 +27,16 @@ class Standing:
     candidate: Candidate
     spec: TextSpec
     turns: tuple[Turn, ...]
+
+    @property
+    def times(self) -> int:
+        """How often it learns from rows that were added."""
+        return int(self.candidate.state.get("times", 1))
+
+    @property
+    def name(self) -> str:
+        mends = "times" in self.candidate.state
+        return f"{self.spec.name} x{self.times}" if mends else self.spec.name
 
     @property
     def scores(self) -> list[float]:
@@ -87,9 +98,23 @@ def promising(mine: Sequence[float], others: Sequence[Sequence[float]], slack: f
     return f"rank {rank} of {len(peers) + 1} after {r} folds; the best {room} go on"
 
 
-def proposals(shape: Shape, found: Sequence[Standing]) -> Iterator[Candidate]:
-    """All that could be tried now, best first: the ladder, then mutations of the leader."""
+def proposals(
+    shape: Shape, found: Sequence[Standing], after: After | None = None
+) -> Iterator[Candidate]:
+    """All that could be tried now, best first: the ladder, then mutations of the leader.
+
+    after   the design that this one goes on from: what shipped then comes before the ladder
+    """
     maker = _maker(shape)
+    if after is not None:
+        shipped = maker.within(recipe_of(after.first), shape)
+        first = _candidate(maker, shipped, "what shipped before", ())
+        for times in after.times:
+            why = f"what shipped before, errors {times} times among the rows"
+            yield Candidate({**first.state, "times": times}, why)
+        if after.times:
+            return
+        yield first
     for recipe, why in maker.rungs(shape):
         yield _candidate(maker, maker.within(recipe, shape), why, ())
     learned = [s for s in found if recipe_of(s.spec).is_learned]

@@ -28,7 +28,7 @@ from mendel.data.targets import TaskKind
 from mendel.kinds import KINDS, Classify, Kind, Shape
 from mendel.ledger import Ledger
 from mendel.spec import DataSpec, FoldSpec, TaskSpec
-from mendel.train.folds import Rows
+from mendel.train.folds import Inputs, Rows
 from mendel.train.outside import OUTSIDE
 from mendel.types import InputError
 
@@ -64,7 +64,7 @@ def plan(request: Request) -> Plan:
             "better 20 of each label. Add rows."
         )
     n_rows = len(data.texts) + len(inputs.unlabeled)
-    shape = _shape(request, kind, n_rows, labels)
+    shape = shape_of(request, kind, n_rows, labels, inputs)
     ladder.check_limits(shape, request.budget_s)
     tested = _test_faults(kind, labels, test, request.outside_label)
     faults = (*data.faults, *tested, *language_faults(data, inputs))
@@ -72,7 +72,7 @@ def plan(request: Request) -> Plan:
         raise as_error(faults)
     share = f"{SEALED_SHARE:.0%} of the data, held out"
     sealed_from = share if request.test is None else f"--test {request.test.name}"
-    stages = _stages(request, shape)
+    stages = stages_of(request, shape)
     form = _form(request, kind, labels)
     told = sources(request), prices(request)
     return Plan(request, kind, data, test, labels, form, inputs, faults, sealed_from, stages, *told)
@@ -84,7 +84,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     started   unix seconds when the user began to wait; None = now
     raises    InputError where the rows cannot be split
     """
-    request, train = plan.request, _folds(plan.request)
+    request, train, again = plan.request, _folds(plan.request, plan.inputs), plan.again
     split = seal(plan, ledger)
     strata = plan.kind.strata(split.targets)
     folds = assign_folds(strata, split.groups, n_folds=train.n_folds, seed=request.seed)
@@ -104,10 +104,12 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         faults=tuple(asdict(fault) for fault in plan.faults),
         sources=plan.sources,
         prices=plan.prices,
+        after=again.after if again else None,
     )
     run = Run.create(ledger, spec)
     kept = tuple(split.texts), tuple(split.targets)
-    Rows(*kept, plan.labels, folds.astype(np.int64), split.inputs).save(run.folder)
+    added = again.added if again else None
+    Rows(*kept, plan.labels, folds.astype(np.int64), split.inputs, added).save(run.folder)
     run.commit()
     return run
 
@@ -209,17 +211,20 @@ def _test_faults(
     return own + (unknown if rows else [])
 
 
-def _folds(request: Request) -> FoldSpec:
+def _folds(request: Request, inputs: Inputs) -> FoldSpec:
     """Fewer where unlabelled text teaches: each fold is taught anew, which takes its time."""
-    return FoldSpec(seed=request.seed, n_folds=FEW_FOLDS if request.unlabeled else N_FOLDS)
+    return FoldSpec(seed=request.seed, n_folds=FEW_FOLDS if inputs.unlabeled else N_FOLDS)
 
 
-def _shape(request: Request, kind: Kind, n_rows: int, labels: Sequence[str]) -> Shape:
-    n_folds = _folds(request).n_folds
+def shape_of(
+    request: Request, kind: Kind, n_rows: int, labels: Sequence[str], inputs: Inputs
+) -> Shape:
+    """What a ladder needs to know of what is asked; unlabelled texts count as rows."""
+    n_folds = _folds(request, inputs).n_folds
     return Shape(n_rows, kind.n_outputs(labels), request.limits, n_folds, kind.name)
 
 
-def _stages(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:
+def stages_of(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:
     start = KINDS[shape.kind].builder.starting_point(shape)
     closing = ladder.estimate_s(start, shape, []) + ladder.closing_s(shape, [])
     reading = 2 + shape.n_rows * 4e-4

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mendel.clocks.design import ladder
@@ -38,6 +38,7 @@ class Evidence:
     opening: Opening
     claim: Verdict | None
     behaviour: Mapping[str, Any] | None  # answers to texts written otherwise
+    changes: Mapping[str, Any] | None  # beside the model before, where there is one
     spent_s: float
     stages: Sequence[tuple[str, float]]  # name, seconds
     interrupted: bool
@@ -51,6 +52,9 @@ class Evidence:
 def report_of(e: Evidence) -> dict[str, Any]:
     """The sections that `mendel.emit.report.write_report` prints."""
     spec = e.clock.run.spec
+    again: dict[str, Any] = {"changes": e.changes} if e.changes else {}
+    if e.chosen.repair is not None:
+        again["repair"] = asdict(e.chosen.repair)
     return {
         "title": spec.task.description,
         "task": spec.task.to_dict(),
@@ -75,6 +79,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "ladder": _ladder(e.clock),
         "judge": vars(e.clock.ledger.account(e.clock.line)),
         "reproduce": _reproduce(e),
+        **again,
     }
 
 
@@ -124,7 +129,7 @@ def _shipped(e: Evidence) -> dict[str, Any]:
     complete = n_rounds == n_folds
     part = f"a held-out slice ({n_rounds} of {n_folds} folds)"
     return {
-        "name": standing.spec.name,
+        "name": standing.name,
         "family": recipe_of(standing.spec).family,
         "recipe": standing.spec.fields,
         "form": e.chosen.form,
@@ -218,7 +223,7 @@ def _tried(clock: DesignClock, standing: Standing) -> dict[str, Any]:
     facts, last = standing.turns[0].result.facts, standing.turns[-1]
     rows, kept = clock.out_of_fold(standing, "float32")
     return {
-        "name": standing.spec.name,
+        "name": standing.name,
         "family": recipe_of(standing.spec).family,
         "rounds": len(standing.turns),
         "score": sum(standing.scores) / len(standing.turns),

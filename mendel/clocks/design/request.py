@@ -6,10 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mendel.clocks.design.run import After
 from mendel.data.label_forms import LabelForm
 from mendel.data.readers import Examples
 from mendel.data.tables import Fault
 from mendel.data.targets import TaskKind
+from mendel.data.vault import Sealed
 from mendel.kinds import Kind
 from mendel.spec import Limits
 from mendel.train.folds import Inputs
@@ -68,6 +73,16 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Again:
+    """What a run keeps of the one that it goes on from."""
+
+    after: After
+    sealed: Sealed
+    near: tuple[int, ...]  # sealed rows, by place, that have a near-duplicate in training
+    added: NDArray[np.bool_]  # (N,) rows that are new
+
+
+@dataclass(frozen=True)
 class Plan:
     """What will be done, before anything is written: the plan card prints it."""
 
@@ -83,3 +98,4 @@ class Plan:
     stages: tuple[tuple[str, float], ...]  # name, seconds expected
     sources: tuple[dict[str, Any], ...]  # name file bytes sha256 licence
     prices: dict[str, Any]
+    again: Again | None = None

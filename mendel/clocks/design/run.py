@@ -15,8 +15,20 @@ from pydantic import Field
 
 from mendel.blobs import locked, write_atomically
 from mendel.ledger import Ledger
-from mendel.spec import FoldSpec, Spec, TaskSpec
+from mendel.spec import FoldSpec, Spec, TaskSpec, TextSpec
 from mendel.types import Digest, InputError, Line
+
+
+class After(Spec):
+    """The design that a run goes on from: they share their sealed rows."""
+
+    run: str
+    project: str  # the folder that it shipped
+    task: Digest  # of its line: the same sealed rows draw on one error budget
+    first: TextSpec  # what shipped, which is tried first
+    int8: bool
+    times: tuple[int, ...] = ()  # to mend errors: how often candidates learn from them; 0 = never
+    margin: float = 0.0  # by which mending may cost other rows
 
 
 class RunSpec(Spec):
@@ -37,6 +49,7 @@ class RunSpec(Spec):
     faults: tuple[dict[str, Any], ...] = ()
     sources: tuple[dict[str, Any], ...] = ()  # name file bytes sha256 licence of each input
     prices: dict[str, Any] = Field(default_factory=dict)  # tdp_w euro_per_kwh api_price
+    after: After | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,8 @@ class Run:
 
     @property
     def line(self) -> Line:
-        return Line("design", self.spec.task.line_digest, self.spec.id)
+        after = self.spec.after
+        return Line("design", after.task if after else self.spec.task.line_digest, self.spec.id)
 
     @classmethod
     def create(cls, ledger: Ledger, spec: RunSpec) -> Run:
@@ -73,6 +87,18 @@ class Run:
             if told.get("out") == str(out.resolve()):
                 found.append((told["started"], file.parent))
         return cls.load(max(found)[1]) if found else None
+
+    @classmethod
+    def that_made(cls, ledger: Ledger, project: Path) -> Run | None:
+        """The run that a project's report names; None where there is no such run here."""
+        try:
+            told = json.loads((project / "report.json").read_text(encoding="utf-8"))
+            line = str(told["reproduce"]["line"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        folder = ledger.folder / "runs" / Path(line).name
+        found = cls.load(folder) if (folder / "run.json").exists() else None
+        return found if found is not None and str(found.line) == line else None
 
     @property
     def state(self) -> Literal["open", "shipped"]:

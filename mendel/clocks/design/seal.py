@@ -35,6 +35,9 @@ class Split:
 def seal(plan: Plan, ledger: Ledger) -> Split:
     """Put the test rows into the vault: those of the test file, or a share of the data."""
     texts, targets = list(plan.data.texts), list(plan.data.targets)
+    if plan.again is not None:  # what was sealed before is sealed now, and no more than that
+        groups = near_duplicate_groups(texts)
+        return Split(texts, targets, groups, plan.inputs, plan.again.sealed, plan.again.near)
     test_texts = [] if plan.test is None else list(plan.test.texts)
     groups = near_duplicate_groups([*texts, *test_texts])
     mine = groups[: len(texts)]

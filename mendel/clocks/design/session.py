@@ -69,21 +69,30 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
         observer.note(f"run {run.spec.id} was finished before; nothing is left to do")
         return Shipped.load(run)
     if run is None:
-        planned = plan(request)
-        began_waiting = time.monotonic()
-        if not observer.confirm(planned):
-            return None
-        began += time.monotonic() - began_waiting  # thinking time is the user's
-        other = Run.of(ledger, request.out)
-        if other is not None and other.is_locked():
-            raise InputError(
-                f"run {other.spec.id} is writing to {request.out} just now. "
-                "Wait for it, or give another --out."
-            )
-        observer.stage("reading, finding near-duplicates, sealing, splitting")
-        run = prepare(planned, ledger, time.time() - (time.monotonic() - began))
-    else:
-        observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
+        return carry_out(plan(request), ledger, observer, began)
+    observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
+    with run.lock():
+        return _work(run, ledger, observer, request.yes, time.monotonic() - began)
+
+
+def carry_out(planned: Plan, ledger: Ledger, observer: Observer, began: float) -> Shipped | None:
+    """What is planned, once the observer agrees.
+
+    began    when the user began to wait, of time.monotonic()
+    returns  None where the observer declined the plan
+    """
+    request, began_waiting = planned.request, time.monotonic()
+    if not observer.confirm(planned):
+        return None
+    began += time.monotonic() - began_waiting  # thinking time is the user's
+    other = Run.of(ledger, request.out)
+    if other is not None and other.is_locked():
+        raise InputError(
+            f"run {other.spec.id} is writing to {request.out} just now. "
+            "Wait for it, or give another --out."
+        )
+    observer.stage("reading, finding near-duplicates, sealing, splitting")
+    run = prepare(planned, ledger, time.time() - (time.monotonic() - began))
     with run.lock():
         return _work(run, ledger, observer, request.yes, time.monotonic() - began)
 
@@ -120,7 +129,9 @@ def _work(run: Run, ledger: Ledger, observer: Observer, yes: bool, preparing_s: 
     driver = Driver(clock, ledger)
     driver.start()
     driver.release(forgive=True)
-    observer.stage("climbing the ladder")
+    after = run.spec.after
+    mends = after is not None and bool(after.times)
+    observer.stage("training candidates on every fold" if mends else "climbing the ladder")
     with _interruptible() as interrupted:
         _explore(clock, watch, observer, interrupted)
         early = bool(interrupted)
