@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from mendel.data.readers import Examples as Data
 from mendel.spec import Limits, SpecError, TaskSpec, TextSpec
 from mendel.train.folds import Kept, Progress, Ran, Rows
 
@@ -123,6 +124,10 @@ class Kind(ABC):
     metric: ClassVar[str]
     baselines: ClassVar[Mapping[str, str]]
     builder: Maker
+
+    def told(self, data: Data, test: Data | None) -> tuple[Data, Data | None]:
+        """The same files with targets as answers give them, and what is odd about them."""
+        return data, test
 
     @abstractmethod
     def names(self, targets: Sequence[Any]) -> tuple[str, ...]:

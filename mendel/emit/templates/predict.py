@@ -175,14 +175,16 @@ def main() -> int:
         return 2
     given = [os.fsencode(text).decode("utf-8", "replace") for text in args.texts]
     lines: Iterable[str] = given or _decoded(sys.stdin.buffer)
+    fit = True  # unless an answer says that what it was asked to compare does not
     try:
         for answer in model.stream(lines, batch=args.batch, **options_of(args)):
             print(json.dumps(answer.to_dict()), flush=True)
+            fit = fit and getattr(answer, "fits", True)
     except BrokenPipeError:  # who read us has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130
-    return 0
+    return 0 if fit else 1
 
 
 if __name__ == "__main__":
