@@ -116,7 +116,7 @@ def has_tags(table: Table, column: str) -> bool:
 
 def _has_records(table: Table, label: str) -> bool:
     cells = table.values(label) if label in table.columns else []
-    return is_record(next((cell for cell in cells if cell), None))
+    return is_record(next((cell for cell in cells if cell not in (None, "")), None))
 
 
 def _kind_of_lists(lists: Sequence[list[Any]], label: str, table: Table) -> TaskKind:

@@ -11,6 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from .values import amount_of, date_of, number_of, squeezed
@@ -65,6 +67,7 @@ class Field:
         return f"{self.type} ({more})" if more else self.type
 
 
+@lru_cache(maxsize=50_000)
 def folded(text: str) -> str:
     """Without case, white space and punctuation: what makes two spellings one."""
     return SEPARATORS.sub(" ", text).strip().casefold()
@@ -90,26 +93,30 @@ def _field_of(values: Sequence[Value]) -> Field:
     if all(isinstance(value, bool) for value in values):
         return Field("choice", forms=_forms(values))
     written = [str(value) for value in values]
-    months = Field("date", month_first=True)
-    dates = Field("date") if _read(Field("date"), written) >= _read(months, written) else months
-    for found in (dates, Field("amount")):
-        if _read(found, written) >= MOST:
-            return found
-    if not any(NAME.match(value) for value in written):
-        points, commas = Field("number"), Field("number", comma=True)
-        decimals = sum(bool(re.search(r",[0-9]{1,2}$", value)) for value in written)
-        found = commas if decimals > sum("." in value for value in written) else points
-        if _read(found, written) >= MOST:
-            return found
+    found = _number_or_date(written)
+    if found is not None:
+        return found
     n_choices = len({key(value) for value in values})
     if n_choices <= MAX_CHOICES and len(values) >= ROWS_A_CHOICE * n_choices:
         return Field("choice", forms=_forms(values))
     return Field("text")
 
 
-def _read(found: Field, written: Sequence[str]) -> float:
-    """Share of the values that are of the type."""
-    return sum(found.read(value) is not None for value in written) / len(written)
+def _number_or_date(written: Sequence[str]) -> Field | None:
+    """The type that nearly all of the values are of; None for words."""
+    types = [Field("date"), Field("date", month_first=True), Field("amount")]
+    if not any(NAME.match(value) for value in written):
+        commas = sum(bool(re.search(r",[0-9]{1,2}$", value)) for value in written)
+        types.append(Field("number", comma=commas > sum("." in value for value in written)))
+    allowed = int((1 - MOST) * len(written))
+    best = min(types, key=lambda found: _n_odd(found, written, allowed))
+    return best if _n_odd(best, written, allowed) <= allowed else None
+
+
+def _n_odd(found: Field, written: Sequence[str], allowed: int) -> int:
+    """Values that are not of the type; no more than one above what is allowed is counted."""
+    odd = (value for value in written if found.read(value) is None)
+    return sum(1 for _ in islice(odd, allowed + 1))
 
 
 def _forms(values: Sequence[Value]) -> dict[str, Value]:
