@@ -196,7 +196,7 @@ class TaskSpec(Spec):
     """One job for mendel: the words, the data and the limits."""
 
     description: str = Field(min_length=1)
-    kind: Literal["classify", "multilabel", "pair", "regress", "tag"] = "classify"
+    kind: Literal["classify", "multilabel", "pair", "regress", "tag", "extract"] = "classify"
     labels: tuple[str, ...] = ()  # none where the answer is a number
     order: tuple[str, ...] = ()  # of the labels, the least first, where the user named one
     data: DataSpec

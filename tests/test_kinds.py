@@ -66,12 +66,17 @@ def rows_of(kind: str) -> Rows:
         targets = [float("order" in text) * 3 + len(text) / 100 for text in texts]
     elif kind == "tag":
         targets = [[[s["start"], s["end"], s["type"]] for s in row["spans"]] for row in told]
+    elif kind == "extract":
+        spans = [
+            [(s["type"], row["text"][s["start"] : s["end"]]) for s in row["spans"]] for row in told
+        ]
+        targets = [[list(entry) for entry in sorted(dict(found).items())] for found in spans]
     names = KINDS[kind].names(targets)
     return Rows(tuple(texts), tuple(targets), names, np.arange(len(texts)) % 5)
 
 
 def small(kind: str) -> TextSpec:
-    if kind == "tag":
+    if kind in ("tag", "extract"):
         return TextSpec(part="tagger", fields=TAGGER)
     return TextSpec(fields={"family": "linear", "max_rows": 3_000, "pair": int(kind == "pair")})
 
@@ -137,6 +142,8 @@ def test_a_perfect_answer_scores_one_and_the_report_can_be_written(
     if kind == "tag":
         names = ("start", "end", "label")
         answers = [{"spans": [dict(zip(names, s, strict=True)) for s in t]} for t in test.targets]
+    if kind == "extract":
+        answers = [{"record": dict(target)} for target in test.targets]
     if kind in ("classify", "pair"):
         top = [{"label": name, "probability": 0.0} for name in rows.names]
         answers = [
@@ -156,12 +163,17 @@ def test_a_perfect_answer_scores_one_and_the_report_can_be_written(
 
 def test_it_trains_again_on_a_file_of_its_kind(kind: str, project: Path, tmp_path: Path) -> None:
     rows = rows_of(kind)
-    column = {"multilabel": "labels", "regress": "value", "tag": "spans"}.get(kind, "label")
+    column = {"multilabel": "labels", "regress": "value", "tag": "spans", "extract": "record"}.get(
+        kind, "label"
+    )
     with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", column])
         for text, target in zip(rows.texts, rows.targets, strict=True):
-            writer.writerow([text, json.dumps(target) if isinstance(target, list) else target])
+            target = dict(target) if kind == "extract" else target
+            writer.writerow(
+                [text, json.dumps(target) if isinstance(target, list | dict) else target]
+            )
     argv = [sys.executable, "train.py", "--data", str(tmp_path / "rows.csv"), "--out"]
     done = subprocess.run(
         [*argv, str(tmp_path / "new")], cwd=project, capture_output=True, text=True

@@ -24,7 +24,7 @@ from mendel.types import InputError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 DESK = Path(__file__).parents[1] / "examples" / "support_desk" / "messages.jsonl"
-KINDS: list[TaskKind] = ["classify", "multilabel", "tag", "pair", "regress"]
+KINDS: list[TaskKind] = ["classify", "multilabel", "tag", "pair", "regress", "extract"]
 QUICK = settings(
     max_examples=120,
     deadline=None,
@@ -631,7 +631,9 @@ def test_any_bytes_give_examples_of_the_kind_or_an_input_error(
     else:
         assert kind in (None, examples.kind)
         assert len(examples.targets) == (len(examples.texts) if labelled else 0)
-        wanted = {"tag": tuple, "multilabel": tuple, "regress": float}.get(examples.kind, str)
+        wanted = {"tag": tuple, "multilabel": tuple, "regress": float, "extract": tuple}.get(
+            examples.kind, str
+        )
         assert all(isinstance(target, wanted) for target in examples.targets)
     path.unlink()
 
@@ -644,6 +646,7 @@ def cells(kind: TaskKind, i: int) -> dict[str, Any]:
         "tag": [{"start": len(text) - 11, "end": len(text), "label": "artist"}],
         "pair": f"class {i % 2}",
         "regress": i / 7,
+        "extract": {"number": i, "artist": "nina simone"},
     }
     return {"text1": text, "text2": text, "label": answers[kind]}
 

@@ -22,6 +22,7 @@ from mendel.data.delimited import (
     folded,
 )
 from mendel.data.faults import MAX_CHARS
+from mendel.data.records import RECORD_NAMES, is_record
 from mendel.data.targets import TaskKind
 from mendel.types import InputError
 
@@ -34,6 +35,7 @@ NAMES: dict[TaskKind, Sequence[str]] = {  # of the label, the likelier first
     "tag": [*SPAN_NAMES, *TAG_NAMES, "labels", "label"],
     "pair": [*LABEL_NAMES, "is_duplicate", "gold_label", "relevance", "similar"],
     "regress": [*NUMBER_NAMES, *LABEL_NAMES],
+    "extract": RECORD_NAMES,
 }
 PAIR_TOO = [("first", "second"), ("query", "document"), ("query", "passage"), ("a", "b")]
 
@@ -51,6 +53,7 @@ def guess_kind(table: Table, given: Columns) -> TaskKind:
 
     The label is the column that the user named, else one with a name for a label, else for spans,
     tags, labels, or for a number where no other column could be the label. It says
+    extract     JSON objects
     tag         spans, or tags beside tokens
     multilabel  lists of labels, or a name in the plural and cells parted by | or ;
     regress     numbers only, more than 20 different ones, not all of them whole
@@ -59,6 +62,8 @@ def guess_kind(table: Table, given: Columns) -> TaskKind:
     names = [*LABEL_NAMES, *SPAN_NAMES, *TAG_NAMES, *MANY_NAMES]
     label = given.label or known(table.columns, names, given.text) or _repeating(table, given.text)
     label = label or known(table.columns, NUMBER_NAMES, given.text)
+    if _has_records(table, given.label or known(table.columns, RECORD_NAMES, given.text)):
+        return "extract"
     cells = list(table.values(label)) if label in table.columns else []
     lists = [cell for cell in islice(cells, N_SAMPLE) if isinstance(cell, list)]
     if lists:
@@ -91,7 +96,9 @@ def choose_columns(
     text = text or _longest(table, label)
     label = label or (_repeating(table, text, second) if labelled and text else "")
     chosen = Columns(text, second, label)
-    _check_roles(path, table, kind, chosen, [True, is_pair, labelled])
+    if kind == "extract" and not given.label and not _has_records(table, chosen.label):
+        chosen = chosen._replace(label="")  # each field has a column of its own
+    _check_roles(path, table, kind, chosen, [True, is_pair, labelled and kind != "extract"])
     return chosen
 
 
@@ -105,6 +112,11 @@ def has_tags(table: Table, column: str) -> bool:
     """Whether the column has lists of words: the tags of tokens."""
     lists = (cell for cell in table.values(column) if isinstance(cell, list))
     return isinstance(next((cell[0] for cell in lists if cell), None), str)
+
+
+def _has_records(table: Table, label: str) -> bool:
+    cells = table.values(label) if label in table.columns else []
+    return is_record(next((cell for cell in cells if cell not in (None, "")), None))
 
 
 def _kind_of_lists(lists: Sequence[list[Any]], label: str, table: Table) -> TaskKind:

@@ -26,6 +26,7 @@ NOTES = {  # every soft fault, and what was done about it
     "single-row-class": "the only row of its class, which cannot be split: skipped",
     "rare-label": "the only row with this label, which cannot be split: kept",
     "odd-label": "an entry of the list is no plain value: left out",
+    "not-a-record": 'not a JSON object such as {"city": "Rome"}: skipped',
     "not-a-number": "label is not a finite number such as 3.5: skipped",
     "broken-tags": "tags against their scheme (I- without B-): a span begins where they change",
     "odd-span": "not a span with start, end and label: dropped",

@@ -18,6 +18,7 @@ from mendel.data.cells import READERS, clean_text, plain
 from mendel.data.columns import Columns, choose_columns, guess_kind, has_tags
 from mendel.data.delimited import TOKEN_NAMES, Table, folded
 from mendel.data.faults import Fault, Log, no_rows
+from mendel.data.records import COLUMN, entries_of, with_records
 from mendel.data.sentences import with_spans, with_texts
 from mendel.data.tables import read_table
 from mendel.data.targets import Target, TaskKind
@@ -80,6 +81,8 @@ def read_examples(
     _check_second(kind, given)
     columns = choose_columns(path, table, kind, given, labelled=labelled)
     table = _spelled(table, columns, kind, log)
+    if kind == "extract" and labelled and not columns.label:
+        table, columns = with_records(table, columns.text), columns._replace(label=COLUMN)
     rows = _cleaned(table, columns, kind, log)
     rows = usable(path, rows, kind, columns.label, log) if labelled and not joins else rows
     if not rows:
@@ -122,7 +125,7 @@ def _spelled(table: Table, columns: Columns, kind: TaskKind, log: Log) -> Table:
 
 def _cleaned(table: Table, columns: Columns, kind: TaskKind, log: Log) -> list[Row]:
     """The rows that have a text, and an answer where one is wanted."""
-    read = READERS[kind]
+    read = entries_of if kind == "extract" else READERS[kind]
     rows = []
     origin = next((c for c in table.columns if c.lower() == "provenance"), "")
     names = (columns.text, columns.second, columns.label, origin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, NamedTuple
 
-TaskKind = Literal["classify", "multilabel", "tag", "pair", "regress"]
+TaskKind = Literal["classify", "multilabel", "tag", "pair", "regress", "extract"]
 
 
 class Span(NamedTuple):
@@ -16,9 +16,16 @@ class Span(NamedTuple):
     label: str
 
 
+class Entry(NamedTuple):
+    """One field of a record."""
+
+    label: str  # the field's name
+    value: str | int | float | bool
+
+
 # classify and pair: a label; multilabel: sorted labels, none too; tag: sorted and disjoint spans;
-# regress: a finite number
-Target = str | tuple[str, ...] | tuple[Span, ...] | float
+# regress: a finite number; extract: entries, sorted by name
+Target = str | tuple[str, ...] | tuple[Span, ...] | float | tuple[Entry, ...]
 
 
 def as_json(target: Target) -> Any:

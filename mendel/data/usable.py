@@ -33,6 +33,8 @@ def usable(path: Path, rows: list[Row], kind: TaskKind, column: str, log: Log) -
         return _splittable(path, rows, kind, column, log)
     if kind == "tag":
         _check_spans(path, rows, column, log)
+    elif kind == "extract":
+        _check_records(path, rows, column)
     else:
         _check_labels(path, rows, column, log)
     return rows
@@ -114,6 +116,15 @@ def _check_spans(path: Path, rows: Sequence[Row], column: str, log: Log) -> None
             f"{column!r}{faults and f' ({faults})'}. Wanted spans such as "
             "{'start': 0, 'end': 5, 'label': 'city'}, or tags such as B-city. Name their column by "
             "--label-column, or mark some."
+        )
+
+
+def _check_records(path: Path, rows: Sequence[Row], column: str) -> None:
+    if rows and not any(row.target for row in rows):
+        raise InputError(
+            f"{path.name} says nothing. Got {len(rows):,} empty records, by column {column!r}. "
+            'Wanted records such as {"city": "Rome", "date": "2024-03-05"}. Name their column by '
+            "--label-column, or fill some."
         )
 
 

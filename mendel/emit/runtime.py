@@ -22,7 +22,8 @@ TRAVELS_AS = {
     "tagger": "tagmodel",
 }  # folder of mendel.parts -> package in the project
 PACKAGE_OF = {
-    "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger"
+    "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger",
+    "extract": "tagger",
 }  # fmt: skip
 AS_IN_PROJECT = (
     "answers",
@@ -30,7 +31,10 @@ AS_IN_PROJECT = (
     "explain",
 )  # modules of a project that import by these names
 ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
-NEEDED_TO_ANSWER = {"text": ("features",), "tagger": ("features", "chain", "spans")}
+NEEDED_TO_ANSWER = {
+    "text": ("features",),
+    "tagger": ("features", "chain", "spans", "fields", "records"),
+}
 
 
 def load_model(folder: str | Path) -> Any:

@@ -309,6 +309,34 @@ def _span_errors(r: Row) -> Section:
     )  # fmt: skip
 
 
+def _fields(r: Row) -> Section:
+    rows = rows_of(r, "sealed", "per_field")
+    ranked = sorted(rows or [], key=lambda x: _order(x.get("f1")))
+    seldom = [text(x.get("label")) for x in ranked if x.get("said", 1) < 0.5]
+    return _section(
+        "Fields, worst first",
+        say("{} values were wanted; {} of the records are right in every field.",
+            count(part(r, "sealed", "n_values")), pct(part(r, "sealed", "exact"))),
+        say("Said: the share of values in training that their text says. The others cannot be "
+            "learned: the model copies, it does not infer. More than half of them are not said "
+            "for {}.", ", ".join(x for x in seldom if x) or "no field") if rows else None,
+        table=table_of(ranked, ("Field", "label", text), ("Type", "type", text), ("n", "n", count),
+                       ("Precision", "precision", pct), ("Recall", "recall", pct),
+                       ("F1", "f1", pct), ("Said", "said", pct)),
+    )  # fmt: skip
+
+
+def _field_errors(r: Row) -> Section:
+    rows = rows_of(r, "sealed", "field_errors")
+    return _section(
+        "Fields read wrongly",
+        "None." if rows == [] else "The first of them, in the order of the texts."
+        if rows else None,
+        table=table_of(rows, ("Text", "text", quote), ("Field", "field", text),
+                       ("Wanted", "wanted", quote), ("Said", "said", quote)),
+    )  # fmt: skip
+
+
 def _numbers(r: Row) -> Section:
     s = r.get("sealed") or {}
     return _section(
@@ -431,6 +459,7 @@ def _order(value: float | None) -> tuple[bool, float]:
 
 OF_LABELS = (_classes, _calibration, _abstention, _confusions, _worst)
 OF_KIND = {  # what a report says of the answers, by kind of task
+    "extract": (_fields, _field_errors),
     "multilabel": (_whole, _classes, _cuts),
     "regress": (_numbers,),
     "tag": (_whole, _classes, _span_errors),

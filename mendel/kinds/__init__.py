@@ -7,6 +7,7 @@ text.py   the builder of text models, and its ladder; tagger.py the same for spa
 from typing import Any
 
 from mendel.kinds.classify import Classify
+from mendel.kinds.extract import Extract
 from mendel.kinds.kind import Fitted, Kind, Maker, Rung, Shape
 from mendel.kinds.multilabel import Multilabel
 from mendel.kinds.pair import Pair
@@ -15,7 +16,7 @@ from mendel.kinds.tag import Tag
 from mendel.spec import TextSpec
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (Classify(), Multilabel(), Pair(), Regress(), Tag())
+    kind.name: kind for kind in (Classify(), Multilabel(), Pair(), Regress(), Tag(), Extract())
 }
 MAKERS: dict[str, Maker] = {kind.builder.part: kind.builder for kind in KINDS.values()}
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mendel.data.readers import Examples as Data
 from mendel.spec import Limits, SpecError, TaskSpec, TextSpec
 from mendel.train.folds import Kept, Progress, Ran, Rows
 from mendel.types import InputError
@@ -134,6 +135,10 @@ class Kind(ABC):
     metric: ClassVar[str]
     baselines: ClassVar[Mapping[str, str]]
     builder: Maker
+
+    def told(self, data: Data, test: Data | None) -> tuple[Data, Data | None]:
+        """The same files with targets as answers give them, and what is odd about them."""
+        return data, test
 
     @abstractmethod
     def names(self, targets: Sequence[Any]) -> tuple[str, ...]:

@@ -49,7 +49,8 @@ class TaggerMaker(Maker):
         runner = Runner(made["model.onnx"], model.featurizer, model.chain(), model.names)
         n_bytes = len(made["model.onnx"]) + len(made["vocabulary.npz"])
         unseen = np.zeros(len(texts), np.float32)  # no alarm watches a tagger yet
-        return Ran(runner.answers(texts), unseen, n_bytes, runner.latency_ms(texts[:N_TIMED]))
+        latency_ms = runner.latency_ms(texts[:N_TIMED])
+        return Ran(runner.answers(texts), unseen, n_bytes, latency_ms, model.about)
 
     # -- the ladder --
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mendel.parts.tagger.records import align, learn, record_of
 from mendel.parts.tagger.spans import Span, Token, spans_of, tags_of, tokenize
 
 Answers = Callable[[Sequence[str]], Sequence[dict[str, Any]]]
@@ -171,6 +172,23 @@ def _features() -> Any:
     return make_union(words, chars)
 
 
+def _of_records(fit: Callable[[Sequence[str], Sequence[Any]], Answers]) -> Callable[..., Answers]:
+    """The same for records: it learns where values stand, and what it finds is read as values."""
+
+    def fitted(texts: Sequence[str], records: Sequence[Any]) -> Answers:
+        fields, told = learn(texts, [dict(record) for record in records])
+        pairs = zip(texts, told, strict=True)
+        spans = fit(texts, [align(text, record, fields) for text, record in pairs])
+
+        def answer(text: str, found: dict[str, Any]) -> dict[str, Any]:
+            places = [Span(s["start"], s["end"], s["label"]) for s in found["spans"]]
+            return {"record": record_of(text, places, fields)[0]}
+
+        return lambda asked: [answer(*pair) for pair in zip(asked, spans(asked), strict=True)]
+
+    return fitted
+
+
 FITS: dict[str, Callable[[Sequence[str], Sequence[Any]], Answers]] = {
     "majority": majority,
     "svc": svc,
@@ -181,6 +199,8 @@ FITS: dict[str, Callable[[Sequence[str], Sequence[Any]], Answers]] = {
     "pair svc": pair_svc,
     "usual spans": usual_spans,
     "crf": crf,
+    "usual records": _of_records(usual_spans),
+    "crf records": _of_records(crf),
 }
 
 

@@ -110,6 +110,7 @@ class Ran:
     unseen: NDArray[np.float32]  # (n,) share of each text's n-grams that training has not seen
     n_bytes: int  # graph and vocabulary
     latency_ms: float  # median, one text, one thread, from the string
+    about: Mapping[str, Any] = field(default_factory=dict)  # what the model keeps besides
 
 
 class Builder(Protocol):

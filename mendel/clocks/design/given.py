@@ -22,8 +22,8 @@ def read_inputs(request: Request, kind: Kind, data: Examples) -> tuple[Examples,
     ):
         if given and kind.name != "classify":
             raise InputError(f"{flag} is for tasks with one label a text. Got kind {kind.name}.")
-    if request.gazetteers and kind.name != "tag":
-        raise InputError(f"--gazetteer is for kind tag. Got kind {kind.name}.")
+    if request.gazetteers and kind.name not in ("tag", "extract"):
+        raise InputError(f"--gazetteer is for kinds tag and extract. Got kind {kind.name}.")
     if request.teacher and not request.unlabeled:
         raise InputError("--teacher labels unlabelled text. Wanted some: give --unlabeled FILE.")
     if request.teacher:

@@ -50,6 +50,7 @@ def plan(request: Request) -> Plan:
     kind = KINDS[data.kind]
     test = None if request.test is None else _read(request, request.test, data.kind)
     data, inputs = read_inputs(request, kind, data)
+    data, test = kind.told(data, test)
     labels = kind.names(data.targets)
     _check_labels(request, kind, data, labels)
     if test is not None and labels and not set(kind.names(test.targets)) & set(labels):

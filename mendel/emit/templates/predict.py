@@ -187,6 +187,7 @@ def main() -> int:
         return 2
     given = [os.fsencode(text).decode("utf-8", "replace") for text in args.texts]
     lines: Iterable[str] = given or _decoded(sys.stdin.buffer)
+    fit = True  # unless an answer says that what it was asked to compare does not
     try:
         if args.why:
             for text in lines:
@@ -195,6 +196,7 @@ def main() -> int:
             return 0
         for answer in model.stream(lines, batch=args.batch, **options_of(args)):
             print(json.dumps(answer.to_dict()), flush=True)
+            fit = fit and getattr(answer, "fits", True)
     except ValueError as error:  # of a model that cannot say why
         print(error, file=sys.stderr)
         return 2
@@ -202,7 +204,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130
-    return 0
+    return 0 if fit else 1
 
 
 if __name__ == "__main__":

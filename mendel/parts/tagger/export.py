@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from .store import pack
 
 
 def files(trained: Trained, *, int8: bool) -> Mapping[str, bytes]:
-    """What answering and training on need, by name; the chain lies in the vocabulary's file."""
+    """What answering and training on need, by name; the chain lies in the vocabulary's file,
+    and so does what the kind of task wants kept."""
     parts: dict[str, Any] = {}
     for part in (trained.featurizer, trained.chain()):
         content = io.BytesIO()
@@ -22,6 +24,7 @@ def files(trained: Trained, *, int8: bool) -> Mapping[str, bytes]:
         content.seek(0)
         with np.load(content, allow_pickle=False) as data:
             parts.update(data)
+    parts["about"] = np.frombuffer(json.dumps(dict(trained.about)).encode(), np.uint8)
     vocabulary = io.BytesIO()
     np.savez_compressed(vocabulary, **parts)
     return {

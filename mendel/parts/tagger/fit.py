@@ -38,6 +38,7 @@ class Trained:
     featurizer: Featurizer
     tensors: Tensors  # float32, by name
     names: tuple[str, ...]  # of the labels
+    about: Mapping[str, Any] = field(default_factory=dict)  # as Examples.about
 
     def of(self, expert: str) -> Tensors:
         """An expert's tensors under the names that its module gives them."""
@@ -62,12 +63,14 @@ class Examples:
 
     names       the labels of spans
     gazetteers  name -> phrases whose places in a text the model is told
+    about       what the kind of task wants kept with the model (JSON)
     """
 
     texts: Sequence[str]
     spans: Sequence[Sequence[Span]]
     names: Sequence[str]
     gazetteers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fit(
@@ -100,7 +103,7 @@ def fit(
         else:
             found = _fit_copy(rows, seed + 7919 * int(expert), deadline, share)
         tensors.update({f"{expert}.{name}": value for name, value in found.items()})
-    return Trained(recipe, featurizer, tensors, tuple(data.names))
+    return Trained(recipe, featurizer, tensors, tuple(data.names), data.about)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ def pack(trained: Trained) -> bytes:
         "features": asdict(featurizer.config),
         "gazetteers": featurizer.gazetteers,
         "names": trained.names,
+        "about": dict(trained.about),
     }
     return save(tensors, {"mendel": json.dumps(about, sort_keys=True)})
 
@@ -41,7 +42,7 @@ def unpack(data: bytes) -> Trained:
     config = Config(**about["features"])
     featurizer = Featurizer(config, keys, phrases, owners, about["gazetteers"], clues)
     recipe = TagRecipe.from_dict(about["recipe"])
-    return Trained(recipe, featurizer, tensors, tuple(about["names"]))
+    return Trained(recipe, featurizer, tensors, tuple(about["names"]), about.get("about", {}))
 
 
 def _metadata(data: bytes) -> dict[str, str]:
