@@ -67,6 +67,7 @@ def design(
     reject: float = 0.01,
     label_column: str | None = None,
     provenance: Provenance | None = None,
+    cold: bool = False,
     resume: bool = False,
     strict: bool = False,
     observer: Observer | None = None,
@@ -80,6 +81,7 @@ def design(
     gazetteers   name -> file of phrases, one a line, that a tagger is told of
     coverage     how often sets of labels and intervals are to hold the truth
     reject       share of texts whose right answer abstention may cost
+    cold         begin as if the ledger knew no earlier task
     budget_s     wall-clock seconds for everything
     returns      the design; where no model met every limit, the nearest (see report["limits"])
     raises       InputError for what the caller can mend
@@ -106,6 +108,7 @@ def design(
         prefer=prefer,
         seed=seed,
         out=Path(out),
+        cold=cold,
         resume=resume,
         strict=strict,
         yes=True,

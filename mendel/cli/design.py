@@ -115,6 +115,12 @@ def design(
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
     provenance: Annotated[Origin | None, typer.Option(help="Where the rows come from.")] = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Begin as if the ledger knew no earlier task.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what it starts from and why.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run that was to write --out.")
     ] = False,
@@ -164,6 +170,7 @@ def design(
         prefer=prefer.value,
         seed=seed,
         out=out,
+        cold=cold,
         resume=resume,
         strict=strict,
         yes=yes,
@@ -172,7 +179,7 @@ def design(
     console = Console(stderr=True)
     ledger = Ledger()
     try:
-        with Screen(console, asks=sys.stdin.isatty() and not yes) as screen:
+        with Screen(console, asks=sys.stdin.isatty() and not yes, explain=explain) as screen:
             shipped = run_design(request, ledger, screen)
     except KeyboardInterrupt:
         console.print("given up: nothing was shipped. The same command with --resume goes on.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mendel.kinds import KINDS, Maker, Shape, recipe_of
+from mendel.propose import Start, absolute
 from mendel.spec import TextSpec
 from mendel.types import Candidate, InputError, Kind, Result, Turn
 
@@ -87,11 +88,33 @@ def promising(mine: Sequence[float], others: Sequence[Sequence[float]], slack: f
     return f"rank {rank} of {len(peers) + 1} after {r} folds; the best {room} go on"
 
 
-def proposals(shape: Shape, found: Sequence[Standing]) -> Iterator[Candidate]:
-    """All that could be tried now, best first: the ladder, then mutations of the leader."""
+def proposals(
+    shape: Shape, found: Sequence[Standing], start: Start | None = None
+) -> Iterator[Candidate]:
+    """All that could be tried now, best first: the start, then mutations of the leader.
+
+    start   what earlier runs advise; None or without steps: the ladder in its own order
+    """
+    if start is None or not start.steps:
+        maker = _maker(shape)
+        for recipe, why in maker.rungs(shape):
+            yield _candidate(maker, maker.within(recipe, shape), why, ())
+        yield from _mutations(shape, found)
+        return
+    yield from _steps(shape, start, late=False)
+    yield from _mutations(shape, found)
+    yield from _steps(shape, start, late=True)
+
+
+def _steps(shape: Shape, start: Start, *, late: bool) -> Iterator[Candidate]:
     maker = _maker(shape)
-    for recipe, why in maker.rungs(shape):
-        yield _candidate(maker, maker.within(recipe, shape), why, ())
+    for step in start.steps:
+        if step.late == late:
+            yield _candidate(maker, absolute(maker, step.recipe, shape), step.why, ())
+
+
+def _mutations(shape: Shape, found: Sequence[Standing]) -> Iterator[Candidate]:
+    maker = _maker(shape)
     learned = [s for s in found if recipe_of(s.spec).is_learned]
     if not learned:
         return

@@ -16,6 +16,7 @@ from mendel.clocks.design.ladder import Standing
 from mendel.data.vault import Opening
 from mendel.judge import Option
 from mendel.kinds import recipe_of
+from mendel.propose import Start, named
 from mendel.spec import Limits, TextSpec
 from mendel.types import Kind, Turn, Verdict
 
@@ -66,6 +67,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         },
         "time": _time(e),
         "limits": _limits(spec.task.limits, e),
+        "start": _start(spec.start),
         "ladder": _ladder(e.clock),
         "judge": vars(e.clock.ledger.account(e.clock.line)),
         "reproduce": _reproduce(e),
@@ -198,6 +200,11 @@ def _limits(limits: Limits, e: Evidence) -> list[dict[str, Any]]:
         over = "" if met or got is None else f"missed by {got / wanted - 1:.1%}: raise {flag}"
         rows.append({"limit": name, "wanted": wanted, "got": got, "met": met, "note": over})
     return rows
+
+
+def _start(start: Start) -> dict[str, Any]:
+    steps = [{"name": named(step.recipe), **step.to_dict()} for step in start.steps]
+    return {"why": list(start.why), "steps": steps}
 
 
 def _ladder(clock: DesignClock) -> list[dict[str, Any]]:

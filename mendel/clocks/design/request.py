@@ -10,6 +10,7 @@ from mendel.data.readers import Examples
 from mendel.data.tables import Fault
 from mendel.data.targets import TaskKind
 from mendel.kinds import Kind
+from mendel.propose import Start, Traits
 from mendel.spec import Limits
 from mendel.train.folds import Inputs
 
@@ -29,6 +30,7 @@ class Request:
     coverage    how often sets of labels and intervals are to hold the truth
     reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
+    cold        begin as if the ledger knew no earlier task
     """
 
     description: str
@@ -51,6 +53,7 @@ class Request:
     gazetteers: tuple[tuple[str, Path], ...] = ()
     coverage: float = 0.95
     reject: float = 0.01
+    cold: bool = False
     resume: bool = False
     strict: bool = False
     yes: bool = False
@@ -70,3 +73,5 @@ class Plan:
     faults: tuple[Fault, ...]
     sealed_from: str
     stages: tuple[tuple[str, float], ...]  # name, seconds expected
+    traits: Traits
+    start: Start  # what is tried in which order, and why

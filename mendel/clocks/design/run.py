@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from mendel.blobs import locked, write_atomically
 from mendel.ledger import Ledger
+from mendel.propose import Start, Traits
 from mendel.spec import FoldSpec, Spec, TaskSpec
 from mendel.types import Digest, InputError, Line
 
@@ -33,6 +34,8 @@ class RunSpec(Spec):
     near_duplicates: tuple[int, ...]  # sealed rows, by place, that have one in training
     origin: str  # of the rows, in the words of the user or of the files
     faults: tuple[dict[str, Any], ...] = ()
+    traits: Traits | None = None  # None: of a mendel that did not record them
+    start: Start = Start()
 
 
 @dataclass(frozen=True)
