@@ -18,7 +18,6 @@ from mendel.types import Kind, Line, Turn
 
 REFERENCE = "linear"  # the family that gains are counted from
 LEAST_ERROR = 0.02  # share; below it a mended error would count for too much
-MOST = 0.5  # gains are cut to -1 .. MOST
 HALF_SURE = 50  # errors of the linear model that make a gain half as sure as it can be
 
 
@@ -89,7 +88,7 @@ def _tried(
     n_errors = errors * traits.n_rows * n / traits.n_folds
     return Tried(
         recipe=found,
-        gain=min(max((mine - its) / errors, -1.0), MOST),
+        gain=min(max((mine - its) / errors, -1.0), 1.0),
         points=mine - its,
         seconds=seconds,
         pace=seconds / max(guess_s, 1e-9),
