@@ -77,6 +77,7 @@ def design(
     tdp_w: float = 15.0,
     euro_per_kwh: float = 0.30,
     api_price: float | None = None,
+    cold: bool = False,
     resume: bool = False,
     strict: bool = False,
     observer: Observer | None = None,
@@ -93,6 +94,7 @@ def design(
     reject       share of texts whose right answer abstention may cost
     licences     of data, test, outside, unlabeled, teacher, or of a gazetteer by its name
     tdp_w euro_per_kwh api_price   what the report reckons the cost of an answer by
+    cold         begin as if the ledger knew no earlier task
     budget_s     wall-clock seconds for everything
     returns      the design; where no model met every limit, the nearest (see report["limits"])
     raises       InputError for what the caller can mend
@@ -124,6 +126,7 @@ def design(
         prefer=prefer,
         seed=seed,
         out=Path(out),
+        cold=cold,
         resume=resume,
         strict=strict,
         yes=True,

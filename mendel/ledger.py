@@ -126,6 +126,7 @@ class Ledger:
         self,
         line: Line | None = None,
         *,
+        clock: str | None = None,
         named: str | None = None,
         kinds: Iterable[Kind] = (),
         kept: bool = False,
@@ -138,6 +139,8 @@ class Ledger:
         query = TURN_AND_LINE
         if line is not None:
             query = query.where(*_line_key(line))
+        if clock is not None:
+            query = query.where(lines.c.clock == clock)
         if named is not None:
             query = query.where(LINE_NAME.contains(named, autoescape=True))
         if kinds:
@@ -351,6 +354,19 @@ class View:
         with self._ledger.reading() as connection:
             rows = self._ledger.open_trials(connection, self._line)
         return [candidate_from(row.candidate) for row in rows]
+
+
+class Earlier:
+    """What a proposer may see of all lines of a clock: no sealed scores, nor what they led to."""
+
+    def __init__(self, ledger: Ledger, clock: str) -> None:
+        self._ledger, self._clock = ledger, clock
+
+    def turns(self, *, limit: int = 20_000) -> list[Turn]:
+        """The newest `limit` trials, and where lines began, oldest first."""
+        kinds = [Kind.START, Kind.TRIAL]
+        found = self._ledger.turns(clock=self._clock, kinds=kinds, limit=limit)
+        return [replace(turn, sealed=None) for turn in found]
 
 
 def _line_key(line: Line) -> tuple[sa.ColumnElement[bool], ...]:

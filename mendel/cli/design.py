@@ -150,6 +150,12 @@ def design(
     api_price: Annotated[
         float | None, typer.Option(help="Euro a call of what you would use instead.")
     ] = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Begin as if the ledger knew no earlier task.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what it starts from and why.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run that was to write --out.")
     ] = False,
@@ -204,6 +210,7 @@ def design(
         tdp_w=tdp,
         euro_per_kwh=euro_per_kwh,
         api_price=api_price,
+        cold=cold,
         resume=resume,
         strict=strict,
         yes=yes,
@@ -212,7 +219,7 @@ def design(
     console = Console(stderr=True)
     ledger = Ledger()
     try:
-        with Screen(console, asks=sys.stdin.isatty() and not yes) as screen:
+        with Screen(console, asks=sys.stdin.isatty() and not yes, explain=explain) as screen:
             shipped = run_design(request, ledger, screen)
     except KeyboardInterrupt:
         console.print("given up: nothing was shipped. The same command with --resume goes on.")

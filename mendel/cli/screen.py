@@ -11,17 +11,19 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from mendel.clocks.design.request import Plan
+    from mendel.propose import Start
     from mendel.types import Turn
 
 
 class Screen:
     """Live progress on a terminal; one line a stage and a turn elsewhere."""
 
-    def __init__(self, console: Console, *, asks: bool) -> None:
-        self._console, self._asks = console, asks
+    def __init__(self, console: Console, *, asks: bool, explain: bool = False) -> None:
+        self._console, self._asks, self._explain = console, asks, explain
         self._live: Live | None = None
         self._stage, self._told = "", 0
 
@@ -33,6 +35,8 @@ class Screen:
 
     def confirm(self, plan: Plan) -> bool:
         self._console.print(plan_card(plan))
+        if self._explain:
+            self._console.print(start_card(plan.start))
         if not self._asks:
             return True
         self._console.print("Enter starts, Ctrl-C leaves. ", end="")
@@ -105,6 +109,22 @@ def plan_card(plan: Plan) -> Panel:
     for name, value in rows:
         table.add_row(f"[dim]{name}[/dim]", escape(value))
     return Panel(table, title="plan", expand=False)
+
+
+def start_card(start: Start) -> Panel:
+    """What a run starts from and why; one row a recipe, in the order of trying."""
+    from mendel.propose import named
+
+    table = Table(box=None, header_style="dim")
+    for name in ("recipe", "expected gain", "a round", "seen in", "why"):
+        table.add_column(name, justify="left" if name in ("recipe", "why") else "right")
+    for step in start.steps:
+        gain = "a known loser" if step.late else f"{step.gain:+.1%}"
+        told = (named(step.recipe), gain, f"{step.seconds:.1f} s", str(step.n_seen), step.why)
+        table.add_row(*map(escape, told))
+    shown = [table] if start.steps else []
+    words = Text("\n".join(start.why))
+    return Panel(Group(words, *shown), title="what it starts from", expand=False)
 
 
 def _inputs(plan: Plan) -> list[str]:

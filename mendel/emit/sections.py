@@ -48,7 +48,7 @@ def sections(report: Row) -> list[Section]:
     return [
         *_told(report, _shipped, *again, _limits, _baselines, _claims, *changed),
         *weaknesses(report),
-        *_told(report, *answers, _ladder, _data, _faults, _speed, _time, _reproduce),
+        *_told(report, *answers, _start, _ladder, _data, _faults, _speed, _time, _reproduce),
     ]
 
 
@@ -348,6 +348,22 @@ def _numbers(r: Row) -> Section:
             pct(part(s, "coverage", "got"))),
         table=table_of(rows_of(r, "sealed", "misses"), ("Text", "text", quote),
                        ("True", "true", given), ("Said", "said", given)),
+    )  # fmt: skip
+
+
+def _start(r: Row) -> Section:
+    steps = rows_of(r, "start", "steps")
+    shown = [
+        x | {"gain": "a known loser" if x.get("late") else pct(x.get("gain"))} for x in steps or []
+    ]
+    return _section(
+        "What it started from",
+        *(text(line) for line in part(r, "start", "why") or ()),
+        "Gains are shares of the linear model's errors, as earlier runs on held-out folds led to "
+        "expect; no sealed score is among what they rest on." if shown else None,
+        table=table_of(shown, ("Recipe", "name", text), ("Expected", "gain", given),
+                       ("A round", "seconds", duration), ("Runs", "n_seen", count),
+                       ("Why", "why", text)),
     )  # fmt: skip
 
 

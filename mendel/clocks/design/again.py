@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.clocks.design import ladder
+from mendel.clocks.design.cost import prices
 from mendel.clocks.design.finish import Shipped
 from mendel.clocks.design.given import language_faults, read_inputs
-from mendel.clocks.design.prepare import check_free, shape_of, stages_of
+from mendel.clocks.design.prepare import check_free, form_of, shape_of, stages_of
 from mendel.clocks.design.request import Again, Plan, Request
 from mendel.clocks.design.run import After, Run
 from mendel.clocks.design.session import Observer, Silent, carry_out, design
+from mendel.clocks.design.sources import sources
 from mendel.data.faults import Fault
 from mendel.data.readers import Examples, read_examples
 from mendel.data.targets import TaskKind, as_json
@@ -28,6 +30,7 @@ from mendel.data.vault import Sealed, Vault
 from mendel.emit.runtime import load_model
 from mendel.kinds import KINDS, Kind
 from mendel.ledger import Ledger
+from mendel.propose import Start, traits_of
 from mendel.spec import Limits, TextSpec
 from mendel.train.folds import Inputs, Rows
 from mendel.train.outside import OUTSIDE
@@ -240,6 +243,11 @@ def planned(
         faults=(*more.faults, *_faults(joined), *language_faults(data, inputs)),
         sealed_from=spec.sealed_from.removesuffix(AS_BEFORE) + AS_BEFORE,
         stages=stages_of(request, shape),
+        form=form_of(request, kind, labels),
+        sources=(*spec.sources, *sources(request)),
+        prices=prices(request),
+        traits=traits_of(request.description, shape, data.texts, kind.strata(data.targets)),
+        start=Start(),  # what shipped before is tried first, and then the ladder
         again=Again(after, was.sealed, spec.near_duplicates, joined.added),
     )
 

@@ -55,17 +55,21 @@ class DesignClock:
     # -- champion --
 
     def champion(self) -> Champion:
+        """Before the first turn nothing, with the task's traits: later runs learn from them."""
         nothing = Candidate({"model": None}, "nothing was designed yet")
-        return self.live.read() or Champion(nothing)
+        traits = self.run.spec.traits
+        facts = {} if traits is None else {"task": traits.to_dict()}
+        return self.live.read() or Champion(nothing, Result(facts=facts))
 
     # -- propose --
 
     def propose(self, champion: Champion, history: History) -> Candidate | None:
-        """The first of the ladder, and then of the leader's mutations, that is new and fits."""
+        """The first of the run's start, then of the leader's mutations, that is new and fits."""
         turns = history.turns()
         found = ladder.standings(turns)
         known = {turn.candidate.id for turn in turns} | {c.id for c in history.pending()}
-        for candidate in ladder.proposals(self.shape, found, self.run.spec.after):
+        spec = self.run.spec
+        for candidate in ladder.proposals(self.shape, found, spec.start, spec.after):
             recipe = recipe_of(TextSpec.parse(dict(candidate.state["model"])))
             left = self.left_s(found)
             if candidate.id not in known and ladder.fits(recipe, self.shape, found, left):

@@ -12,6 +12,7 @@ from typing import Any
 
 from mendel.clocks.design.run import After
 from mendel.kinds import KINDS, Maker, Shape, recipe_of
+from mendel.propose import Start, absolute
 from mendel.spec import TextSpec
 from mendel.types import Candidate, InputError, Kind, Result, Turn
 
@@ -99,24 +100,51 @@ def promising(mine: Sequence[float], others: Sequence[Sequence[float]], slack: f
 
 
 def proposals(
-    shape: Shape, found: Sequence[Standing], after: After | None = None
+    shape: Shape,
+    found: Sequence[Standing],
+    start: Start | None = None,
+    after: After | None = None,
 ) -> Iterator[Candidate]:
-    """All that could be tried now, best first: the ladder, then mutations of the leader.
+    """All that could be tried now, best first: the start, then mutations of the leader.
 
-    after   the design that this one goes on from: what shipped then comes before the ladder
+    start   what earlier runs advise; None or without steps: the ladder in its own order
+    after   the design that this one goes on from: what shipped then comes before the rest
     """
-    maker = _maker(shape)
     if after is not None:
-        shipped = maker.within(recipe_of(after.first), shape)
-        first = _candidate(maker, shipped, "what shipped before", ())
-        for times in after.times:
-            why = f"what shipped before, errors {times} times among the rows"
-            yield Candidate({**first.state, "times": times}, why)
+        yield from _as_before(shape, after)
         if after.times:
             return
+    if start is None or not start.steps:
+        maker = _maker(shape)
+        for recipe, why in maker.rungs(shape):
+            yield _candidate(maker, maker.within(recipe, shape), why, ())
+        yield from _mutations(shape, found)
+        return
+    yield from _steps(shape, start, late=False)
+    yield from _mutations(shape, found)
+    yield from _steps(shape, start, late=True)
+
+
+def _as_before(shape: Shape, after: After) -> Iterator[Candidate]:
+    maker = _maker(shape)
+    shipped = maker.within(recipe_of(after.first), shape)
+    first = _candidate(maker, shipped, "what shipped before", ())
+    if not after.times:
         yield first
-    for recipe, why in maker.rungs(shape):
-        yield _candidate(maker, maker.within(recipe, shape), why, ())
+    for times in after.times:
+        why = f"what shipped before, errors {times} times among the rows"
+        yield Candidate({**first.state, "times": times}, why)
+
+
+def _steps(shape: Shape, start: Start, *, late: bool) -> Iterator[Candidate]:
+    maker = _maker(shape)
+    for step in start.steps:
+        if step.late == late:
+            yield _candidate(maker, absolute(maker, step.recipe, shape), step.why, ())
+
+
+def _mutations(shape: Shape, found: Sequence[Standing]) -> Iterator[Candidate]:
+    maker = _maker(shape)
     learned = [s for s in found if recipe_of(s.spec).is_learned]
     if not learned:
         return

@@ -27,6 +27,7 @@ from mendel.data.tables import Fault, as_error
 from mendel.data.targets import TaskKind
 from mendel.kinds import KINDS, Classify, Kind, Shape
 from mendel.ledger import Ledger
+from mendel.propose import Past, start_from, traits_of
 from mendel.spec import DataSpec, FoldSpec, TaskSpec
 from mendel.train.folds import Inputs, Rows
 from mendel.train.outside import OUTSIDE
@@ -36,9 +37,10 @@ MIN_ROWS = 20
 N_FOLDS, FEW_FOLDS = 5, 3
 
 
-def plan(request: Request) -> Plan:
-    """Read the files and refuse what cannot work.
+def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
+    """Read the files, refuse what cannot work, and decide where to start.
 
+    earlier  runs that the start may be learned from
     raises   InputError for hard faults, impossible limits, an occupied --out, and under --strict
              for soft faults too
     """
@@ -73,10 +75,23 @@ def plan(request: Request) -> Plan:
         raise as_error(faults)
     share = f"{SEALED_SHARE:.0%} of the data, held out"
     sealed_from = share if request.test is None else f"--test {request.test.name}"
-    stages = stages_of(request, shape)
-    form = _form(request, kind, labels)
-    told = sources(request), prices(request)
-    return Plan(request, kind, data, test, labels, form, inputs, faults, sealed_from, stages, *told)
+    traits = traits_of(request.description, shape, data.texts, kind.strata(data.targets))
+    return Plan(
+        request=request,
+        kind=kind,
+        data=data,
+        test=test,
+        labels=labels,
+        form=form_of(request, kind, labels),
+        inputs=inputs,
+        faults=faults,
+        sealed_from=sealed_from,
+        stages=stages_of(request, shape),
+        sources=sources(request),
+        prices=prices(request),
+        traits=traits,
+        start=start_from(traits, earlier, _looking_s(request, shape)),
+    )
 
 
 def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
@@ -106,6 +121,10 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         sources=plan.sources,
         prices=plan.prices,
         after=again.after if again else None,
+        traits=plan.traits.model_copy(
+            update={"n_rows": len(split.texts) + len(split.inputs.unlabeled)}
+        ),
+        start=plan.start,
     )
     run = Run.create(ledger, spec)
     kept = tuple(split.texts), tuple(split.targets)
@@ -191,7 +210,7 @@ def _check_labels(request: Request, kind: Kind, data: Examples, labels: Sequence
         )
 
 
-def _form(request: Request, kind: Kind, labels: Sequence[str]) -> LabelForm:
+def form_of(request: Request, kind: Kind, labels: Sequence[str]) -> LabelForm:
     if isinstance(kind, Classify):
         return label_form(labels, request.order)
     if request.order:
@@ -226,15 +245,26 @@ def shape_of(
 
 
 def stages_of(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:
-    start = KINDS[shape.kind].builder.starting_point(shape)
-    closing = ladder.estimate_s(start, shape, []) + ladder.closing_s(shape, [])
-    reading = 2 + shape.n_rows * 4e-4
-    looking = max(request.budget_s - closing - reading, 0.0)
+    looking = _looking_s(request, shape)
     return (
-        ("read, find near-duplicates, seal, split", reading),
+        ("read, find near-duplicates, seal, split", _reading_s(shape)),
         ("climb the ladder: keywords, linear, networks, mutations", looking),
-        ("train the chosen one on all rows, pack, test, report", closing),
+        ("train the chosen one on all rows, pack, test, report", _closing_s(shape)),
     )
+
+
+def _looking_s(request: Request, shape: Shape) -> float:
+    """Seconds for training before the end begins, as far as one can tell beforehand."""
+    return max(request.budget_s - _closing_s(shape) - _reading_s(shape), 0.0)
+
+
+def _reading_s(shape: Shape) -> float:
+    return 2 + shape.n_rows * 4e-4
+
+
+def _closing_s(shape: Shape) -> float:
+    start = KINDS[shape.kind].builder.starting_point(shape)
+    return ladder.estimate_s(start, shape, []) + ladder.closing_s(shape, [])
 
 
 def _origin(request: Request, *files: Examples | None) -> str:

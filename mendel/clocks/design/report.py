@@ -18,6 +18,7 @@ from mendel.clocks.design.slices import slices
 from mendel.data.vault import Opening
 from mendel.judge import Option
 from mendel.kinds import recipe_of
+from mendel.propose import Start, named
 from mendel.spec import Limits, TextSpec
 from mendel.types import Kind, Turn, Verdict
 
@@ -76,6 +77,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "cost": cost_of(e.speed.get("p50_ms"), spec.prices),
         "time": _time(e),
         "limits": _limits(spec.task.limits, e),
+        "start": _start(spec.start),
         "ladder": _ladder(e.clock),
         "judge": vars(e.clock.ledger.account(e.clock.line)),
         "reproduce": _reproduce(e),
@@ -210,6 +212,11 @@ def _limits(limits: Limits, e: Evidence) -> list[dict[str, Any]]:
         over = "" if met or got is None else f"missed by {got / wanted - 1:.1%}: raise {flag}"
         rows.append({"limit": name, "wanted": wanted, "got": got, "met": met, "note": over})
     return rows
+
+
+def _start(start: Start) -> dict[str, Any]:
+    steps = [{"name": named(step.recipe), **step.to_dict()} for step in start.steps]
+    return {"why": list(start.why), "steps": steps}
 
 
 def _ladder(clock: DesignClock) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from mendel.data.tables import Fault
 from mendel.data.targets import TaskKind
 from mendel.data.vault import Sealed
 from mendel.kinds import Kind
+from mendel.propose import Start, Traits
 from mendel.spec import Limits
 from mendel.train.folds import Inputs
 
@@ -39,6 +40,7 @@ class Request:
     licences    name (data, test, outside, unlabeled, teacher, or of a gazetteer) and licence
     tdp_w       watts of the processor that will answer; euro_per_kwh: price of electricity
     api_price   euro a call of what would be used instead; None = not compared
+    cold        begin as if the ledger knew no earlier task
     """
 
     description: str
@@ -66,6 +68,7 @@ class Request:
     tdp_w: float = 15.0
     euro_per_kwh: float = 0.30
     api_price: float | None = None
+    cold: bool = False
     resume: bool = False
     strict: bool = False
     yes: bool = False
@@ -98,4 +101,6 @@ class Plan:
     stages: tuple[tuple[str, float], ...]  # name, seconds expected
     sources: tuple[dict[str, Any], ...]  # name file bytes sha256 licence
     prices: dict[str, Any]
+    traits: Traits
+    start: Start  # what is tried in which order, and why
     again: Again | None = None

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from mendel.blobs import locked, write_atomically
 from mendel.ledger import Ledger
+from mendel.propose import Start, Traits
 from mendel.spec import FoldSpec, Spec, TaskSpec, TextSpec
 from mendel.types import Digest, InputError, Line
 
@@ -50,6 +51,8 @@ class RunSpec(Spec):
     sources: tuple[dict[str, Any], ...] = ()  # name file bytes sha256 licence of each input
     prices: dict[str, Any] = Field(default_factory=dict)  # tdp_w euro_per_kwh api_price
     after: After | None = None
+    traits: Traits | None = None  # None: of a mendel that did not record them
+    start: Start = Start()
 
 
 @dataclass(frozen=True)

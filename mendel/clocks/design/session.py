@@ -23,7 +23,8 @@ from mendel.clocks.design.prepare import check_free, plan, prepare
 from mendel.clocks.design.request import Plan, Request
 from mendel.clocks.design.run import Run, Stopwatch, n_workers
 from mendel.driver import Driver
-from mendel.ledger import Ledger
+from mendel.ledger import Earlier, Ledger
+from mendel.propose import pasts
 from mendel.types import TRIAL, InputError, Kind, MendelError, Turn
 
 MAX_RESTARTS = 5  # of workers that died; a trial that kills three is given up by the driver
@@ -69,7 +70,8 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
         observer.note(f"run {run.spec.id} was finished before; nothing is left to do")
         return Shipped.load(run)
     if run is None:
-        return carry_out(plan(request), ledger, observer, began)
+        earlier = [] if request.cold else pasts(Earlier(ledger, "design").turns())
+        return carry_out(plan(request, earlier), ledger, observer, began)
     observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
     with run.lock():
         return _work(run, ledger, observer, request.yes, time.monotonic() - began)

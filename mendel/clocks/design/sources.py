@@ -48,8 +48,8 @@ def _source(name: str, path: str, licence: str) -> dict[str, Any]:
         file = f"package {ENCODER}{_packaged('Version', ' ')}"
         return {"name": name, "file": file, "bytes": None, "sha256": None, "licence": licence}
     n_bytes, digest = 0, hashlib.sha256()
-    for file in _files(Path(path)):
-        with file.open("rb") as content:
+    for one in _files(Path(path)):
+        with one.open("rb") as content:
             while chunk := content.read(1 << 20):
                 n_bytes += len(chunk)
                 digest.update(chunk)
@@ -70,7 +70,7 @@ def _packaged_licence(path: str) -> str | None:
 
 def _packaged(field: str, before: str = "") -> str:
     try:
-        value = importlib.metadata.metadata(ENCODER).get(field)
+        value = importlib.metadata.metadata(ENCODER).json.get(field.lower().replace("-", "_"))
     except importlib.metadata.PackageNotFoundError:
         return ""
     return before + " ".join(str(value).split())[:80] if value else ""

@@ -1,0 +1,30 @@
+"""The builtin proposer: what earlier runs in the ledger say of where a new one should start.
+
+traits.py    what is known of a task before anything is trained, and how alike two tasks are
+relative.py  a recipe as what sets it apart from its task's starting point, so that tasks compare
+evidence.py  turns of earlier runs -> what each recipe was worth there, beside the linear one
+order.py     evidence and a new task -> what is expected of each recipe, and in which order to try
+explain.py   the same in a few lines
+start.py     all of it as one record, kept with the run
+"""
+
+from mendel.propose.evidence import Past, Tried, pasts
+from mendel.propose.explain import named
+from mendel.propose.relative import absolute, relative
+from mendel.propose.start import Start, Step, start_from
+from mendel.propose.traits import Traits, likeness, traits_of
+
+__all__ = [
+    "Past",
+    "Start",
+    "Step",
+    "Traits",
+    "Tried",
+    "absolute",
+    "likeness",
+    "named",
+    "pasts",
+    "relative",
+    "start_from",
+    "traits_of",
+]
