@@ -1,0 +1,145 @@
+"""Texts to weights: steps over windows of all texts, one behind the other."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .features import END, Featurizer, symbols
+from .recipe import WriterRecipe
+
+if TYPE_CHECKING:
+    import torch
+
+Tensors = Mapping[str, NDArray[np.float32]]
+Change = Callable[[Mapping[str, Any], float], None]  # gradients by name, share of the rate
+CLIP = 1.0  # longest gradient
+
+
+class OutOfTime(Exception):
+    """The deadline passed before training was done."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights and what they were trained by."""
+
+    recipe: WriterRecipe
+    tensors: Tensors
+
+    @property
+    def featurizer(self) -> Featurizer:
+        return Featurizer(self.recipe.layers, self.recipe.width, self.recipe.window)
+
+
+class Engine(NamedTuple):
+    """A network that is trained, and what changes it by its gradients."""
+
+    network: Callable[[torch.Tensor], torch.Tensor]  # symbols (B, T) -> logits (B, T, V)
+    params: Mapping[str, torch.Tensor]
+    change: Change
+
+
+def fit(
+    recipe: WriterRecipe,
+    examples: Examples,
+    *,
+    seed: int,
+    deadline: float = math.inf,
+    progress: Callable[[float], None] = lambda share: None,
+    make: Callable[[WriterRecipe, int], Engine] | None = None,
+) -> Trained:
+    """Train on windows that begin at a text or anywhere, by halves.
+
+    make     builds what is trained; None = network.py and Adam
+    raises   OutOfTime past the deadline (time.monotonic()); FloatingPointError for a NaN loss
+    """
+    import torch
+    import torch.nn.functional as F
+
+    engine = (make or plain)(recipe, seed)
+    windows = Windows(examples.texts, recipe)
+    for step in range(recipe.steps):
+        if time.monotonic() > deadline:
+            raise OutOfTime(f"after {step} of {recipe.steps} steps")
+        x, y = (torch.from_numpy(side) for side in windows.batch(seed, step))
+        loss = F.cross_entropy(engine.network(x).flatten(0, 1), y.flatten())
+        if not math.isfinite(float(loss.detach())):
+            raise FloatingPointError(f"the loss is {float(loss)} at step {step}")
+        grads = torch.autograd.grad(loss, list(engine.params.values()))
+        shorten(grads)
+        engine.change(dict(zip(engine.params, grads, strict=True)), rate(recipe, step))
+        progress((step + 1) / recipe.steps)
+    tensors = {name: value.detach().numpy().copy() for name, value in engine.params.items()}
+    return Trained(recipe, tensors)
+
+
+def plain(recipe: WriterRecipe, seed: int) -> Engine:
+    """The part's own network and torch's Adam: what trains a project where mendel is not."""
+    import torch
+
+    from .network import Writer
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Writer(recipe)
+    params = dict(network.named_parameters())
+    adam = torch.optim.AdamW(params.values(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.0)
+
+    def change(grads: Mapping[str, torch.Tensor], share: float) -> None:
+        for name, value in params.items():
+            value.grad = grads[name]
+        adam.param_groups[0]["lr"] = recipe.lr * share
+        adam.step()
+
+    return Engine(network, params, change)
+
+
+class Windows:
+    """All texts in a row, and windows of them."""
+
+    def __init__(self, texts: Sequence[str], recipe: WriterRecipe) -> None:
+        rows = [symbols(text) for text in texts]
+        lengths = np.array([len(row) + 1 for row in rows])
+        end = np.array([END])
+        self.ids = np.concatenate([end, *(part for row in rows for part in (row, end))])
+        longest = int(np.quantile(lengths, 0.99)) + 8
+        # windows much longer than the texts would teach what lies behind an END
+        self.length = min(2 * recipe.window, max(longest, 16), len(self.ids) - 1)
+        starts = np.cumsum([0, *lengths[:-1]])
+        self.starts = np.minimum(starts, len(self.ids) - 1 - self.length)
+        self.n = recipe.batch
+
+    def batch(self, seed: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """x and y (B, T), y one symbol later; the same for the same seed and step."""
+        chance = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
+        anywhere = chance.integers(0, len(self.ids) - self.length, self.n)
+        at_text = self.starts[chance.integers(0, len(self.starts), self.n)]
+        starts = np.where(np.arange(self.n) % 2 == 0, anywhere, at_text)
+        rows = self.ids[starts[:, None] + np.arange(self.length + 1)]
+        return rows[:, :-1].copy(), rows[:, 1:].copy()
+
+
+def rate(recipe: WriterRecipe, step: int) -> float:
+    """Up in a line, then down in a line to nothing."""
+    share, warmup = (step + 1) / recipe.steps, recipe.warmup
+    return share / warmup if share < warmup else max((1 - share) / (1 - warmup), 0.01)
+
+
+def shorten(grads: Sequence[torch.Tensor]) -> None:
+    """To a length of CLIP at most, all together, in place."""
+    import torch
+
+    norm = torch.stack(torch._foreach_norm(grads)).norm()
+    torch._foreach_mul_(grads, (CLIP / (norm + 1e-6)).clamp(max=1.0))
