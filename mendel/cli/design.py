@@ -27,6 +27,7 @@ class TaskKind(StrEnum):
     pair = "pair"
     regress = "regress"
     tag = "tag"
+    generate = "generate"
 
 
 class Origin(StrEnum):

@@ -20,13 +20,16 @@ TEMPLATES = Path(__file__).parent / "templates"
 TRAVELS_AS = {
     "text": "textmodel",
     "tagger": "tagmodel",
+    "writer": "writermodel",
 }  # folder of mendel.parts -> package in the project
 PACKAGE_OF = {
-    "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger"
+    "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger",
+    "generate": "writer",
 }  # fmt: skip
 AS_IN_PROJECT = ("answers", "conformal")  # modules of a project that import by these names
 ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
-NEEDED_TO_ANSWER = {"text": ("features",), "tagger": ("features", "chain", "spans")}
+NEEDED_TO_ANSWER = {"text": ("features",), "tagger": ("features", "chain", "spans"),
+                    "writer": ("features", "runner", "sampling")}  # fmt: skip
 
 
 def load_model(folder: str | Path) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mendel.parts.tagger.spans import Span, Token, spans_of, tags_of, tokenize
+from mendel.parts.writer.counts import MAX_ORDER, Counts
 
 Answers = Callable[[Sequence[str]], Sequence[dict[str, Any]]]
 
@@ -162,6 +163,17 @@ def _of_words(text: str, tokens: Sequence[Token]) -> list[list[str]]:
     return rows
 
 
+def n_gram(texts: Sequence[str], _: Sequence[Any], order: int = MAX_ORDER) -> Answers:
+    """What each text costs by counts of bytes after up to 6 others (Kneser-Ney)."""
+    counts = Counts.of(texts, order)
+    return lambda asked: [{"bits": counts.bits(text)} for text in asked]
+
+
+def unigram(texts: Sequence[str], targets: Sequence[Any]) -> Answers:
+    """What each text costs by how frequent its bytes are."""
+    return n_gram(texts, targets, 0)
+
+
 def _features() -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
@@ -181,6 +193,8 @@ FITS: dict[str, Callable[[Sequence[str], Sequence[Any]], Answers]] = {
     "pair svc": pair_svc,
     "usual spans": usual_spans,
     "crf": crf,
+    "n-gram": n_gram,
+    "unigram": unigram,
 }
 
 

@@ -18,6 +18,7 @@ from mendel.clocks.design.given import language_faults, read_inputs
 from mendel.clocks.design.request import Plan, Provenance, Request
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
 from mendel.clocks.design.seal import SEALED_SHARE, Split, seal
+from mendel.data.items import read_items
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds
 from mendel.data.tables import Fault, as_error
@@ -153,6 +154,8 @@ def _check_numbers(request: Request) -> None:
 
 
 def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
+    if kind == "generate":
+        return read_items(path, text_column=request.text_column)
     return read_examples(
         path,
         kind=kind,
