@@ -21,6 +21,8 @@ from mendel.train.folds import Kept, Ran, Rows
 
 N_STRATA = 10
 WORST = 10
+ENOUGH_BYTES = 60_000  # of a fold: more take longer to score than a small model to train
+NO_FOLD = 99  # learned from in every round
 
 
 class Generate(Kind):
@@ -32,6 +34,7 @@ class Generate(Kind):
         "frequencies of bytes": "unigram",
     }
     builder = WriterMaker()
+    n_folds: ClassVar[int] = 2  # a text has many bytes: two rounds tell models apart
 
     def names(self, targets: Sequence[int]) -> tuple[str, ...]:
         return ()
@@ -40,6 +43,15 @@ class Generate(Kind):
         """Tenths by length."""
         order = np.argsort(np.argsort(targets, kind="stable"), kind="stable")
         return [str(place * N_STRATA // len(targets)) for place in order.tolist()]
+
+    def held_out(self, folds: NDArray[np.int64], targets: Sequence[int]) -> NDArray[np.int64]:
+        """Of each fold the first rows, as many as tell models apart; the others are learned from."""
+        found = np.where(folds < self.n_folds, folds, NO_FOLD)
+        for fold in range(self.n_folds):
+            mine = np.flatnonzero(folds == fold)
+            sizes = np.array(targets)[mine]
+            found[mine[np.cumsum(sizes) - sizes > ENOUGH_BYTES]] = NO_FOLD
+        return found
 
     def examples(self, rows: Rows) -> Examples:
         return Examples(rows.texts)

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mendel.spec import Limits, SpecError, TaskSpec, TextSpec
 from mendel.train.folds import Kept, Progress, Ran, Rows
 
@@ -91,6 +94,10 @@ class Maker(ABC):
     def least(self, shape: Shape) -> tuple[int, int]:
         """Parameters and bytes of the smallest model worth shipping."""
 
+    def refit(self, shape: Shape) -> float:
+        """How many times as long a fit on all rows takes as one on all folds but one."""
+        return shape.n_folds / (shape.n_folds - 1)
+
     @abstractmethod
     def growth(self, recipe: Any, rows: Rows) -> float:
         """How much larger a model of all rows is than one of all folds but the first."""
@@ -123,6 +130,7 @@ class Kind(ABC):
     metric: ClassVar[str]
     baselines: ClassVar[Mapping[str, str]]
     builder: Maker
+    n_folds: ClassVar[int] = 5  # rounds of a candidate at most; the rows are in five parts or more
 
     @abstractmethod
     def names(self, targets: Sequence[Any]) -> tuple[str, ...]:
@@ -131,6 +139,10 @@ class Kind(ABC):
     @abstractmethod
     def strata(self, targets: Sequence[Any]) -> list[str]:
         """A label for each row, which the folds and the sealed share have in like parts."""
+
+    def held_out(self, folds: NDArray[np.int64], targets: Sequence[Any]) -> NDArray[np.int64]:
+        """The fold of each row, of rows that are always learned from a number beyond the folds."""
+        return folds
 
     @abstractmethod
     def examples(self, rows: Rows) -> Any:

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
 N_TIMED = 50  # prompts whose first symbol is timed
 OVERHEAD_BYTES = 60_000  # of a graph without its weights
+BYTES_A_COUNT = 5  # a step to the next key and a weight, compressed
+MIN_ROWS = 2_000  # of counts
 LEAST = WriterRecipe(width=32, layers=1, heads=2, window=16)
-SECONDS_A_FLOP = 6e-11  # of training, on one core of 2024; and what a step costs besides
-SECONDS_A_STEP = 0.01
+SECONDS_A_FLOP = 5e-11  # of training, on one core of 2024
+SECONDS_A_PLACE = 1e-5  # of what counts say
+SECONDS_A_STEP = 0.01  # besides
 
 MUTATIONS: list[tuple[str, Callable[[WriterRecipe], WriterRecipe]]] = [
     ("twice as long in training", lambda r: replace(r, steps=r.steps * 2)),
@@ -60,6 +63,8 @@ def engine(recipe: WriterRecipe, seed: int) -> Engine:
     from mendel.train.optim import OptimSpec, make_optimizer
 
     model = build(model_spec(recipe), seed=seed)
+    if recipe.has_counts:
+        model.head.logits.weight.data.zero_()  # at first the counts alone speak
     params: dict[str, torch.Tensor] = dict(model.named_parameters())
     matrices = [name for name, p in params.items() if name.startswith("layers.") and p.ndim == 2]
     spec = OptimSpec(
@@ -95,15 +100,21 @@ class WriterMaker(Maker):
 
     def rungs(self, shape: Shape) -> Iterator[Rung]:
         base = self.starting_point(shape)
-        small = replace(base, width=64, layers=2, steps=base.steps // 2)
-        yield Rung(small, "trained in seconds, and small")
-        yield Rung(base, "wider, deeper and longer in training")
-        yield Rung(replace(base, steps=base.steps * 3), "the same, three times as long in training")
-        wide = replace(base, width=192, layers=4, steps=base.steps * 4)
-        yield Rung(wide, "larger, and longer again in training")
+        small = replace(base, width=48, layers=1, heads=2, window=32, steps=60)
+        yield Rung(small, "counts, and a small network that corrects them: trained in seconds")
+        yield Rung(base, "a network that looks further back, and longer in training")
+        yield Rung(replace(base, order=4), "shorter counts, which the network corrects more")
+        yield Rung(replace(base, steps=base.steps * 3), "three times as long in training")
+        wide = replace(base, width=128, layers=3, steps=base.steps * 3)
+        yield Rung(wide, "wider and deeper")
+        yield Rung(replace(wide, steps=wide.steps * 3), "wider, deeper, and longer again")
+        yield Rung(replace(wide, family="attention", steps=wide.steps * 3), "without counts")
 
     def starting_point(self, shape: Shape) -> WriterRecipe:
         return WriterRecipe()
+
+    def n_params(self, model: Trained) -> int:
+        return int(sum(v.size for name, v in model.tensors.items() if not name.endswith("entries")))
 
     def within(self, recipe: WriterRecipe, shape: Shape) -> WriterRecipe:
         """Narrower where the limits ask for it."""
@@ -111,16 +122,23 @@ class WriterMaker(Maker):
             recipe = replace(recipe, width=max(_even(recipe.width * 3 // 4, recipe), LEAST.width))
         while _misses(recipe, shape) and recipe.layers > 1:
             recipe = replace(recipe, layers=recipe.layers - 1)
-        return recipe
+        params_left = shape.limits.max_params - n_params_of(recipe)
+        bytes_left = shape.limits.max_bytes - _n_bytes(recipe)
+        most = max(MIN_ROWS, min(recipe.max_rows, params_left, bytes_left // BYTES_A_COUNT))
+        return replace(recipe, max_rows=most)
 
     def least(self, shape: Shape) -> tuple[int, int]:
         n_params = n_params_of(LEAST)
-        return n_params, 2 * n_params + OVERHEAD_BYTES
+        return n_params + MIN_ROWS, _n_bytes(LEAST) + BYTES_A_COUNT * MIN_ROWS
 
     def guess_s(self, recipe: WriterRecipe, shape: Shape) -> float:
         places = recipe.batch * 2 * recipe.window
         flops = places * (6 * n_params_of(recipe) + 24 * recipe.window * recipe.width)
-        return recipe.steps * (flops * SECONDS_A_FLOP + SECONDS_A_STEP)
+        a_step = flops * SECONDS_A_FLOP + places * SECONDS_A_PLACE + SECONDS_A_STEP
+        return 2 + recipe.steps * a_step
+
+    def refit(self, shape: Shape) -> float:
+        return 1.0  # steps take as long, however many rows there are
 
     def growth(self, recipe: WriterRecipe, rows: Rows) -> float:
         return 1.0  # no vocabulary grows
@@ -133,9 +151,13 @@ def n_params_of(recipe: WriterRecipe) -> int:
 
 
 def _misses(recipe: WriterRecipe, shape: Shape) -> bool:
-    n_params = n_params_of(recipe)
-    n_bytes = n_params + 4 * n_params // 64 + OVERHEAD_BYTES  # int8, and a scale a row
+    n_params, n_bytes = n_params_of(recipe) + MIN_ROWS, _n_bytes(recipe) + BYTES_A_COUNT * MIN_ROWS
     return n_params > shape.limits.max_params or n_bytes > shape.limits.max_bytes
+
+
+def _n_bytes(recipe: WriterRecipe) -> int:
+    """Of the graph in int8, with a scale a row."""
+    return n_params_of(recipe) * 17 // 16 + OVERHEAD_BYTES
 
 
 def _even(width: int, recipe: WriterRecipe) -> int:

@@ -80,10 +80,12 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     started   unix seconds when the user began to wait; None = now
     raises    InputError where the rows cannot be split
     """
-    request, train = plan.request, _folds(plan.request)
+    request, train = plan.request, _folds(plan.request, plan.kind)
     split = seal(plan, ledger)
     strata = plan.kind.strata(split.targets)
-    folds = assign_folds(strata, split.groups, n_folds=train.n_folds, seed=request.seed)
+    n_parts = N_FOLDS if plan.kind.n_folds < N_FOLDS else train.n_folds
+    folds = assign_folds(strata, split.groups, n_folds=n_parts, seed=request.seed)
+    folds = plan.kind.held_out(folds, split.targets)
     spec = RunSpec(
         id=new_run_id(),
         task=_task(plan, split),
@@ -196,13 +198,13 @@ def _test_faults(
     return own + (unknown if rows else [])
 
 
-def _folds(request: Request) -> FoldSpec:
+def _folds(request: Request, kind: Kind) -> FoldSpec:
     """Fewer where unlabelled text teaches: each fold is taught anew, which takes its time."""
-    return FoldSpec(seed=request.seed, n_folds=FEW_FOLDS if request.unlabeled else N_FOLDS)
+    return FoldSpec(seed=request.seed, n_folds=FEW_FOLDS if request.unlabeled else kind.n_folds)
 
 
 def _shape(request: Request, kind: Kind, n_rows: int, labels: Sequence[str]) -> Shape:
-    n_folds = _folds(request).n_folds
+    n_folds = _folds(request, kind).n_folds
     return Shape(n_rows, kind.n_outputs(labels), request.limits, n_folds, kind.name)
 
 

@@ -44,13 +44,15 @@ def training_bits(trained: Trained, texts: Sequence[str]) -> list[np.ndarray[Any
     from .network import Writer
 
     network = Writer(trained.recipe)
-    weights = {name: torch.from_numpy(value.copy()) for name, value in trained.tensors.items()}
+    weights = {name: torch.from_numpy(value.copy()) for name, value in trained.weights.items()}
     network.load_state_dict(weights)
     found = []
     for text in texts:
         arrays = trained.featurizer.arrays([text])
         with torch.inference_mode():
-            nats = network(torch.from_numpy(arrays["tokens"])).log_softmax(-1)[0].numpy()
+            hints = torch.from_numpy(arrays.get("hints", np.zeros(1, np.float32)))
+            logits = network(torch.from_numpy(arrays["tokens"])) + hints
+            nats = logits.log_softmax(-1)[0].numpy()
         own = np.take_along_axis(nats, arrays["targets"][0][:, None], 1)[:, 0]
         found.append(own / -math.log(2))
     return found
@@ -59,7 +61,7 @@ def training_bits(trained: Trained, texts: Sequence[str]) -> list[np.ndarray[Any
 def dequantised(trained: Trained) -> Trained:
     """The model that the int8 graph holds, in float32: matrices rounded to their int8 grid."""
     tensors = dict(trained.tensors)
-    for name, value in trained.tensors.items():
+    for name, value in trained.weights.items():
         if value.ndim == 2:
             rows, scale = quantise(value)
             tensors[name] = rows.astype(np.float32) * scale

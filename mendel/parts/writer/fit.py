@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import END, Featurizer, symbols
+from .counts import Counts, keys_of
+from .features import END, N_SYMBOLS, Featurizer, symbols
 from .recipe import WriterRecipe
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, NDArray[np.float32]]
 Change = Callable[[Mapping[str, Any], float], None]  # gradients by name, share of the rate
+N_PARTS = 5  # of the texts: hints for one are counted in the others
 CLIP = 1.0  # longest gradient
 
 
@@ -38,9 +41,15 @@ class Trained:
     recipe: WriterRecipe
     tensors: Tensors
 
-    @property
+    @cached_property
     def featurizer(self) -> Featurizer:
-        return Featurizer(self.recipe.layers, self.recipe.width, self.recipe.window)
+        sizes = self.recipe.layers, self.recipe.width, self.recipe.window
+        return Featurizer(*sizes, Counts.from_tensors(self.tensors))
+
+    @property
+    def weights(self) -> Tensors:
+        """Those of the network alone."""
+        return {n: value for n, value in self.tensors.items() if not n.startswith("counts.")}
 
 
 class Engine(NamedTuple):
@@ -73,27 +82,34 @@ def fit(
     for step in range(recipe.steps):
         if time.monotonic() > deadline:
             raise OutOfTime(f"after {step} of {recipe.steps} steps")
-        x, y = (torch.from_numpy(side) for side in windows.batch(seed, step))
-        loss = F.cross_entropy(engine.network(x).flatten(0, 1), y.flatten())
+        x, y, hints = (torch.from_numpy(side) for side in windows.batch(seed, step))
+        logits = engine.network(x) + hints
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
         if not math.isfinite(float(loss.detach())):
-            raise FloatingPointError(f"the loss is {float(loss)} at step {step}")
+            raise FloatingPointError(f"the loss is {float(loss.detach())} at step {step}")
         grads = torch.autograd.grad(loss, list(engine.params.values()))
         shorten(grads)
         engine.change(dict(zip(engine.params, grads, strict=True)), rate(recipe, step))
         progress((step + 1) / recipe.steps)
     tensors = {name: value.detach().numpy().copy() for name, value in engine.params.items()}
+    if recipe.has_counts:
+        counts = Counts.within(examples.texts, recipe.order, recipe.max_rows)
+        tensors |= counts.tensors()
     return Trained(recipe, tensors)
 
 
 def plain(recipe: WriterRecipe, seed: int) -> Engine:
     """The part's own network and torch's Adam: what trains a project where mendel is not."""
     import torch
+    from torch import nn
 
     from .network import Writer
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Writer(recipe)
+        if recipe.has_counts:
+            nn.init.zeros_(network.head["logits"].weight)  # type: ignore[arg-type]
     params = dict(network.named_parameters())
     adam = torch.optim.AdamW(params.values(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.0)
 
@@ -119,16 +135,47 @@ class Windows:
         self.length = min(2 * recipe.window, max(longest, 16), len(self.ids) - 1)
         starts = np.cumsum([0, *lengths[:-1]])
         self.starts = np.minimum(starts, len(self.ids) - 1 - self.length)
-        self.n = recipe.batch
+        self.n = max(1, recipe.batch * 2 * recipe.window // self.length)  # as many symbols a step
+        self.hints = _Hints(texts, lengths, recipe) if recipe.has_counts else None
 
-    def batch(self, seed: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """x and y (B, T), y one symbol later; the same for the same seed and step."""
+    def batch(self, seed: int, step: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """x and y (B, T), y one symbol later, hints (B, T, V) or 0; by seed and step alone."""
         chance = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
         anywhere = chance.integers(0, len(self.ids) - self.length, self.n)
         at_text = self.starts[chance.integers(0, len(self.starts), self.n)]
         starts = np.where(np.arange(self.n) % 2 == 0, anywhere, at_text)
-        rows = self.ids[starts[:, None] + np.arange(self.length + 1)]
-        return rows[:, :-1].copy(), rows[:, 1:].copy()
+        places = starts[:, None] + np.arange(self.length)
+        hints = self.hints(places) if self.hints else np.zeros(1, np.float32)
+        return self.ids[places], self.ids[places + 1], hints
+
+
+class _Hints:
+    """What counts say at places of the row: of each text, the counts of the parts without it.
+
+    So they are as wrong in training as they will be for new texts.
+    """
+
+    def __init__(
+        self, texts: Sequence[str], lengths: NDArray[np.int64], recipe: WriterRecipe
+    ) -> None:
+        part = np.arange(len(texts)) % N_PARTS
+        order = Counts.within(texts, recipe.order, recipe.max_rows).order
+        self.counts = [
+            Counts.of([t for t, p in zip(texts, part.tolist(), strict=True) if p != own] or texts,
+                      order)
+            for own in range(N_PARTS)
+        ]  # fmt: skip
+        self.contexts = keys_of(texts, order) // N_SYMBOLS
+        self.parts = np.repeat(part, lengths)
+
+    def __call__(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, T) -> (B, T, N_SYMBOLS)"""
+        flat = places.ravel()
+        found = np.empty((len(flat), N_SYMBOLS), np.float32)
+        for own, counts in enumerate(self.counts):
+            mine = self.parts[flat] == own
+            found[mine] = counts.spread(self.contexts[flat[mine]])
+        return found.reshape(*places.shape, N_SYMBOLS)
 
 
 def rate(recipe: WriterRecipe, step: int) -> float:

@@ -1,6 +1,6 @@
 """Weights to ONNX, by hand: one graph scores whole texts and writes on, symbol by symbol.
 
-tokens targets known keys values -> bits (B, T), last (B, V), and the state after them
+tokens targets hints known keys values -> bits (B, T), last (B, V), and the state after them
 
 Attention is computed in blocks of the window's length, each over its own block and the one
 before, so that a long text takes memory in proportion to its length; a single symbol is a block
@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .features import N_SYMBOLS
 from .fit import Trained
+from .recipe import WriterRecipe
 
 OPSET = 17
 EPS = 1e-5
@@ -83,11 +84,13 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
         values.append(graph.op("Unsqueeze", v, graph.ints(0)))
     x = _norm(graph, trained, "final_norm.gain", x)
     logits = _product(graph, trained, "head.logits.weight", x)
+    if recipe.has_counts:
+        logits = graph.op("Add", logits, "hints")
     bits = _bits(graph, logits)
     last = graph.op("Squeeze", graph.cut(logits, graph.ints(-1), _far(graph), 1), graph.ints(1))
     found = [bits, last, blocks.known_after, *(graph.op("Concat", *s, axis=0) for s in
                                                (keys, values))]  # fmt: skip
-    return _model(graph, found, recipe.layers, recipe.window, recipe.width)
+    return _model(graph, found, recipe)
 
 
 class _Blocks:
@@ -240,11 +243,13 @@ def _bits(graph: Graph, logits: str) -> str:
     return graph.op("Mul", own, graph.number(-1 / math.log(2)))
 
 
-def _model(graph: Graph, found: list[str], L: int, W: int, C: int) -> bytes:
+def _model(graph: Graph, found: list[str], recipe: WriterRecipe) -> bytes:
+    L, W, C = recipe.layers, recipe.window, recipe.width
     whole, known, past = ["B", "T"], ["B", W], [L, "B", W, C]
     inputs = [
         _value("tokens", whole, TensorProto.INT64),
         _value("targets", whole, TensorProto.INT64),
+        *[_value("hints", [*whole, N_SYMBOLS])][: recipe.has_counts],
         *(_value(*pair) for pair in (("known", known), ("keys", past), ("values", past))),
     ]
     outputs = [

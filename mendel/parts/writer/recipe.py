@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
-FAMILIES = ("attention",)
+FAMILIES = ("attention", "dual")
 
 
 @dataclass(frozen=True)
 class WriterRecipe:
     """Every dial of a writer; the defaults suit a megabyte of text and a minute.
 
-    family       attention: blocks of attention and a gated net over bytes
+    family       attention: blocks of attention and a gated net over bytes. dual: the same, added
+                 to the logarithm of what counts of bytes say
+    order        bytes before that counts look at; fewer where there would be more than max_rows
     width        of a byte's vector
     layers       blocks; what lies `layers * window` bytes back can still be seen
     heads        of the attention; they divide the width, into an even number
@@ -24,12 +26,14 @@ class WriterRecipe:
     decay        of matrices
     """
 
-    family: str = "attention"
-    width: int = 128
-    layers: int = 3
+    family: str = "dual"
+    order: int = 6
+    max_rows: int = 1_000_000
+    width: int = 64
+    layers: int = 2
     heads: int = 4
     window: int = 64
-    steps: int = 400
+    steps: int = 150
     batch: int = 16
     lr: float = 4e-3
     matrix_lr: float = 0.02
@@ -45,6 +49,10 @@ class WriterRecipe:
             raise ValueError(
                 f"heads={self.heads} does not divide width={self.width} into even parts."
             )
+
+    @property
+    def has_counts(self) -> bool:
+        return self.family == "dual"
 
     @property
     def hidden(self) -> int:

@@ -14,6 +14,7 @@ from .features import END, Featurizer, spelled, symbols
 from .sampling import Sampler
 
 MAX_PLACES = 16_384  # of a batch, padding with them
+NEEDED = 6  # symbols that counts look at, at most
 PROMPT = 40  # characters of a text whose next symbol is timed
 
 
@@ -38,7 +39,8 @@ class Runner:
     def write(self, prompt: str, sampler: Sampler, most: int) -> Iterator[int]:
         """The symbols after a prompt as they are drawn, until the text ends or `most` are there."""
         arrays = self._featurizer.arrays([prompt])
-        draws = sampler.uniforms(arrays["tokens"].shape[1])
+        told = arrays["tokens"]
+        draws = sampler.uniforms(told.shape[1])
         names = ("last", "known_after", "keys_after", "values_after")
         for _ in range(most):
             last, known, keys, values = self._session.run(names, arrays)
@@ -47,9 +49,10 @@ class Runner:
                 return
             yield symbol
             one = np.array([[symbol]], np.int64)
-            arrays = {
-                "tokens": one, "targets": one, "known": known, "keys": keys, "values": values
-            }  # fmt: skip
+            told = np.concatenate([told, one], 1)[:, -NEEDED:]
+            hints = {name: all_[:, -1:] for name, all_ in self._featurizer.hints(told).items()}
+            state = {"known": known, "keys": keys, "values": values}
+            arrays = {"tokens": one, "targets": one, **hints, **state}
 
     def text(self, prompt: str, sampler: Sampler, most: int) -> str:
         """The prompt and what was written after it."""
