@@ -28,6 +28,7 @@ class TaskKind(StrEnum):
     regress = "regress"
     tag = "tag"
     extract = "extract"
+    generate = "generate"
 
 
 class Origin(StrEnum):

@@ -34,6 +34,9 @@ NOTES = {  # every soft fault, and what was done about it
     "empty-span": "no character in it but white space: dropped",
     "span-space": "begins or ends with white space: trimmed",
     "overlapping-span": "overlaps another: the longest is kept, of equals the first",
+    "repeated-item": "the same as an earlier item: kept once",
+    "long-item": f"longer than {MAX_CHARS:,} characters: cut into pieces, each an item",
+    "no-text-file": "a file of the folder that is no text: left out",
     "duplicate": "text and label of an earlier row: kept",
     "conflict": "the same text has another label elsewhere: kept",
 }

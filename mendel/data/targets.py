@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, NamedTuple
 
-TaskKind = Literal["classify", "multilabel", "tag", "pair", "regress", "extract"]
+TaskKind = Literal["classify", "multilabel", "tag", "pair", "regress", "extract", "generate"]
 
 
 class Span(NamedTuple):
@@ -24,7 +24,8 @@ class Entry(NamedTuple):
 
 
 # classify and pair: a label; multilabel: sorted labels, none too; tag: sorted and disjoint spans;
-# regress: a finite number; extract: entries, sorted by name
+# regress: a finite number; extract: entries, sorted by name; generate: bytes of the text, its end
+# as one
 Target = str | tuple[str, ...] | tuple[Span, ...] | float | tuple[Entry, ...]
 
 

@@ -20,10 +20,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 TRAVELS_AS = {
     "text": "textmodel",
     "tagger": "tagmodel",
+    "writer": "writermodel",
 }  # folder of mendel.parts -> package in the project
 PACKAGE_OF = {
     "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger",
     "extract": "tagger",
+    "generate": "writer",
 }  # fmt: skip
 AS_IN_PROJECT = (
     "answers",
@@ -34,6 +36,7 @@ ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
 NEEDED_TO_ANSWER = {
     "text": ("features",),
     "tagger": ("features", "chain", "spans", "fields", "records"),
+    "writer": ("features", "runner", "sampling"),
 }
 
 

@@ -1,13 +1,15 @@
 """The kinds of task that a design run knows, each in a file of its own.
 
 kind.py   what a kind supplies: targets, metric, what is fitted out of fold, its part of the report
-text.py   the builder of text models, and its ladder; tagger.py the same for spans
+text.py   the builder of text models, and its ladder; tagger.py the same for spans,
+           writer.py of those that write
 """
 
 from typing import Any
 
 from mendel.kinds.classify import Classify
 from mendel.kinds.extract import Extract
+from mendel.kinds.generate import Generate
 from mendel.kinds.kind import Fitted, Kind, Maker, Rung, Shape
 from mendel.kinds.multilabel import Multilabel
 from mendel.kinds.pair import Pair
@@ -16,7 +18,8 @@ from mendel.kinds.tag import Tag
 from mendel.spec import TextSpec
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (Classify(), Multilabel(), Pair(), Regress(), Tag(), Extract())
+    kind.name: kind
+    for kind in (Classify(), Multilabel(), Pair(), Regress(), Tag(), Extract(), Generate())
 }
 MAKERS: dict[str, Maker] = {kind.builder.part: kind.builder for kind in KINDS.values()}
 

@@ -103,6 +103,10 @@ class Maker(ABC):
     def least(self, shape: Shape) -> tuple[int, int]:
         """Parameters and bytes of the smallest model worth shipping."""
 
+    def refit(self, shape: Shape) -> float:
+        """How many times as long a fit on all rows takes as one on all folds but one."""
+        return shape.n_folds / (shape.n_folds - 1)
+
     @abstractmethod
     def growth(self, recipe: Any, rows: Rows) -> float:
         """How much larger a model of all rows is than one of all folds but the first."""
@@ -135,6 +139,7 @@ class Kind(ABC):
     metric: ClassVar[str]
     baselines: ClassVar[Mapping[str, str]]
     builder: Maker
+    n_folds: ClassVar[int] = 5  # rounds of a candidate at most; the rows are in five parts or more
 
     def told(self, data: Data, test: Data | None) -> tuple[Data, Data | None]:
         """The same files with targets as answers give them, and what is odd about them."""
@@ -147,6 +152,10 @@ class Kind(ABC):
     @abstractmethod
     def strata(self, targets: Sequence[Any]) -> list[str]:
         """A label for each row, which the folds and the sealed share have in like parts."""
+
+    def held_out(self, folds: NDArray[np.int64], targets: Sequence[Any]) -> NDArray[np.int64]:
+        """The fold of each row, of rows that are always learned from a number beyond the folds."""
+        return folds
 
     @abstractmethod
     def examples(self, rows: Rows) -> Any:

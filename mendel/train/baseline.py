@@ -16,6 +16,7 @@ from typing import Any
 
 from mendel.parts.tagger.records import align, learn, record_of
 from mendel.parts.tagger.spans import Span, Token, spans_of, tags_of, tokenize
+from mendel.parts.writer.counts import MAX_ORDER, Counts
 
 Answers = Callable[[Sequence[str]], Sequence[dict[str, Any]]]
 
@@ -163,6 +164,17 @@ def _of_words(text: str, tokens: Sequence[Token]) -> list[list[str]]:
     return rows
 
 
+def n_gram(texts: Sequence[str], _: Sequence[Any], order: int = MAX_ORDER) -> Answers:
+    """What each text costs by counts of bytes after up to 6 others (Kneser-Ney)."""
+    counts = Counts.of(texts, order)
+    return lambda asked: [{"bits": counts.bits(text)} for text in asked]
+
+
+def unigram(texts: Sequence[str], targets: Sequence[Any]) -> Answers:
+    """What each text costs by how frequent its bytes are."""
+    return n_gram(texts, targets, 0)
+
+
 def _features() -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
@@ -201,6 +213,8 @@ FITS: dict[str, Callable[[Sequence[str], Sequence[Any]], Answers]] = {
     "crf": crf,
     "usual records": _of_records(usual_spans),
     "crf records": _of_records(crf),
+    "n-gram": n_gram,
+    "unigram": unigram,
 }
 
 

@@ -149,8 +149,8 @@ def _final_fit(
     clock: DesignClock, chosen: Chosen, watch: Stopwatch, *, in_a_hurry: bool
 ) -> tuple[Any, str]:
     """On all rows where time allows; else the first round's model, which saw all folds but one."""
-    spec, n_folds = clock.run.spec, clock.shape.n_folds
-    expected_s = chosen.standing.seconds * n_folds / (n_folds - 1)
+    spec = clock.run.spec
+    expected_s = chosen.standing.seconds * clock.kind.builder.refit(clock.shape)
     left_s = spec.budget_s - watch.spent_s
     if expected_s < QUICK_S or not (in_a_hurry or expected_s > left_s):
         times, recipe = chosen.standing.times, recipe_of(chosen.standing.spec)
@@ -161,7 +161,7 @@ def _final_fit(
         whole = f"all {len(clock.rows.texts):,} rows that are not sealed"
         return trained, whole + (f", errors {times} times" if times != 1 else "")
     model = chosen.standing.turns[0].result.artifacts["model"]
-    share = (n_folds - 1) / n_folds
+    share = float((clock.rows.folds != 0).mean())
     return clock.kind.builder.unpack(
         clock.ledger.blobs.get(model)
     ), f"{share:.0%} of the rows: no time for a refit"

@@ -191,7 +191,7 @@ def estimate_s(recipe: Any, shape: Shape, found: Sequence[Standing]) -> float:
 
 def closing_s(shape: Shape, found: Sequence[Standing]) -> float:
     """Seconds to keep for the end: the leader on all rows, the baseline, packing, the report."""
-    more = shape.n_folds / (shape.n_folds - 1)
+    more = _maker(shape).refit(shape)
     final = max((s.seconds for s in finalists(found)), default=0.0) * more
     linear = [s.seconds for s in found if recipe_of(s.spec).family == "linear"]
     guessed = [

@@ -20,6 +20,7 @@ from mendel.clocks.design.request import Plan, Provenance, Request
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
 from mendel.clocks.design.seal import SEALED_SHARE, Split, seal
 from mendel.clocks.design.sources import sources
+from mendel.data.items import read_items
 from mendel.data.label_forms import LabelForm, label_form
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds
@@ -100,10 +101,13 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     started   unix seconds when the user began to wait; None = now
     raises    InputError where the rows cannot be split
     """
-    request, train, again = plan.request, _folds(plan.request, plan.inputs), plan.again
+    request, again = plan.request, plan.again
+    train = _folds(request, plan.kind, plan.inputs)
     split = seal(plan, ledger)
     strata = plan.kind.strata(split.targets)
-    folds = assign_folds(strata, split.groups, n_folds=train.n_folds, seed=request.seed)
+    n_parts = N_FOLDS if plan.kind.n_folds < N_FOLDS else train.n_folds
+    folds = assign_folds(strata, split.groups, n_folds=n_parts, seed=request.seed)
+    folds = plan.kind.held_out(folds, split.targets)
     spec = RunSpec(
         id=new_run_id(),
         task=_task(plan, split),
@@ -183,6 +187,8 @@ def _check_numbers(request: Request) -> None:
 
 
 def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
+    if kind == "generate":
+        return read_items(path, text_column=request.text_column)
     return read_examples(
         path,
         kind=kind,
@@ -231,16 +237,17 @@ def _test_faults(
     return own + (unknown if rows else [])
 
 
-def _folds(request: Request, inputs: Inputs) -> FoldSpec:
+def _folds(request: Request, kind: Kind, inputs: Inputs) -> FoldSpec:
     """Fewer where unlabelled text teaches: each fold is taught anew, which takes its time."""
-    return FoldSpec(seed=request.seed, n_folds=FEW_FOLDS if inputs.unlabeled else N_FOLDS)
+    n_folds = FEW_FOLDS if inputs.unlabeled else kind.n_folds
+    return FoldSpec(seed=request.seed, n_folds=n_folds)
 
 
 def shape_of(
     request: Request, kind: Kind, n_rows: int, labels: Sequence[str], inputs: Inputs
 ) -> Shape:
     """What a ladder needs to know of what is asked; unlabelled texts count as rows."""
-    n_folds = _folds(request, inputs).n_folds
+    n_folds = _folds(request, kind, inputs).n_folds
     return Shape(n_rows, kind.n_outputs(labels), request.limits, n_folds, kind.name)
 
 

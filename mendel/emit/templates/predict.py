@@ -57,6 +57,8 @@ class Model:
         except (KeyError, ValueError, TypeError):
             raise ModelError("refused: agent.json is damaged") from None
         self._session = _session(graph, threads)
+        if hasattr(self.decoder, "attach"):  # one that runs the model step by step
+            self.decoder.attach(self._session)
         self._inputs = [node.name for node in self._session.get_inputs()]
         n_outputs = self.outputs([""]).shape[-1]  # the first run is slow: take it here
         if n_outputs != self.decoder.n_outputs:

@@ -87,6 +87,8 @@ def read_rows(file: Path, text_column: str, target_column: str) -> list[tuple[st
 
 
 def _objects(file: Path, content: str) -> list[Mapping[str, Any]]:
+    if file.suffix.lower() == ".txt":
+        return [{"text": line} for line in content.split("\n")]
     if file.suffix.lower() not in (".jsonl", ".ndjson"):
         csv.field_size_limit(max(len(content), 1))
         return list(csv.DictReader(io.StringIO(content, newline="")))
