@@ -82,7 +82,7 @@ class Limits(Spec):
 class TextSpec(Spec):
     """Which part builds the model, and the fields that it is given; the part checks them."""
 
-    part: Literal["text", "tagger"] = "text"
+    part: Literal["text", "tagger", "search"] = "text"
     fields: dict[str, int | float | str] = Field(default_factory=dict)
 
     @property
@@ -196,7 +196,7 @@ class TaskSpec(Spec):
     """One job for mendel: the words, the data and the limits."""
 
     description: str = Field(min_length=1)
-    kind: Literal["classify", "multilabel", "pair", "regress", "tag"] = "classify"
+    kind: Literal["classify", "multilabel", "pair", "regress", "retrieve", "tag"] = "classify"
     labels: tuple[str, ...] = ()  # none where the answer is a number
     data: DataSpec
     limits: Limits = Limits()

@@ -26,6 +26,7 @@ class TaskKind(StrEnum):
     multilabel = "multilabel"
     pair = "pair"
     regress = "regress"
+    retrieve = "retrieve"
     tag = "tag"
 
 
@@ -68,7 +69,10 @@ def _named(given: str) -> tuple[str, Path]:
 
 def design(
     description: Annotated[str, typer.Argument(help="What the model is to do, in a sentence.")],
-    data: Annotated[Path, typer.Option(help="CSV, TSV or JSON lines with texts and labels.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="CSV, TSV or JSON lines with texts and labels; a folder of documents."),
+    ],
     test: Annotated[
         Path | None, typer.Option(help="Sealed until the end. Default: 15 % of the data.")
     ] = None,
@@ -102,6 +106,10 @@ def design(
     gazetteer: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="Phrases, one a line, that a tagger is told of."),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="For retrieve: queries with the file, answer or passage wanted."),
     ] = None,
     coverage: Annotated[
         float, typer.Option(help="How often sets of labels and intervals hold the truth.")
@@ -153,6 +161,7 @@ def design(
         unlabeled=unlabeled,
         teacher=teacher,
         gazetteers=tuple(map(_named, gazetteer or ())),
+        queries=queries,
         coverage=coverage,
         reject=reject,
         text_column=text_column,

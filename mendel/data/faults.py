@@ -33,6 +33,9 @@ NOTES = {  # every soft fault, and what was done about it
     "empty-span": "no character in it but white space: dropped",
     "span-space": "begins or ends with white space: trimmed",
     "overlapping-span": "overlaps another: the longest is kept, of equals the first",
+    "unknown-file": "names a file that is not among the documents: skipped",
+    "answer-elsewhere": "the answer is not in its file: all of the file counts as right",
+    "answer-nowhere": "the answer is in no document: skipped",
     "duplicate": "text and label of an earlier row: kept",
     "conflict": "the same text has another label elsewhere: kept",
 }

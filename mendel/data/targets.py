@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-TaskKind = Literal["classify", "multilabel", "tag", "pair", "regress"]
+TaskKind = Literal["classify", "multilabel", "tag", "pair", "regress", "retrieve"]
 
 
 class Span(NamedTuple):
@@ -16,5 +16,5 @@ class Span(NamedTuple):
 
 
 # classify and pair: a label; multilabel: sorted labels, none too; tag: sorted and disjoint spans;
-# regress: a finite number
-Target = str | tuple[str, ...] | tuple[Span, ...] | float
+# regress: a finite number; retrieve: numbers of passages, one or more, sorted
+Target = str | tuple[str, ...] | tuple[Span, ...] | tuple[int, ...] | float

@@ -20,13 +20,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 TRAVELS_AS = {
     "text": "textmodel",
     "tagger": "tagmodel",
+    "search": "searchmodel",
 }  # folder of mendel.parts -> package in the project
 PACKAGE_OF = {
-    "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger"
+    "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger",
+    "retrieve": "search",
 }  # fmt: skip
 AS_IN_PROJECT = ("answers", "conformal")  # modules of a project that import by these names
 ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
-NEEDED_TO_ANSWER = {"text": ("features",), "tagger": ("features", "chain", "spans")}
+NEEDED_TO_ANSWER = {
+    "text": ("features",), "tagger": ("features", "chain", "spans"), "search": ("features",)
+}  # fmt: skip
 
 
 def load_model(folder: str | Path) -> Any:

@@ -1,7 +1,7 @@
 """The kinds of task that a design run knows, each in a file of its own.
 
 kind.py   what a kind supplies: targets, metric, what is fitted out of fold, its part of the report
-text.py   the builder of text models, and its ladder; tagger.py the same for spans
+text.py   the builder of text models, and its ladder; tagger.py for spans, search.py for passages
 """
 
 from typing import Any
@@ -11,11 +11,12 @@ from mendel.kinds.kind import Fitted, Kind, Maker, Rung, Shape
 from mendel.kinds.multilabel import Multilabel
 from mendel.kinds.pair import Pair
 from mendel.kinds.regress import Regress
+from mendel.kinds.retrieve import Retrieve
 from mendel.kinds.tag import Tag
 from mendel.spec import TextSpec
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (Classify(), Multilabel(), Pair(), Regress(), Tag())
+    kind.name: kind for kind in (Classify(), Multilabel(), Pair(), Regress(), Retrieve(), Tag())
 }
 MAKERS: dict[str, Maker] = {kind.builder.part: kind.builder for kind in KINDS.values()}
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mendel.spec import Limits, SpecError, TaskSpec, TextSpec
 from mendel.train.folds import Kept, Progress, Ran, Rows
 
@@ -21,6 +24,7 @@ class Shape:
     limits: Limits
     n_folds: int
     kind: str = "classify"
+    n_passages: int = 0  # of the documents of a search
 
 
 class Rung(NamedTuple):
@@ -131,6 +135,10 @@ class Kind(ABC):
     @abstractmethod
     def strata(self, targets: Sequence[Any]) -> list[str]:
         """A label for each row, which the folds and the sealed share have in like parts."""
+
+    def bound(self, groups: NDArray[np.int64], targets: Sequence[Any]) -> NDArray[np.int64]:
+        """The groups of rows that no split parts, given those of near-duplicates."""
+        return groups
 
     @abstractmethod
     def examples(self, rows: Rows) -> Any:

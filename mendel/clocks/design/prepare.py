@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mendel.clocks.design import ladder
+from mendel.clocks.design.documents import documents_of, search_rows
 from mendel.clocks.design.given import language_faults, read_inputs
 from mendel.clocks.design.request import Plan, Provenance, Request
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
@@ -24,6 +25,7 @@ from mendel.data.tables import Fault, as_error
 from mendel.data.targets import TaskKind
 from mendel.kinds import KINDS, Classify, Kind, Shape
 from mendel.ledger import Ledger
+from mendel.parts.search.documents import Documents
 from mendel.spec import DataSpec, FoldSpec, TaskSpec
 from mendel.train.folds import Rows
 from mendel.train.outside import OUTSIDE
@@ -43,10 +45,14 @@ def plan(request: Request) -> Plan:
         raise InputError("the description is empty. Wanted a sentence that says what to do.")
     _check_numbers(request)
     check_free(request.out)
-    data = _read(request, request.data, None if request.kind == "auto" else request.kind)
+    documents = documents_of(request)
+    if documents is None:
+        data = _read(request, request.data, None if request.kind == "auto" else request.kind)
+    else:
+        data = search_rows(request, documents, request.queries)
     kind = KINDS[data.kind]
-    test = None if request.test is None else _read(request, request.test, data.kind)
-    data, inputs = read_inputs(request, kind, data)
+    test = _read_test(request, data.kind, documents)
+    data, inputs = read_inputs(request, kind, data, documents)
     labels = kind.names(data.targets)
     _check_labels(request, kind, data, labels)
     if test is not None and labels and not set(kind.names(test.targets)) & set(labels):
@@ -61,7 +67,7 @@ def plan(request: Request) -> Plan:
             "better 20 of each label. Add rows."
         )
     n_rows = len(data.texts) + len(inputs.unlabeled)
-    shape = _shape(request, kind, n_rows, labels)
+    shape = _shape(request, kind, n_rows, labels, len(inputs.passages))
     ladder.check_limits(shape, request.budget_s)
     tested = _test_faults(kind, labels, test, request.outside_label)
     faults = (*data.faults, *tested, *language_faults(data, inputs))
@@ -162,6 +168,14 @@ def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
     )
 
 
+def _read_test(request: Request, kind: TaskKind, documents: Documents | None) -> Examples | None:
+    if request.test is None:
+        return None
+    if documents is not None:
+        return search_rows(request, documents, request.test)
+    return _read(request, request.test, kind)
+
+
 def _check_labels(request: Request, kind: Kind, data: Examples, labels: Sequence[str]) -> None:
     if isinstance(kind, Classify) and len(labels) < 2:
         raise InputError(
@@ -198,9 +212,11 @@ def _folds(request: Request) -> FoldSpec:
     return FoldSpec(seed=request.seed, n_folds=FEW_FOLDS if request.unlabeled else N_FOLDS)
 
 
-def _shape(request: Request, kind: Kind, n_rows: int, labels: Sequence[str]) -> Shape:
-    n_folds = _folds(request).n_folds
-    return Shape(n_rows, kind.n_outputs(labels), request.limits, n_folds, kind.name)
+def _shape(
+    request: Request, kind: Kind, n_rows: int, labels: Sequence[str], n_passages: int
+) -> Shape:
+    n_folds, n_outputs = _folds(request).n_folds, kind.n_outputs(labels)
+    return Shape(n_rows, n_outputs, request.limits, n_folds, kind.name, n_passages)
 
 
 def _stages(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:
@@ -218,6 +234,8 @@ def _stages(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:
 def _origin(request: Request, *files: Examples | None) -> str:
     """Where the rows come from, in the words of the user or of the files."""
     told = {f.provenance for f in files if f is not None and f.provenance}
+    if request.kind == "retrieve" and not (request.queries or request.test):
+        return "generated"  # the queries are, wherever the documents come from
     return request.provenance or ("mixed" if len(told) > 1 else next(iter(told), "unknown"))
 
 
