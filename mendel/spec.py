@@ -82,7 +82,7 @@ class Limits(Spec):
 class TextSpec(Spec):
     """Which part builds the model, and the fields that it is given; the part checks them."""
 
-    part: Literal["text", "tagger", "writer"] = "text"
+    part: Literal["text", "tagger", "writer", "search"] = "text"
     fields: dict[str, int | float | str] = Field(default_factory=dict)
 
     @property
@@ -196,9 +196,9 @@ class TaskSpec(Spec):
     """One job for mendel: the words, the data and the limits."""
 
     description: str = Field(min_length=1)
-    kind: Literal["classify", "multilabel", "pair", "regress", "tag", "extract", "generate"] = (
-        "classify"
-    )
+    kind: Literal[
+        "classify", "multilabel", "pair", "regress", "tag", "extract", "retrieve", "generate"
+    ] = "classify"
     labels: tuple[str, ...] = ()  # none where the answer is a number
     order: tuple[str, ...] = ()  # of the labels, the least first, where the user named one
     data: DataSpec

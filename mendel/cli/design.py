@@ -26,6 +26,7 @@ class TaskKind(StrEnum):
     multilabel = "multilabel"
     pair = "pair"
     regress = "regress"
+    retrieve = "retrieve"
     tag = "tag"
     extract = "extract"
     generate = "generate"
@@ -84,7 +85,10 @@ def _licence(given: str) -> tuple[str, str]:
 
 def design(
     description: Annotated[str, typer.Argument(help="What the model is to do, in a sentence.")],
-    data: Annotated[Path, typer.Option(help="CSV, TSV or JSON lines with texts and labels.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="CSV, TSV or JSON lines with texts and labels; a folder of documents."),
+    ],
     test: Annotated[
         Path | None, typer.Option(help="Sealed until the end. Default: 15 % of the data.")
     ] = None,
@@ -124,6 +128,10 @@ def design(
         typer.Option(
             metavar="LOW,...,HIGH", help="The labels as an order. Default: numbers are one."
         ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="For retrieve: queries with the file, answer or passage wanted."),
     ] = None,
     coverage: Annotated[
         float, typer.Option(help="How often sets of labels and intervals hold the truth.")
@@ -196,6 +204,7 @@ def design(
         teacher=teacher,
         gazetteers=tuple(map(_named, gazetteer or ())),
         order=tuple(name.strip() for name in order.split(",")) if order else (),
+        queries=queries,
         coverage=coverage,
         reject=reject,
         text_column=text_column,

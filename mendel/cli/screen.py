@@ -133,6 +133,7 @@ def _inputs(plan: Plan) -> list[str]:
     found = [
         (len(given.outside), "texts that have none of the labels"),
         (len(given.unlabeled), f"unlabelled texts{teacher}"),
+        (len(given.passages), "passages of documents"),
         *((len(phrases), f"phrases of {name}") for name, phrases in given.gazetteers.items()),
     ]
     return [f"{n:,} {what}" for n, what in found if n]

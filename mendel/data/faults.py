@@ -37,6 +37,9 @@ NOTES = {  # every soft fault, and what was done about it
     "repeated-item": "the same as an earlier item: kept once",
     "long-item": f"longer than {MAX_CHARS:,} characters: cut into pieces, each an item",
     "no-text-file": "a file of the folder that is no text: left out",
+    "unknown-file": "names a file that is not among the documents: skipped",
+    "answer-elsewhere": "the answer is not in its file: all of the file counts as right",
+    "answer-nowhere": "the answer is in no document: skipped",
     "duplicate": "text and label of an earlier row: kept",
     "conflict": "the same text has another label elsewhere: kept",
 }

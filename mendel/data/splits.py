@@ -190,6 +190,17 @@ def _verified(
     return alike
 
 
+def joined(groups: Ints, owners: Sequence[Sequence[int]]) -> Ints:
+    """The groups after joining those of rows that share an owner; rows have one owner or more."""
+    first: dict[int, int] = {}
+    pairs = [
+        (first.setdefault(owner, group), group)
+        for group, mine in zip(groups.tolist(), owners, strict=True)
+        for owner in mine
+    ]
+    return _merged(groups, np.array(sorted(set(pairs)), dtype=np.int64).reshape(-1, 2))
+
+
 def _merged(groups: Ints, pairs: Ints) -> Ints:
     """The groups after joining the pairs of them, numbered by first appearance."""
     parent = list(range(int(groups.max()) + 1))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, NamedTuple
 
-TaskKind = Literal["classify", "multilabel", "tag", "pair", "regress", "extract", "generate"]
+TaskKind = Literal[
+    "classify", "multilabel", "tag", "pair", "regress", "extract", "retrieve", "generate"
+]
 
 
 class Span(NamedTuple):
@@ -25,8 +27,8 @@ class Entry(NamedTuple):
 
 # classify and pair: a label; multilabel: sorted labels, none too; tag: sorted and disjoint spans;
 # regress: a finite number; extract: entries, sorted by name; generate: bytes of the text, its end
-# as one
-Target = str | tuple[str, ...] | tuple[Span, ...] | float | tuple[Entry, ...]
+# as one; retrieve: numbers of passages, one or more, sorted
+Target = str | tuple[str, ...] | tuple[Span, ...] | float | tuple[Entry, ...] | tuple[int, ...]
 
 
 def as_json(target: Target) -> Any:

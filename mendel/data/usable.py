@@ -58,7 +58,8 @@ def _names(target: Target) -> Iterator[str]:
     if isinstance(target, str):
         yield target
     elif isinstance(target, tuple):
-        yield from (item if isinstance(item, str) else item.label for item in target)
+        named = (item for item in target if not isinstance(item, int))
+        yield from (item if isinstance(item, str) else item.label for item in named)
 
 
 def _counts(rows: Iterable[Row]) -> Counter[str]:

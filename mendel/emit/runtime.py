@@ -21,11 +21,11 @@ TRAVELS_AS = {
     "text": "textmodel",
     "tagger": "tagmodel",
     "writer": "writermodel",
+    "search": "searchmodel",
 }  # folder of mendel.parts -> package in the project
 PACKAGE_OF = {
     "classify": "text", "multilabel": "text", "pair": "text", "regress": "text", "tag": "tagger",
-    "extract": "tagger",
-    "generate": "writer",
+    "extract": "tagger", "generate": "writer", "retrieve": "search",
 }  # fmt: skip
 AS_IN_PROJECT = (
     "answers",
@@ -37,6 +37,7 @@ NEEDED_TO_ANSWER = {
     "text": ("features",),
     "tagger": ("features", "chain", "spans", "fields", "records"),
     "writer": ("features", "runner", "sampling"),
+    "search": ("features",),
 }
 
 

@@ -367,6 +367,26 @@ def _start(r: Row) -> Section:
     )  # fmt: skip
 
 
+def _search(r: Row) -> Section:
+    s, f = r.get("sealed") or {}, r.get("fitted") or {}
+    recall = s.get("recall") or {}
+    shares = {1.0: "BM25 answers alone", 0.0: "learned vectors answer alone"}
+    how = shares.get(f.get("bm25_share", -1.0)) or say(
+        "a score is {} BM25, the rest the cosine of learned vectors", pct(f.get("bm25_share"))
+    )
+    return _section(
+        "Passages found",
+        say("A right passage comes first for {} of the sealed queries, is among 5 for {}, among 10 "
+            "for {}.", *(pct(recall.get(k)) for k in ("1", "5", "10"))),
+        say("Of shares of 0 to 100 %, chosen out of fold: {}.", how if f else None),
+        say("There BM25 alone has {}{}.", pct(f.get("bm25_alone")),
+            say(", vectors alone {}", pct(f.get("vectors_alone"))) or ""),
+        say("Queries without a right passage among 10: {}.", count(s.get("n_missed"))),
+        table=table_of(rows_of(r, "sealed", "missed"), ("Query", "text", quote),
+                       ("First passage given", "first", text)),
+    )  # fmt: skip
+
+
 def _ladder(r: Row) -> Section:
     name, rows = part(r, "shipped", "name"), rows_of(r, "ladder")
     shown = [
@@ -478,5 +498,6 @@ OF_KIND = {  # what a report says of the answers, by kind of task
     "extract": (_fields, _field_errors),
     "multilabel": (_whole, _classes, _cuts),
     "regress": (_numbers,),
+    "retrieve": (_search,),
     "tag": (_whole, _classes, _span_errors),
 }

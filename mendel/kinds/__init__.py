@@ -1,8 +1,8 @@
 """The kinds of task that a design run knows, each in a file of its own.
 
 kind.py   what a kind supplies: targets, metric, what is fitted out of fold, its part of the report
-text.py   the builder of text models, and its ladder; tagger.py the same for spans,
-           writer.py of those that write
+text.py   the builder of text models, and its ladder; tagger.py the same for spans, search.py for
+          passages, writer.py for models that write
 """
 
 from typing import Any
@@ -14,12 +14,16 @@ from mendel.kinds.kind import Fitted, Kind, Maker, Rung, Shape
 from mendel.kinds.multilabel import Multilabel
 from mendel.kinds.pair import Pair
 from mendel.kinds.regress import Regress
+from mendel.kinds.retrieve import Retrieve
 from mendel.kinds.tag import Tag
 from mendel.spec import TextSpec
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (Classify(), Multilabel(), Pair(), Regress(), Tag(), Extract(), Generate())
+    for kind in (
+        *(Classify(), Multilabel(), Pair(), Regress()),
+        *(Tag(), Extract(), Retrieve(), Generate()),
+    )
 }
 MAKERS: dict[str, Maker] = {kind.builder.part: kind.builder for kind in KINDS.values()}
 

@@ -26,6 +26,7 @@ class Shape:
     limits: Limits
     n_folds: int
     kind: str = "classify"
+    n_passages: int = 0  # of the documents of a search
 
 
 class Rung(NamedTuple):
@@ -156,6 +157,10 @@ class Kind(ABC):
     def held_out(self, folds: NDArray[np.int64], targets: Sequence[Any]) -> NDArray[np.int64]:
         """The fold of each row, of rows that are always learned from a number beyond the folds."""
         return folds
+
+    def bound(self, groups: NDArray[np.int64], targets: Sequence[Any]) -> NDArray[np.int64]:
+        """The groups of rows that no split parts, given those of near-duplicates."""
+        return groups
 
     @abstractmethod
     def examples(self, rows: Rows) -> Any:

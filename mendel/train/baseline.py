@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mendel.parts.search.passages import Passage
 from mendel.parts.tagger.records import align, learn, record_of
 from mendel.parts.tagger.spans import Span, Token, spans_of, tags_of, tokenize
 from mendel.parts.writer.counts import MAX_ORDER, Counts
-
-Answers = Callable[[Sequence[str]], Sequence[dict[str, Any]]]
+from mendel.train.search_baselines import OVER_PASSAGES, Answers
 
 
 def majority(texts: Sequence[str], labels: Sequence[str]) -> Answers:
@@ -121,6 +121,12 @@ def usual_spans(texts: Sequence[str], spans: Sequence[Sequence[Sequence[Any]]]) 
     return lambda asked: [answer(text) for text in asked]
 
 
+def usual_passages(texts: Sequence[str], targets: Sequence[Sequence[int]]) -> Answers:
+    """The ten passages that answered most queries."""
+    most = Counter(passage for target in targets for passage in target).most_common(10)
+    return lambda asked: [{"passages": [{"passage": i} for i, _ in most]}] * len(asked)
+
+
 def crf(texts: Sequence[str], spans: Sequence[Sequence[Sequence[Any]]]) -> Answers:
     """A conditional random field on hand-made features of words and their neighbours (crfsuite)."""
     import pycrfsuite
@@ -210,6 +216,7 @@ FITS: dict[str, Callable[[Sequence[str], Sequence[Any]], Answers]] = {
     "ridge": ridge,
     "pair svc": pair_svc,
     "usual spans": usual_spans,
+    "usual passages": usual_passages,
     "crf": crf,
     "usual records": _of_records(usual_spans),
     "crf records": _of_records(crf),
@@ -221,7 +228,11 @@ FITS: dict[str, Callable[[Sequence[str], Sequence[Any]], Answers]] = {
 def main(name: str, train: str) -> None:
     lines = Path(train).read_text(encoding="utf-8").split("\n")[:-1]
     rows = [json.loads(line) for line in lines]
-    answers = FITS[name]([row["text"] for row in rows], [row["target"] for row in rows])
+    if name in OVER_PASSAGES:
+        inputs = json.loads(Path(train).with_name("inputs.json").read_text(encoding="utf-8"))
+        answers = OVER_PASSAGES[name]([Passage(*fields).text for fields in inputs["passages"]])
+    else:
+        answers = FITS[name]([row["text"] for row in rows], [row["target"] for row in rows])
     for answer in answers([line.rstrip("\n") for line in sys.stdin]):
         print(json.dumps(answer))
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mendel.parts.search.passages import Passage
 from mendel.spec import TextSpec
 
 Progress = Callable[[float], None]
@@ -31,12 +32,14 @@ class Inputs:
     gazetteers   name -> phrases that a tagger is told of
     teacher      folder of a pretrained encoder that says what unlabelled texts mean; "auto" = the
                  packaged one
+    passages     of documents: what a search can find
     """
 
     outside: tuple[str, ...] = ()
     unlabeled: tuple[str, ...] = ()
     gazetteers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     teacher: str | None = None
+    passages: tuple[Passage, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,7 +47,9 @@ class Inputs:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Inputs:
         gazetteers = {name: tuple(phrases) for name, phrases in data["gazetteers"].items()}
-        return cls(tuple(data["outside"]), tuple(data["unlabeled"]), gazetteers, data["teacher"])
+        passages = tuple(Passage(*fields) for fields in data["passages"])
+        texts = tuple(data["outside"]), tuple(data["unlabeled"])
+        return cls(*texts, gazetteers, data["teacher"], passages)
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,7 +163,8 @@ class DesignClock:
         task, n_folds = spec.task, spec.train.n_folds
         n_rows = task.data.n_rows + len(self.rows.inputs.unlabeled)
         n_outputs = self.kind.n_outputs(task.labels)
-        return Shape(n_rows, n_outputs, task.limits, n_folds, task.kind)
+        n_passages = len(self.rows.inputs.passages)
+        return Shape(n_rows, n_outputs, task.limits, n_folds, task.kind, n_passages)
 
 
 def _facts(form: Form) -> dict[str, float]:

@@ -10,11 +10,14 @@ from mendel.data.readers import Examples
 from mendel.data.tables import Fault
 from mendel.data.texts import read_texts
 from mendel.kinds import Kind
+from mendel.parts.search.documents import Documents
 from mendel.train.folds import Inputs
 from mendel.types import InputError
 
 
-def read_inputs(request: Request, kind: Kind, data: Examples) -> tuple[Examples, Inputs]:
+def read_inputs(
+    request: Request, kind: Kind, data: Examples, documents: Documents | None = None
+) -> tuple[Examples, Inputs]:
     """The rows that have a label, and what else the task is given."""
     for flag, given in (
         ("--outside", request.outside or request.outside_label),
@@ -34,6 +37,7 @@ def read_inputs(request: Request, kind: Kind, data: Examples) -> tuple[Examples,
         unlabeled=read_texts(request.unlabeled).texts if request.unlabeled else (),
         gazetteers={name: read_texts(file).texts for name, file in request.gazetteers},
         teacher=request.teacher,
+        passages=documents.passages if documents else (),
     )
 
 

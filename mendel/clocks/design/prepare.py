@@ -15,6 +15,7 @@ import numpy as np
 
 from mendel.clocks.design import ladder
 from mendel.clocks.design.cost import prices
+from mendel.clocks.design.documents import documents_of, search_rows
 from mendel.clocks.design.given import language_faults, read_inputs
 from mendel.clocks.design.request import Plan, Provenance, Request
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
@@ -28,6 +29,7 @@ from mendel.data.tables import Fault, as_error
 from mendel.data.targets import TaskKind
 from mendel.kinds import KINDS, Classify, Kind, Shape
 from mendel.ledger import Ledger
+from mendel.parts.search.documents import Documents
 from mendel.propose import Past, start_from, traits_of
 from mendel.spec import DataSpec, FoldSpec, TaskSpec
 from mendel.train.folds import Inputs, Rows
@@ -49,10 +51,14 @@ def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
         raise InputError("the description is empty. Wanted a sentence that says what to do.")
     _check_numbers(request)
     check_free(request.out)
-    data = _read(request, request.data, None if request.kind == "auto" else request.kind)
+    documents = documents_of(request)
+    if documents is None:
+        data = _read(request, request.data, None if request.kind == "auto" else request.kind)
+    else:
+        data = search_rows(request, documents, request.queries)
     kind = KINDS[data.kind]
-    test = None if request.test is None else _read(request, request.test, data.kind)
-    data, inputs = read_inputs(request, kind, data)
+    test = _read_test(request, data.kind, documents)
+    data, inputs = read_inputs(request, kind, data, documents)
     data, test = kind.told(data, test)
     labels = kind.names(data.targets)
     _check_labels(request, kind, data, labels)
@@ -198,6 +204,14 @@ def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
     )
 
 
+def _read_test(request: Request, kind: TaskKind, documents: Documents | None) -> Examples | None:
+    if request.test is None:
+        return None
+    if documents is not None:
+        return search_rows(request, documents, request.test)
+    return _read(request, request.test, kind)
+
+
 def _check_labels(request: Request, kind: Kind, data: Examples, labels: Sequence[str]) -> None:
     if isinstance(kind, Classify) and len(labels) < 2:
         raise InputError(
@@ -247,8 +261,8 @@ def shape_of(
     request: Request, kind: Kind, n_rows: int, labels: Sequence[str], inputs: Inputs
 ) -> Shape:
     """What a ladder needs to know of what is asked; unlabelled texts count as rows."""
-    n_folds = _folds(request, kind, inputs).n_folds
-    return Shape(n_rows, kind.n_outputs(labels), request.limits, n_folds, kind.name)
+    n_folds, n_outputs = _folds(request, kind, inputs).n_folds, kind.n_outputs(labels)
+    return Shape(n_rows, n_outputs, request.limits, n_folds, kind.name, len(inputs.passages))
 
 
 def stages_of(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:
@@ -277,6 +291,8 @@ def _closing_s(shape: Shape) -> float:
 def _origin(request: Request, *files: Examples | None) -> str:
     """Where the rows come from, in the words of the user or of the files."""
     told = {f.provenance for f in files if f is not None and f.provenance}
+    if request.kind == "retrieve" and not (request.queries or request.test):
+        return "generated"  # the queries are, wherever the documents come from
     return request.provenance or ("mixed" if len(told) > 1 else next(iter(told), "unknown"))
 
 

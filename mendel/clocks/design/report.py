@@ -120,6 +120,8 @@ def _data(e: Evidence) -> dict[str, Any]:
             "texts without a label": len(given.outside),
             "unlabelled texts": len(given.unlabeled),
             "teacher": given.teacher,
+            "passages": len(given.passages),
+            "documents": len({passage.file for passage in given.passages}),
             **{f"phrases of {name}": len(found) for name, found in given.gazetteers.items()},
         },
     }

@@ -34,6 +34,8 @@ class Request:
     teacher     folder of a sentence encoder that labels them; "auto" = the one that pip installs
     gazetteers  name and file of phrases, one a line, that a tagger is told of
     order       the labels from the least to the most, where they are steps of an order
+    queries     for kind retrieve, where `data` is a folder of documents: what is asked, and the
+                file, answer or passage that is wanted; None = made from the documents
     coverage    how often sets of labels and intervals are to hold the truth
     reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
@@ -62,6 +64,7 @@ class Request:
     teacher: str | None = None
     gazetteers: tuple[tuple[str, Path], ...] = ()
     order: tuple[str, ...] = ()
+    queries: Path | None = None
     coverage: float = 0.95
     reject: float = 0.01
     licences: tuple[tuple[str, str], ...] = ()

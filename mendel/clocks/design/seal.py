@@ -40,11 +40,11 @@ def seal(plan: Plan, ledger: Ledger) -> Split:
         return Split(texts, targets, groups, plan.inputs, plan.again.sealed, plan.again.near)
     test_texts = [] if plan.test is None else list(plan.test.texts)
     groups = near_duplicate_groups([*texts, *test_texts])
-    mine = groups[: len(texts)]
+    mine = plan.kind.bound(groups[: len(texts)], targets)
     vault = Vault(ledger)
     none = plan.request.outside_label
     if plan.test is not None:
-        near = np.flatnonzero(np.isin(groups[len(texts) :], mine)).tolist()
+        near = np.flatnonzero(np.isin(groups[len(texts) :], groups[: len(texts)])).tolist()
         wanted = [None if none is not None and t == none else t for t in plan.test.targets]
         given = None in wanted  # the test file has texts without a label of its own
         outside, more = (

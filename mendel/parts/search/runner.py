@@ -1,0 +1,44 @@
+"""A search model on one thread, as the emitted project runs it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+
+from .features import Featurizer, Floats
+
+BATCH = 64
+
+
+class Runner:
+    """Scores of all passages for each text, and how long one text takes."""
+
+    def __init__(self, graph: bytes, featurizer: Featurizer) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(graph, options)
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        self._featurizer = featurizer
+
+    def scores(self, texts: Sequence[str]) -> Floats:
+        """(n, S, P): BM25, and with vectors the cosine."""
+        found = [self._run(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
+        return np.concatenate(found)
+
+    def latency_ms(self, texts: Sequence[str]) -> float:
+        """Median, one text at a time."""
+        times = []
+        for text in texts:
+            started = time.perf_counter()
+            self._run([text])
+            times.append(time.perf_counter() - started)
+        return statistics.median(times) * 1000
+
+    def _run(self, texts: Sequence[str]) -> Floats:
+        arrays = self._featurizer.arrays(texts)
+        [scores] = self._session.run(None, {name: arrays[name] for name in self._inputs})
+        return np.asarray(scores, np.float32)
