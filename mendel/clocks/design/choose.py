@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,12 +11,14 @@ import numpy as np
 from mendel import judge
 from mendel.clocks.design import ladder
 from mendel.clocks.design.clock import DesignClock
-from mendel.clocks.design.ladder import Standing
+from mendel.clocks.design.ladder import Standing, is_augmented
 from mendel.judge import Choice, Miss, Option
 from mendel.kinds import Fitted, recipe_of
 from mendel.spec import Limits
+from mendel.types import Decision, Verdict
 
 Form = Literal["float32", "int8"]
+STANDS = Verdict(Decision.KEEP, "nothing to judge")
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,14 @@ class Chosen:
     form: Form
     choice: Choice
     fitted: Fitted
+    judged: Mapping[str, Verdict]  # name of an augmented candidate -> may it be chosen?
 
 
 def choose(clock: DesignClock) -> Chosen:
     """The smallest that is level with the best, among those that saw the most folds."""
-    found = ladder.finalists(ladder.standings(clock.history.turns()))
+    every = ladder.standings(clock.history.turns())
+    judged = {s.spec.name: _judged(clock, s, every) for s in every if is_augmented(s.spec)}
+    found = ladder.finalists([s for s in every if judged.get(s.spec.name, STANDS).keep])
     options: dict[str, tuple[Standing, Form, Option]] = {}
     forms: tuple[Form, ...] = ("float32", "int8")
     for standing in found:
@@ -42,7 +48,21 @@ def choose(clock: DesignClock) -> Chosen:
     assert choice.option is not None  # a round without a finite score is a failed one
     standing, form, _ = options[choice.option.name]
     rows, kept = clock.out_of_fold(standing, form)
-    return Chosen(standing, form, choice, clock.kind.fitted(kept, rows, clock.run.spec.task))
+    fitted = clock.kind.fitted(kept, rows, clock.run.spec.task)
+    return Chosen(standing, form, choice, fitted, judged)
+
+
+def _judged(clock: DesignClock, standing: Standing, every: Sequence[Standing]) -> Verdict:
+    """Altered copies of rows often hurt: they must be better than the same without, row by row."""
+    name = ladder.plain_name(standing.spec)
+    parent = next((other for other in every if other.spec.name == name), None)
+    if parent is None:
+        return Verdict(Decision.DISCARD, "the same without altered rows was not measured")
+    n = min(len(standing.turns), len(parent.turns))  # rounds are folds, the same for all
+    pair = [replace(s, turns=s.turns[:n]) for s in (standing, parent)]
+    (rows, mine), (_, its) = (clock.out_of_fold(s, "float32") for s in pair)
+    verdict = judge.stands(lambda kept: clock.kind.score(kept, rows), mine, its)
+    return replace(verdict, reason=f"beside {name}, the same without: {verdict.reason}")
 
 
 def _option(clock: DesignClock, standing: Standing, form: Form) -> Option:

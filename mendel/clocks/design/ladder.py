@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mendel.kinds import KINDS, Maker, Shape, recipe_of
+from mendel.kinds import KINDS, MAKERS, Maker, Shape, recipe_of
 from mendel.spec import TextSpec
 from mendel.types import Candidate, InputError, Kind, Result, Turn
 
@@ -65,6 +65,16 @@ def level_scores(found: Sequence[Standing]) -> list[float]:
     return [_mean(s.scores) + whole - _mean(most.scores[: len(s.turns)]) for s in found]
 
 
+def plain_name(spec: TextSpec) -> str:
+    """The name of the candidate that is the same but for altered copies of rows; maybe its own."""
+    maker, recipe = MAKERS[spec.part], recipe_of(spec)
+    return TextSpec(part=spec.part, fields=maker.plain(recipe).to_dict()).name
+
+
+def is_augmented(spec: TextSpec) -> bool:
+    return plain_name(spec) != spec.name
+
+
 def leader(found: Sequence[Standing]) -> Standing:
     scores = level_scores(found)
     return found[max(range(len(found)), key=scores.__getitem__)]
@@ -92,7 +102,7 @@ def proposals(shape: Shape, found: Sequence[Standing]) -> Iterator[Candidate]:
     maker = _maker(shape)
     for recipe, why in maker.rungs(shape):
         yield _candidate(maker, maker.within(recipe, shape), why, ())
-    learned = [s for s in found if recipe_of(s.spec).is_learned]
+    learned = [s for s in found if recipe_of(s.spec).is_learned and not is_augmented(s.spec)]
     if not learned:
         return
     ahead = leader(learned)
