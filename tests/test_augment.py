@@ -1,7 +1,8 @@
-"""Altered copies of rows: only of training rows, spans on their words, shipped only where judged."""
+"""Altered copies: of training rows only, spans on their words, shipped only where judged."""
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from mendel import judge
 from mendel.clocks.design.choose import choose
 from mendel.clocks.design.clock import DesignClock
-from mendel.clocks.design.ladder import is_augmented, plain_name, proposals
+from mendel.clocks.design.ladder import is_augmented, plain_name, standings
 from mendel.clocks.design.prepare import plan, prepare
 from mendel.clocks.design.request import Request
 from mendel.driver import Driver
@@ -29,6 +30,7 @@ from mendel.parts.tagger.spans import Span
 from mendel.parts.tagger.store import pack
 from mendel.spec import Limits, TextSpec
 from mendel.train.folds import Rows, measure_fold
+from mendel.types import Candidate, Champion, History
 
 LISTS = {"cities": ("Paris", "New York", "Quito", "Oslo"), "colours": ("red", "blue")}
 TEXTS = ("from Paris to oslo by NEW YORK rail", "ask Ann about Rome", "nobody is here", "Bob don't")
@@ -159,7 +161,7 @@ def test_a_row_that_is_held_out_is_neither_copied_nor_copied_from() -> None:
 
 def test_copies_make_another_model_and_an_unknown_way_is_refused() -> None:
     plain, swapped = (
-        pack(fit(TagRecipe("linear", looks=5, augment=way, amount=3), DATA)) for way in ("", "swap")
+        pack(fit(TagRecipe("linear", looks=5, augment=way, amount=2), DATA)) for way in ("", "swap")
     )
     assert plain != swapped
     with pytest.raises(ValueError, match="swap, fill, noise"):
@@ -174,15 +176,15 @@ def test_chance_stands_in_at_most_one_case_in_twenty_and_a_gain_stands() -> None
 
     def share(gain: float) -> float:
         kept = 0
-        for _ in range(60):
-            right = (chance.random((2, 400)) < [[0.7 + gain], [0.7]]).astype(np.float32)
+        for _ in range(30):
+            right = (chance.random((2, 300)) < [[0.7 + gain], [0.7]]).astype(np.float32)
             kept += judge.stands(
                 lambda x: float(x.mean()), right[0, :, None], right[1, :, None]
             ).keep
-        return kept / 60
+        return kept / 30
 
-    assert share(0.0) <= 0.12  # 0.05, and what 60 runs may show
-    assert share(0.12) >= 0.9
+    assert share(0.0) <= 0.14  # 0.05, and what 30 runs may show
+    assert share(0.15) >= 0.9
 
 
 def test_an_augmented_recipe_knows_what_it_is_held_against() -> None:
@@ -197,3 +199,66 @@ def test_an_augmented_recipe_knows_what_it_is_held_against() -> None:
     no_lists = replace(shape, n_lists=0)
     ways = {maker.within(recipe, no_lists).augment for recipe in altered}
     assert ways == {"swap", "noise"}  # filled from nothing is swapped
+
+
+# -- a run: what is tried, and what may ship --
+
+
+def posts(n: int, easy: bool = False) -> list[dict[str, object]]:
+    """Names that occur once each, so that what stands around them decides; some are small."""
+    chance, rows = random.Random(0), []
+    around = {
+        "city": ["fly to", "near", "a room in", "the mayor of", "rain over"],
+        "person": ["ask", "call", "a gift for", "the hat of", "dinner with"],
+    }
+    small = ["please", "now", "and", "then", "we", "go", "it", "so", "well", "maybe"]
+    for _ in range(n):
+        label = chance.choice(sorted(around))
+        name = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(3, 8)))
+        if easy:
+            name = ("X" if label == "city" else "Y") + name
+        elif chance.random() < 0.75:
+            name = name.title()
+        start = " ".join([*chance.choices(small, k=3), chance.choice(around[label]), ""])
+        text = f"{start}{name} {chance.choice(['today', 'again', 'soon', '!'])}"
+        span = {"start": len(start), "end": len(start) + len(name), "label": label}
+        rows.append({"text": text, "spans": [span]})
+    return rows
+
+
+class Two(DesignClock):
+    """Tries one recipe and then the same with altered copies of rows."""
+
+    recipes: tuple[TagRecipe, ...] = ()
+
+    def propose(self, champion: Champion, history: History) -> Candidate | None:
+        known = {turn.candidate.id for turn in history.turns()}
+        for recipe in self.recipes:
+            spec = TextSpec(part="tagger", fields=recipe.to_dict())
+            candidate = Candidate({"model": spec.to_dict()}, recipe.augment or "plain")
+            if candidate.id not in known:
+                return candidate
+        return None
+
+
+@pytest.mark.parametrize(("easy", "way", "ships"), [(False, "swap", True), (True, "noise", False)])
+def test_copies_ship_where_they_are_judged_to_help_and_only_there(
+    easy: bool, way: str, ships: bool, tmp_path: Path, ledger: Ledger
+) -> None:
+    file = tmp_path / "posts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in posts(80, easy)))
+    run = prepare(plan(Request("Find names", data=file, out=tmp_path / "model")), ledger)
+    clock = Two(run, ledger, time.time() + 600)
+    short = TagRecipe("lstm", dim=16, width=12, epochs=5, batch=8, lr=0.02, hide_drop=0.3)
+    plain = TagRecipe("linear", looks=20) if easy else short
+    altered = replace(plain, augment=way, amount=2)
+    clock.recipes = (plain, altered)
+    driver = Driver(clock, ledger)
+    driver.start()
+    while driver.turn() is not None:
+        pass
+    assert len(standings(clock.history.turns())) == 2
+    chosen = choose(clock)
+    [verdict] = chosen.judged.values()
+    assert verdict.keep == ships
+    assert is_augmented(chosen.standing.spec) == ships
