@@ -9,7 +9,7 @@ Champion and challenger are measured side by side on each pair, so what moves bo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mendel.evidence import Floats, e_process, e_process_of_mean, next_level
 from mendel.types import Account, Cost, Decision, InputError, Result, Trial, Verdict
 
+N_EXCHANGES = 1_000
 MEAN_T = 2.0  # costs a Gaussian gain nothing; rare big losses often fail it
 
 
@@ -95,6 +96,32 @@ def screen(scores: Sequence[float], baseline: Sequence[float], *, min_t: float =
     if t >= min_t:
         return Verdict(Decision.CONTINUE, f"screen passed: t = {t:.2f} on {len(scores)} pairs")
     return Verdict(Decision.DISCARD, f"screened out: t = {t:.2f} < {min_t:g}")
+
+
+def stands(
+    score: Callable[[NDArray[np.float32]], float],
+    mine: NDArray[np.float32],
+    its: NDArray[np.float32],
+    *,
+    level: float = 0.05,
+) -> Verdict:
+    """May a variant be chosen in its parent's place? Asked where more is done to no known end.
+
+    score      of what both kept on the same out-of-fold rows, (n, M) each
+    level      one-sided; it spends nothing, for it only lets the variant stand in a selection
+    returns    KEEP or DISCARD. Exact for rows that are alike: under the null the two sides of a row
+               may be exchanged (Noreen 1989, Yeh 2000). What one seed did to all rows of a fold at
+               once is not in it
+    """
+    chance, gain = np.random.default_rng(0), score(mine) - score(its)
+    n_above = 0
+    for _ in range(N_EXCHANGES):
+        swapped = (chance.random(len(mine)) < 0.5)[:, None]
+        one, other = np.where(swapped, its, mine), np.where(swapped, mine, its)
+        n_above += score(one) - score(other) >= gain - 1e-12
+    p = (1 + n_above) / (1 + N_EXCHANGES)
+    decision = Decision.KEEP if gain > 0 and p < level else Decision.DISCARD
+    return Verdict(decision, f"{gain:+.2%} on {len(mine):,} rows, p = {p:.3f}", level)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # then it is NaN, and loses

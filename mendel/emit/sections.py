@@ -284,7 +284,17 @@ def _whole(r: Row) -> Section:
         "Whole answers",
         say("{} of the texts are answered exactly as wanted.", pct(s.get("exact"))),
         say("{} spans were wanted.", count(s.get("n_spans"))),
+        *_forms(s),
     )
+
+
+def _forms(sealed: Row) -> list[str | None]:
+    rows = rows_of(sealed, "forms") or []
+    return [
+        say("F1 {} on {} spans of " + f"{text(row.get('name'))}.", pct(row.get("f1")),
+            count(row.get("n")))
+        for row in rows
+    ]  # fmt: skip
 
 
 def _cuts(r: Row) -> Section:

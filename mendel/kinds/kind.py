@@ -27,6 +27,7 @@ class Shape:
     n_folds: int
     kind: str = "classify"
     n_passages: int = 0  # of the documents of a search
+    n_lists: int = 0  # of phrases that mentions can be filled from
 
 
 class Rung(NamedTuple):
@@ -83,6 +84,10 @@ class Maker(ABC):
 
     @abstractmethod
     def run(self, model: Any, texts: Sequence[str], *, int8: bool) -> Ran: ...
+
+    def plain(self, recipe: Any) -> Any:
+        """The same without altered copies of rows: what a recipe with them is held against."""
+        return recipe
 
     @abstractmethod
     def rungs(self, shape: Shape) -> Iterator[Rung]:
@@ -212,6 +217,20 @@ class Kind(ABC):
     ) -> tuple[float, float, float]:
         """The same of the chosen rows, in a form in which parts compare with one another."""
         return self.total([answers[i] for i in chosen], [targets[i] for i in chosen])
+
+    def n_lists(self, rows: Rows) -> int:
+        """Lists of phrases that mentions in copies of rows can be filled from."""
+        return 0
+
+    def beside_training(
+        self,
+        answers: Sequence[Mapping[str, Any]],
+        targets: Sequence[Any],
+        texts: Sequence[str],
+        rows: Rows,
+    ) -> dict[str, Any]:
+        """What more the sealed section says by holding sealed rows against those of training."""
+        return {}
 
     def n_outputs(self, names: Sequence[str]) -> int:
         """Of the network, for limits on its size."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mendel.emit.counts import bootstrap, f1, f1_each, f1_of, per_label
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.tagger import TaggerMaker
+from mendel.parts.conformal import fit_drift
 from mendel.parts.tagger.fit import Examples
 from mendel.parts.tagger.spans import Span, span_counts
 from mendel.spec import TaskSpec
@@ -47,20 +48,26 @@ class Tag(Kind):
         return Examples(rows.texts, _spans(rows.targets), rows.names, rows.inputs.gazetteers)
 
     def kept(self, ran: Ran, rows: Rows) -> Kept:
-        """Of each text: spans found and right, found and wrong, missed."""
-        return span_counts(ran.outputs, _spans(rows.targets)).astype(np.float32)
+        """Of each text: spans found and right, found and wrong, missed; share of new words."""
+        counts = span_counts(ran.outputs, _spans(rows.targets))
+        return np.column_stack([counts, ran.unseen]).astype(np.float32)
 
     def score(self, kept: Kept, rows: Rows) -> float:
-        return f1(kept)
+        return f1(kept[:, :3])
 
     def stderr(self, kept: Kept, rows: Rows) -> float:
-        return bootstrap(kept, f1).stderr
+        return bootstrap(kept[:, :3], f1).stderr
 
     def each(self, kept: Kept, rows: Rows) -> NDArray[np.float64]:
         return f1_each(kept)
 
     def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted:
-        return Fitted({}, {})  # nothing beside the weights
+        """The alarm's reference: how many spans a text has, and how many words are new."""
+        signals = {"spans": kept[:, 0] + kept[:, 1], "unseen": kept[:, 3]}
+        return Fitted({"drift": fit_drift(signals)}, {})
+
+    def n_lists(self, rows: Rows) -> int:
+        return len(rows.inputs.gazetteers)
 
     def row_score(self, answer: Mapping[str, Any], target: Spans) -> float:
         return f1_of(_of(answer), {tuple(span) for span in target})
@@ -74,6 +81,27 @@ class Tag(Kind):
         found = [[Span(*span) for span in sorted(_of(answer))] for answer in answers]
         interval = bootstrap(span_counts(found, _spans(targets)), f1)
         return interval.value, interval.low, interval.high
+
+    def beside_training(
+        self,
+        answers: Sequence[Mapping[str, Any]],
+        targets: Sequence[Spans],
+        texts: Sequence[str],
+        rows: Rows,
+    ) -> dict[str, Any]:
+        """F1 of spans whose surface form training has as a span, and of those that it has not."""
+        forms = {
+            _form(t, s) for t, spans in zip(rows.texts, rows.targets, strict=True) for s in spans
+        }
+        counts = np.zeros((2, 3), np.int64)
+        for answer, target, text in zip(answers, targets, texts, strict=True):
+            found, wanted = _of(answer), {tuple(span) for span in target}
+            for i, chosen in enumerate((found & wanted, found - wanted, wanted - found)):
+                for span in chosen:
+                    counts[int(_form(text, span) not in forms), i] += 1
+        names = ("surface forms seen in training", "surface forms unseen in training")
+        pairs = zip(names, counts, strict=True)
+        return {"forms": [{"name": n, "n": int(c[0] + c[2]), "f1": f1(c)} for n, c in pairs]}
 
     def sealed(
         self,
@@ -116,6 +144,10 @@ def _errors(
         {"text": texts[i][:200], "span": texts[i][start:end][:80], "label": label, "error": error}
         for i, start, end, label, error in listed[:N_SHOWN]
     ]
+
+
+def _form(text: str, span: Sequence[Any]) -> str:
+    return " ".join(text[span[0] : span[1]].lower().split())
 
 
 def _of(answer: Mapping[str, Any]) -> set[tuple[int, int, str]]:

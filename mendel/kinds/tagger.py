@@ -27,6 +27,9 @@ MUTATIONS: list[tuple[str, Callable[[TagRecipe], TagRecipe]]] = [
     ("half as wide: a smaller model", lambda r: replace(r, dim=r.dim // 2, width=r.width // 2)),
     ("half as wide again as it was", lambda r: replace(r, width=r.width * 3 // 2)),
     ("half as long again in training", lambda r: replace(r, epochs=r.epochs * 3 // 2)),
+    ("mentions swapped for others of their label", lambda r: replace(r, augment="swap")),
+    ("mentions filled from lists", lambda r: replace(r, augment="fill")),
+    ("rows written otherwise, as others are", lambda r: replace(r, augment="noise")),
     ("finds more, wrongly too", lambda r: replace(r, recall=r.recall + 1)),
     ("words hidden more often", lambda r: replace(r, word_drop=0.5, hide_drop=0.3)),
     ("rare n-grams kept", lambda r: replace(r, min_df=1)),
@@ -48,7 +51,7 @@ class TaggerMaker(Maker):
         made = files(model, int8=int8)
         runner = Runner(made["model.onnx"], model.featurizer, model.chain(), model.names)
         n_bytes = len(made["model.onnx"]) + len(made["vocabulary.npz"])
-        unseen = np.zeros(len(texts), np.float32)  # no alarm watches a tagger yet
+        unseen = np.array([model.featurizer.unseen(text) for text in texts], np.float32)
         latency_ms = runner.latency_ms(texts[:N_TIMED])
         return Ran(runner.answers(texts), unseen, n_bytes, latency_ms, model.about)
 
@@ -73,8 +76,13 @@ class TaggerMaker(Maker):
             return TagRecipe(epochs=15, batch=32, width=64)
         return TagRecipe()
 
+    def plain(self, recipe: TagRecipe) -> TagRecipe:
+        return replace(recipe, augment="", amount=1.0)
+
     def within(self, recipe: TagRecipe, shape: Shape) -> TagRecipe:
         """Tables are cut, of a dual model each to its half of what is left."""
+        if recipe.augment == "fill" and not shape.n_lists:
+            recipe = replace(recipe, augment="swap")  # which is what filling from nothing is
         fixed, tags = recipe.copies * _fixed(recipe, shape.n_labels), 1 + 2 * shape.n_labels
         left = min(
             shape.limits.max_params - fixed,
@@ -98,7 +106,8 @@ class TaggerMaker(Maker):
         reader = SECONDS_A_ROW["cnn" if recipe.family == "cnn" else "lstm"] * recipe.has_reader
         width = 0.4 + recipe.width / 200
         passes = recipe.epochs * recipe.copies
-        return 0.5 + shape.n_rows * (clues + passes * reader * width)
+        n_rows = shape.n_rows * (1 + recipe.amount * (recipe.augment != ""))
+        return 0.5 + n_rows * (clues + passes * reader * width)
 
     def growth(self, recipe: TagRecipe, rows: Rows) -> float:
         return 1.05  # a fifth more rows add about so much to a vocabulary that is cut by frequency

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,16 @@ import numpy as np
 from mendel import judge
 from mendel.clocks.design import ladder
 from mendel.clocks.design.clock import DesignClock
-from mendel.clocks.design.ladder import Standing
+from mendel.clocks.design.ladder import Standing, is_augmented
 from mendel.clocks.design.run import After
 from mendel.judge import Choice, Miss, Option
 from mendel.kinds import Fitted, recipe_of
 from mendel.repair import Mended, Repair, repair
 from mendel.spec import Limits
 from mendel.train.folds import Kept, Rows
-from mendel.types import InputError
+from mendel.types import Decision, InputError, Verdict
+
+STANDS = Verdict(Decision.KEEP, "nothing to judge")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Chosen:
     form: str  # as the builder names it
     choice: Choice
     fitted: Fitted
+    judged: Mapping[str, Verdict] = field(default_factory=dict)  # of augmented ones, by name
     repair: Repair | None = None  # of a run that mends errors: whether it may ship, and why
 
 
@@ -40,7 +43,10 @@ def choose(clock: DesignClock) -> Chosen:
     after = clock.run.spec.after
     if after is not None and after.times:
         return _mended(clock, after)
-    found = ladder.finalists(ladder.standings(clock.history.turns()))
+    every = ladder.standings(clock.history.turns())
+    judged = {s.spec.name: _judged(clock, s, every) for s in every if is_augmented(s.spec)}
+    standing_well = [s for s in every if judged.get(s.spec.name, STANDS).keep]
+    found = ladder.finalists(standing_well or every)
     options: dict[str, tuple[Standing, str, Option]] = {}
     for standing in found:
         for form in clock.kind.builder.forms(recipe_of(standing.spec)):
@@ -51,7 +57,21 @@ def choose(clock: DesignClock) -> Chosen:
     assert choice.option is not None  # a round without a finite score is a failed one
     standing, form, _ = options[choice.option.name]
     rows, kept = clock.out_of_fold(standing, form)
-    return Chosen(standing, form, choice, clock.kind.fitted(kept, rows, clock.run.spec.task))
+    fitted = clock.kind.fitted(kept, rows, clock.run.spec.task)
+    return Chosen(standing, form, choice, fitted, judged)
+
+
+def _judged(clock: DesignClock, standing: Standing, every: Sequence[Standing]) -> Verdict:
+    """Altered copies of rows often hurt: they must be better than the same without, row by row."""
+    name = ladder.plain_name(standing.spec)
+    parent = next((other for other in every if other.spec.name == name), None)
+    if parent is None:
+        return Verdict(Decision.DISCARD, "the same without altered rows was not measured")
+    n = min(len(standing.turns), len(parent.turns))  # rounds are folds, the same for all
+    pair = [replace(s, turns=s.turns[:n]) for s in (standing, parent)]
+    (rows, mine), (_, its) = (clock.out_of_fold(s, "float32") for s in pair)
+    verdict = judge.stands(lambda kept: clock.kind.score(kept, rows), mine, its)
+    return replace(verdict, reason=f"beside {name}, the same without: {verdict.reason}")
 
 
 def _mended(clock: DesignClock, after: After) -> Chosen:
@@ -80,7 +100,7 @@ def _mended(clock: DesignClock, after: After) -> Chosen:
         stderr=clock.kind.stderr(kept, old),
     )
     fitted = clock.kind.fitted(kept, old, clock.run.spec.task)
-    return Chosen(standing, form, Choice(option, asked.reason), fitted, asked)
+    return Chosen(standing, form, Choice(option, asked.reason), fitted, repair=asked)
 
 
 def _old_rows(clock: DesignClock, standing: Standing, form: str) -> tuple[Rows, Kept]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mendel.clocks.design.run import After
-from mendel.kinds import KINDS, Maker, Shape, recipe_of
+from mendel.kinds import KINDS, MAKERS, Maker, Shape, recipe_of
 from mendel.propose import Start, absolute
 from mendel.spec import TextSpec
 from mendel.types import Candidate, InputError, Kind, Result, Turn
@@ -75,6 +75,16 @@ def level_scores(found: Sequence[Standing]) -> list[float]:
     most = max(found, key=lambda s: (len(s.turns), _mean(s.scores)))
     whole = _mean(most.scores)
     return [_mean(s.scores) + whole - _mean(most.scores[: len(s.turns)]) for s in found]
+
+
+def plain_name(spec: TextSpec) -> str:
+    """The name of the candidate that is the same but for altered copies of rows; maybe its own."""
+    maker, recipe = MAKERS[spec.part], recipe_of(spec)
+    return TextSpec(part=spec.part, fields=maker.plain(recipe).to_dict()).name
+
+
+def is_augmented(spec: TextSpec) -> bool:
+    return plain_name(spec) != spec.name
 
 
 def leader(found: Sequence[Standing]) -> Standing:
@@ -145,7 +155,7 @@ def _steps(shape: Shape, start: Start, *, late: bool) -> Iterator[Candidate]:
 
 def _mutations(shape: Shape, found: Sequence[Standing]) -> Iterator[Candidate]:
     maker = _maker(shape)
-    learned = [s for s in found if recipe_of(s.spec).is_learned]
+    learned = [s for s in found if recipe_of(s.spec).is_learned and not is_augmented(s.spec)]
     if not learned:
         return
     ahead = leader(learned)

@@ -78,7 +78,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "time": _time(e),
         "limits": _limits(spec.task.limits, e),
         "start": _start(spec.start),
-        "ladder": _ladder(e.clock),
+        "ladder": _ladder(e),
         "judge": vars(e.clock.ledger.account(e.clock.line)),
         "reproduce": _reproduce(e),
         **again,
@@ -157,7 +157,10 @@ def _sealed(e: Evidence) -> dict[str, Any]:
         e.clock.run.spec.task.labels,
         e.chosen.fitted,
     )
-    return {**found, "far": _far(e), "opened": opening.n_openings}
+    beside = kind.beside_training(
+        opening.answers["this model"], opening.targets, opening.texts, e.clock.rows
+    )
+    return {**found, **beside, "far": _far(e), "opened": opening.n_openings}
 
 
 def _far(e: Evidence) -> dict[str, Any]:
@@ -221,14 +224,16 @@ def _start(start: Start) -> dict[str, Any]:
     return {"why": list(start.why), "steps": steps}
 
 
-def _ladder(clock: DesignClock) -> list[dict[str, Any]]:
-    turns = clock.history.turns()
-    good = [_tried(clock, standing) for standing in ladder.standings(turns)]
+def _ladder(e: Evidence) -> list[dict[str, Any]]:
+    turns = e.clock.history.turns()
+    good = [_tried(e, standing) for standing in ladder.standings(turns)]
     started = {turn.trial for turn in turns if turn.result.error is None}
     return good + [_failed(turn) for turn in turns if turn.trial not in started]
 
 
-def _tried(clock: DesignClock, standing: Standing) -> dict[str, Any]:
+def _tried(e: Evidence, standing: Standing) -> dict[str, Any]:
+    clock, judged = e.clock, e.chosen.judged.get(standing.spec.name)
+    left_out = f". Left out of the choice: {judged.reason}" if judged and not judged.keep else ""
     facts, last = standing.turns[0].result.facts, standing.turns[-1]
     rows, kept = clock.out_of_fold(standing, "float32")
     return {
@@ -242,7 +247,7 @@ def _tried(clock: DesignClock, standing: Standing) -> dict[str, Any]:
         "latency_ms": facts["int8"]["latency_ms"],
         "seconds": sum(turn.result.cost.seconds for turn in standing.turns),
         "decision": str(last.verdict.decision),
-        "reason": f"{standing.candidate.motivation}. {last.verdict.reason}",
+        "reason": f"{standing.candidate.motivation}. {last.verdict.reason}{left_out}",
     }
 
 

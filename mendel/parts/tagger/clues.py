@@ -65,6 +65,10 @@ class Clues:
         places = _places(words, flags, self._known)
         return [[found[key] for key in keys if key in found] for keys in places]
 
+    def knows(self, word: str) -> bool:
+        """Has the word itself a row, where it stands?"""
+        return key_of("0w" + unicodedata.normalize("NFKC", word).lower()) in self.row
+
     def _known(self, word: str) -> Near:
         """The keys of a word that have rows."""
         cached = self._cache.get(word)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,25 @@ MAX_PHRASE = 6  # words of a gazetteer's phrase; longer ones are left out
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Gazetteers = Mapping[str, Sequence[str]]
+
+
+class Phrases(NamedTuple):
+    """Gazetteers as they are kept: no phrase can be read from them, and each can be found.
+
+    keys    (P,) uint32, crc32 of the phrases of all gazetteers
+    owners  (P,) uint32, bit g set where gazetteer g has the phrase
+    names   of the gazetteers; each makes two flags
+    """
+
+    keys: NDArray[np.uint32]
+    owners: NDArray[np.uint32]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, gazetteers: Gazetteers) -> Phrases:
+        """raises   ValueError for more than 32 gazetteers"""
+        return cls(*_phrase_table(gazetteers), tuple(gazetteers))
+
 
 OWN, FORM, SHAPE = range(3)  # kinds of a feature: the word itself, its letters, how it is written
 
@@ -109,7 +128,9 @@ class Featurizer:
         return 2 * len(self.gazetteers)
 
     @classmethod
-    def fit(cls, config: Config, texts: Sequence[str], gazetteers: Gazetteers) -> Featurizer:
+    def fit(
+        cls, config: Config, texts: Sequence[str], gazetteers: Gazetteers | Phrases
+    ) -> Featurizer:
         """Count features over the texts; rows go to the frequent ones.
 
         raises   ValueError for more than 32 gazetteers
@@ -125,7 +146,8 @@ class Featurizer:
         kept.sort(key=lambda item: (-item[1], item[0]))  # ties by key: a fit can be repeated
         keys = np.array([key for key, _ in kept[: config.max_rows]], np.uint32)
         none = np.zeros(0, np.uint32)
-        made = cls(config, keys, *_phrase_table(gazetteers), tuple(gazetteers), none)
+        known = gazetteers if isinstance(gazetteers, Phrases) else Phrases.of(gazetteers)
+        made = cls(config, keys, *known, none)
         if config.max_clues:
             split = (made.split(text)[1] for text in texts)
             each = ((words, made._flags(words)) for words in split)
@@ -135,6 +157,14 @@ class Featurizer:
     def split(self, text: str) -> tuple[list[Token], list[str]]:
         tokens = tokenize(text)
         return tokens, [text[t.start : t.end] for t in tokens]
+
+    def unseen(self, text: str) -> float:
+        """The share of its words that have no row of their own; 0 where it has no word."""
+        words = self.split(text)[1]
+        return sum(not self._is_known(word) for word in words) / max(len(words), 1)
+
+    def _is_known(self, word: str) -> bool:
+        return OWN in self._rows(word)[1] if self.config.max_rows else self.clues.knows(word)
 
     def arrays(self, texts: Sequence[Sequence[str]]) -> dict[str, NDArray[Any]]:
         """What the ONNX graph takes, of texts that are split into words.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .augment import augmented
 from .chain import Chain, Floats
-from .features import FORM, OWN, SHAPE, Featurizer, Ints, Ragged
+from .features import FORM, OWN, SHAPE, Featurizer, Ints, Phrases, Ragged
 from .recipe import TagRecipe
 from .spans import Span, tags_of
 
@@ -64,6 +65,8 @@ class Examples:
     names       the labels of spans
     gazetteers  name -> phrases whose places in a text the model is told
     about       what the kind of task wants kept with the model (JSON)
+    phrases     gazetteers of an earlier model, where the lists themselves are no longer at hand
+    fillers     label -> phrases that may stand where a mention does, for copies of rows
     """
 
     texts: Sequence[str]
@@ -71,6 +74,8 @@ class Examples:
     names: Sequence[str]
     gazetteers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    phrases: Phrases | None = None
+    fillers: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def fit(
@@ -87,7 +92,9 @@ def fit(
     raises     OutOfTime; FloatingPointError when the loss is not finite; ValueError where no text
                has a token
     """
-    featurizer = Featurizer.fit(recipe.config, data.texts, data.gazetteers)
+    data = augmented(data, recipe.augment, recipe.amount, seed)
+    gazetteers = data.gazetteers if data.phrases is None else data.phrases
+    featurizer = Featurizer.fit(recipe.config, data.texts, gazetteers)
     words, tags = _pieces(featurizer, data)
     if not words:
         raise ValueError("no text has a word in it. Wanted at least one.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from .augment import WAYS
 from .features import Config
 
 FAMILIES = ("linear", "lstm", "cnn", "dual")
@@ -28,6 +29,8 @@ class TagRecipe:
     looks penalty   of the linear fit: times that it looks at all rows, price of a squared score
     share           of the linear part in a dual model
     recall          cost of calling a token of a span "outside"; above 0 finds more, wrongly too
+    augment amount  altered copies of the rows beside them: swap, fill or noise (see augment.py),
+                    and so many of each row
     """
 
     family: str = "lstm"
@@ -57,15 +60,15 @@ class TagRecipe:
     penalty: float = 0.3
     share: float = 0.4
     recall: float = 0.0
+    augment: str = ""
+    amount: float = 1.0
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ValueError(f"family={self.family!r}. Wanted one of {', '.join(FAMILIES)}.")
-
-    @property
-    def is_learned(self) -> bool:
-        """As opposed to a floor: each of them could ship, and may be mutated."""
-        return True
+        if self.augment not in WAYS:
+            wanted = ", ".join(way for way in WAYS if way)
+            raise ValueError(f"augment={self.augment!r}. Wanted one of {wanted}, or nothing.")
 
     @property
     def has_clues(self) -> bool:
@@ -74,6 +77,11 @@ class TagRecipe:
     @property
     def has_reader(self) -> bool:
         return self.family != "linear"
+
+    @property
+    def is_learned(self) -> bool:
+        """Trained by gradient steps, and not to an optimum."""
+        return self.has_reader
 
     @property
     def config(self) -> Config:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from conformal import Drift
 from numpy.typing import NDArray
 from tagmodel.chain import Chain, decode
 from tagmodel.features import Featurizer as Words
@@ -16,6 +18,7 @@ from tagmodel.spans import spans_of
 
 __all__ = ["SIGNATURE", "Answer", "Decoder", "Featurizer", "add_flags", "options_of", "requested"]
 
+LOG = logging.getLogger("model")
 SIGNATURE = {
     "input": "list of strings; the first 20,000 characters of each are read",
     "output": "for each string: spans with start, end (in characters, excluded), label and text",
@@ -71,15 +74,28 @@ class Decoder:
         self.labels: list[str] = list(agent["labels"])
         self.n_outputs = 1 + 2 * len(self.labels)
         self._features = features
+        self._drift = Drift(agent["settings"]["drift"])
 
     def __call__(self, texts: Sequence[str], emissions: NDArray[np.float32]) -> list[Answer]:
         assert isinstance(self._features, Featurizer)
         tokens = [self._features.split(text)[0] for text in texts]
         tags = decode(emissions, [len(found) for found in tokens], self._features.chain)
         pairs = zip(texts, tokens, tags, strict=True)
-        return [
+        answers = [
             Answer(x, [tuple(s) for s in spans_of(t, best, self.labels)]) for x, t, best in pairs
         ]
+        self._watch(answers)
+        return answers
+
+    def _watch(self, answers: Sequence[Answer]) -> None:
+        """One line in the log, once, when texts are no longer like those of training."""
+        if self._drift.alarmed:
+            return
+        for answer in answers:
+            unseen = self._features.unseen(answer.text)
+            alarm = self._drift.update(spans=len(answer.spans), unseen=unseen)
+            if alarm:
+                LOG.warning(alarm)
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
         """What is hidden at a time, to see what decided."""

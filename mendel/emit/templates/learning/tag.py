@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from conformal import fit_drift
 from tagmodel import export
 from tagmodel.chain import decode
+from tagmodel.features import Featurizer, Phrases
 from tagmodel.fit import Examples, Trained, fit
 from tagmodel.spans import Span, span_counts, span_f1, spans_of
 from tagmodel.store import unpack
@@ -17,6 +20,7 @@ from tagmodel.twin import dequantised, training_emissions
 __all__ = ["COLUMN", "examples", "export", "fault", "fit", "measure", "names_of", "stratum",
            "target_of", "unmeasured", "unpack"]  # fmt: skip
 
+HERE = Path(__file__).resolve().parent
 COLUMN = "spans"  # where targets stand
 Row = tuple[str, list[Span]]
 
@@ -48,8 +52,10 @@ def names_of(targets: Sequence[Sequence[Span]]) -> tuple[str, ...]:
 
 
 def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
-    """Gazetteers stay in the vocabulary that was shipped and are not read again."""
-    return Examples([text for text, _ in rows], [spans for _, spans in rows], names)
+    """Gazetteers are those of the vocabulary that was shipped: their phrases are keys by now."""
+    old = Featurizer.load(HERE / "vocabulary.npz")
+    known = Phrases(old.phrases, old.owners, old.gazetteers)
+    return Examples([text for text, _ in rows], [spans for _, spans in rows], names, phrases=known)
 
 
 def unmeasured(names: Sequence[str]) -> dict[str, Any]:
@@ -60,7 +66,7 @@ def unmeasured(names: Sequence[str]) -> dict[str, Any]:
 def measure(
     trained: Trained, int8: bool, rows: Sequence[Row], names: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Nothing is fitted; the facts for the card."""
+    """The alarm's reference, fitted on the rows, and the facts for the card."""
     model = dequantised(trained) if int8 else trained
     split = [trained.featurizer.split(text) for text, _ in rows]
     emissions = training_emissions(model, [words or [""] for _, words in split])
@@ -68,4 +74,9 @@ def measure(
     for (tokens, _), scores in zip(split, emissions, strict=True):
         [tags] = decode(np.asarray(scores)[None], [len(tokens)], trained.chain())
         found.append(spans_of(tokens, tags, list(names)))
-    return {}, {"span F1": span_f1(span_counts(found, [spans for _, spans in rows]))}
+    signals = {
+        "spans": [len(spans) for spans in found],
+        "unseen": [trained.featurizer.unseen(text) for text, _ in rows],
+    }
+    facts = {"span F1": span_f1(span_counts(found, [spans for _, spans in rows]))}
+    return {"drift": fit_drift(signals)}, facts
