@@ -58,11 +58,15 @@ class Field:
 
     def __str__(self) -> str:
         """For people: the type, and what else is known of it."""
-        values = list(dict.fromkeys(self.forms.values()))
+        values = [str(value) for value in dict.fromkeys(self.forms.values())]
+        also = [f"{form} = {v}" for form, v in self.forms.items() if form != str(key(v))]
+        choices = ", ".join(values[:8]) + ", ..." * (len(values) > 8)
+        if also:
+            choices += f"; also {', '.join(also[:8])}{', ...' * (len(also) > 8)}"
         more = {
             "date": "month first in 3/5/2024" if self.month_first else "day first in 3/5/2024",
             "number": "1,234 has decimals" if self.comma else "",
-            "choice": ", ".join(map(str, values[:8])) + ", ..." * (len(values) > 8),
+            "choice": choices,
         }.get(self.type)
         return f"{self.type} ({more})" if more else self.type
 

@@ -7,9 +7,11 @@ record_of: spans -> record                                       fits: a record 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from .aliases import aliases, phrases
 from .fields import (
     Field,
     Fields,
@@ -36,7 +38,23 @@ def learn(
     own = fields_of(records)
     told = [canonical(record, own) for record in records]
     fields = fields_of(told)
-    return {name: _as_written(name, fields[name], texts, told) for name in fields}, told
+    fields = {name: _as_written(name, fields[name], texts, told) for name in fields}
+    return _with_aliases(fields, texts, told), told
+
+
+def _with_aliases(
+    fields: dict[str, Field], texts: Sequence[str], records: Sequence[Record]
+) -> dict[str, Field]:
+    """Choices with the phrases that texts have for their values."""
+    names = [name for name, found in fields.items() if found.type == "choice"]
+    if not names:
+        return fields
+    said = [phrases(text, tokenize(text)) for text in texts]
+    for name in names:
+        found = fields[name]
+        more = aliases(found, said, [record.get(name) for record in records])
+        fields[name] = replace(found, forms={**found.forms, **more})
+    return fields
 
 
 def _as_written(name: str, found: Field, texts: Sequence[str], records: Sequence[Record]) -> Field:
