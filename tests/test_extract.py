@@ -297,6 +297,15 @@ def test_of_two_spans_of_a_field_the_first_that_can_be_read_counts() -> None:
     assert record == {"day": "2024-03-05"} and used == spans[1:2]
 
 
+def test_a_span_that_is_a_word_too_long_is_read_all_the_same() -> None:
+    text = "deliver by 5 March 2024 to 7 people"
+    spans = [Span(8, 23, "day"), Span(24, 35, "n"), Span(0, 10, "note")]
+    fields = {"day": Field("date"), "n": Field("number"), "note": Field("text")}
+    record, used = record_of(text, spans, fields)
+    assert record == {"day": "2024-03-05", "n": 7, "note": "deliver by"}
+    assert used == [Span(11, 23, "day"), Span(27, 28, "n"), Span(0, 10, "note")]
+
+
 def test_how_a_record_fits_is_told_for_each_field() -> None:
     fields = {"day": Field("date"), "n": Field("number"), "city": Field("text")}
     text = "5 beds in Rome on 5/3/2024, then Oslo"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -166,9 +166,10 @@ def with_fields(data: Mapping[str, Any]) -> dict[str, Field]:
     return {name: Field(**about) for name, about in data.items()}
 
 
-def variants(found: Field) -> Iterable[Field]:
+def variants(found: Field) -> list[Field]:
     """The same field with its numbers or dates written the other way."""
     if found.type == "date":
-        yield replace(found, month_first=not found.month_first)
+        return [replace(found, month_first=not found.month_first)]
     if found.type == "number":
-        yield replace(found, comma=not found.comma)
+        return [replace(found, comma=not found.comma)]
+    return []

@@ -59,12 +59,16 @@ def _with_aliases(
 
 def _as_written(name: str, found: Field, texts: Sequence[str], records: Sequence[Record]) -> Field:
     """With the order of dates and the marks of numbers by which more values are in their text."""
-    pairs = [(t, record[name]) for t, record in zip(texts, records, strict=True) if name in record]
+    others = variants(found)
+    if not others:
+        return found
+    pairs = zip(texts, records, strict=True)
+    rows = [(text, tokenize(text), record[name]) for text, record in pairs if name in record]
 
-    def n_located(field: Field) -> int:
-        return sum(locate(text, tokenize(text), value, field) is not None for text, value in pairs)
+    def n_said(field: Field) -> int:
+        return sum(locate(*row, field) is not None for row in rows)
 
-    return max([found, *variants(found)], key=n_located) if [*variants(found)] else found
+    return max([found, *others], key=n_said)
 
 
 def locate(
@@ -142,15 +146,29 @@ def align(text: str, record: Record, fields: Fields) -> list[Span]:
 def record_of(
     text: str, spans: Sequence[Span], fields: Fields
 ) -> tuple[dict[str, Value], list[Span]]:
-    """What the spans say, and those that say it: of each field the first that can be read."""
+    """What the spans say, and the places that say it: of each field the first that can be read."""
     record: dict[str, Value] = {}
     used = []
     for span in spans:
-        value = fields[span.label].read(text[span.start : span.end])
-        if span.label not in record and value is not None:
-            record[span.label] = value
-            used.append(span)
+        if span.label in record:
+            continue
+        for place in _places(text, span, fields[span.label]):
+            value = fields[span.label].read(text[place.start : place.end])
+            if value is not None:
+                record[span.label] = value
+                used.append(place)
+                break
     return record, used
+
+
+def _places(text: str, span: Span, field: Field) -> Iterator[Span]:
+    """The span, and for dates, numbers and amounts what lies in it, the longest first."""
+    yield span
+    if field.type in LONGEST:
+        inside = text[span.start : span.end]
+        pieces = _pieces(inside, tokenize(inside), LONGEST[field.type])
+        for start, end in sorted(pieces, key=lambda piece: piece[0] - piece[1]):
+            yield Span(span.start + start, span.start + end, span.label)
 
 
 def fits(text: str, given: Record, read: Record, fields: Fields) -> list[dict[str, Any]]:
