@@ -207,6 +207,51 @@ def test_values_are_the_same_without_case_and_punctuation_but_not_across_types()
     assert key(True) != key(1) and key("5") != key(5) and key("!") != key("?")
 
 
+# -- aliases --
+
+
+def hurries(n: int) -> tuple[list[str], list[dict[str, Any]]]:
+    """Three of four values are said by other words than their own."""
+    ways = [
+        ("high", "urgent"),
+        ("low", "no hurry"),
+        ("high", "as soon as possible"),
+        ("low", "low"),
+    ]
+    texts = [f"send {i} {CITIES[i % 7]} chairs, {ways[i % 4][1]} please" for i in range(n)]
+    return texts, [{"priority": ways[i % 4][0]} for i in range(n)]
+
+
+def test_phrases_that_come_with_one_value_stand_for_it() -> None:
+    texts, records = hurries(100)
+    fields, records = learn(texts, records)
+    choice = fields["priority"]
+    assert choice.type == "choice"
+    assert choice.read("Urgent") == choice.read("possible") == "high"
+    assert choice.read("hurry") == "low" and choice.read("chairs") == "chairs"
+    assert "also" in str(choice) and "urgent = high" in str(choice)
+    for text, record in zip(texts, records, strict=True):
+        assert record_of(text, align(text, record, fields), fields)[0] == record
+
+
+def test_phrases_that_say_nothing_of_a_value_stand_for_none() -> None:
+    texts, records = hurries(100)
+    mixed = [records[(i * 7 + i // 4) % 100] for i in range(100)]  # values by rows of other texts
+    fields, _ = learn([t.replace("low", "no hurry") for t in texts], mixed)
+    assert set(fields["priority"].forms) == {"high", "low"}
+    fields, _ = learn(*hurries(8))  # too few rows to be sure
+    assert set(fields["priority"].forms) <= {"high", "low"}
+
+
+def test_a_flag_is_read_from_the_words_that_come_with_it() -> None:
+    texts = [f"send {i} chairs{', gift wrapped' if i % 3 == 0 else ''}" for i in range(120)]
+    records: list[dict[str, Any]] = [{"gift": i % 3 == 0} for i in range(120)]
+    fields, _ = learn(texts, records)
+    found = {i for i, text in enumerate(texts) if align(text, records[i], fields)}
+    assert found == set(range(0, 120, 3))
+    assert record_of(texts[0], align(texts[0], records[0], fields), fields)[0] == {"gift": True}
+
+
 # -- records and texts --
 
 
@@ -250,6 +295,15 @@ def test_of_two_spans_of_a_field_the_first_that_can_be_read_counts() -> None:
     spans = [Span(0, 8, "day"), Span(12, 24, "day"), Span(28, 40, "day")]
     record, used = record_of(text, spans, {"day": Field("date")})
     assert record == {"day": "2024-03-05"} and used == spans[1:2]
+
+
+def test_a_span_that_is_a_word_too_long_is_read_all_the_same() -> None:
+    text = "deliver by 5 March 2024 to 7 people"
+    spans = [Span(8, 23, "day"), Span(24, 35, "n"), Span(0, 10, "note")]
+    fields = {"day": Field("date"), "n": Field("number"), "note": Field("text")}
+    record, used = record_of(text, spans, fields)
+    assert record == {"day": "2024-03-05", "n": 7, "note": "deliver by"}
+    assert used == [Span(11, 23, "day"), Span(27, 28, "n"), Span(0, 10, "note")]
 
 
 def test_how_a_record_fits_is_told_for_each_field() -> None:
@@ -333,7 +387,7 @@ def test_values_that_are_not_in_their_text_are_counted_and_fields_named(tmp_path
     assert fault(found, "field never said in a text: clerk").count == len(rows)
     odd = fault(found, "value not of its field's type")
     assert (odd.count, odd.rows) == (1, (8,)) and "date=31/02/2024" in odd.note
-    assert dict(found.data.targets[7])["date"] == "31/02/2024"  # type: ignore[arg-type]
+    assert dict(found.data.targets[7])["date"] == "31/02/2024"
 
 
 def test_targets_are_kept_as_answers_give_them_in_data_and_test(tmp_path: Path) -> None:
@@ -343,9 +397,9 @@ def test_targets_are_kept_as_answers_give_them_in_data_and_test(tmp_path: Path) 
         tmp_path, [(t, {**r, "date": _american(r["date"])}) for t, r in rows], test=test
     )
     assert isinstance(found.data, Examples)
-    assert [dict(target) for target in found.data.targets] == [record for _, record in rows]  # type: ignore[arg-type]
+    assert [dict(target) for target in found.data.targets] == [record for _, record in rows]
     assert found.test is not None
-    assert dict(found.test.targets[0]) == {"amount": "5.00 EUR", "fresh": "x"}  # type: ignore[arg-type]
+    assert dict(found.test.targets[0]) == {"amount": "5.00 EUR", "fresh": "x"}
     assert fault(found, "test label unknown to training").count == 1
 
 

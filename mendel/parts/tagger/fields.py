@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -58,11 +58,15 @@ class Field:
 
     def __str__(self) -> str:
         """For people: the type, and what else is known of it."""
-        values = list(dict.fromkeys(self.forms.values()))
+        values = [str(value) for value in dict.fromkeys(self.forms.values())]
+        also = [f"{form} = {v}" for form, v in self.forms.items() if form != str(key(v))]
+        choices = ", ".join(values[:8]) + ", ..." * (len(values) > 8)
+        if also:
+            choices += f"; also {', '.join(also[:8])}{', ...' * (len(also) > 8)}"
         more = {
             "date": "month first in 3/5/2024" if self.month_first else "day first in 3/5/2024",
             "number": "1,234 has decimals" if self.comma else "",
-            "choice": ", ".join(map(str, values[:8])) + ", ..." * (len(values) > 8),
+            "choice": choices,
         }.get(self.type)
         return f"{self.type} ({more})" if more else self.type
 
@@ -162,9 +166,10 @@ def with_fields(data: Mapping[str, Any]) -> dict[str, Field]:
     return {name: Field(**about) for name, about in data.items()}
 
 
-def variants(found: Field) -> Iterable[Field]:
+def variants(found: Field) -> list[Field]:
     """The same field with its numbers or dates written the other way."""
     if found.type == "date":
-        yield replace(found, month_first=not found.month_first)
+        return [replace(found, month_first=not found.month_first)]
     if found.type == "number":
-        yield replace(found, comma=not found.comma)
+        return [replace(found, comma=not found.comma)]
+    return []

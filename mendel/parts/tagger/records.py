@@ -7,9 +7,11 @@ record_of: spans -> record                                       fits: a record 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from .aliases import aliases, phrases
 from .fields import (
     Field,
     Fields,
@@ -36,17 +38,37 @@ def learn(
     own = fields_of(records)
     told = [canonical(record, own) for record in records]
     fields = fields_of(told)
-    return {name: _as_written(name, fields[name], texts, told) for name in fields}, told
+    fields = {name: _as_written(name, fields[name], texts, told) for name in fields}
+    return _with_aliases(fields, texts, told), told
+
+
+def _with_aliases(
+    fields: dict[str, Field], texts: Sequence[str], records: Sequence[Record]
+) -> dict[str, Field]:
+    """Choices with the phrases that texts have for their values."""
+    names = [name for name, found in fields.items() if found.type == "choice"]
+    if not names:
+        return fields
+    said = [phrases(text, tokenize(text)) for text in texts]
+    for name in names:
+        found = fields[name]
+        more = aliases(found, said, [record.get(name) for record in records])
+        fields[name] = replace(found, forms={**found.forms, **more})
+    return fields
 
 
 def _as_written(name: str, found: Field, texts: Sequence[str], records: Sequence[Record]) -> Field:
     """With the order of dates and the marks of numbers by which more values are in their text."""
-    pairs = [(t, record[name]) for t, record in zip(texts, records, strict=True) if name in record]
+    others = variants(found)
+    if not others:
+        return found
+    pairs = zip(texts, records, strict=True)
+    rows = [(text, tokenize(text), record[name]) for text, record in pairs if name in record]
 
-    def n_located(field: Field) -> int:
-        return sum(locate(text, tokenize(text), value, field) is not None for text, value in pairs)
+    def n_said(field: Field) -> int:
+        return sum(locate(*row, field) is not None for row in rows)
 
-    return max([found, *variants(found)], key=n_located) if [*variants(found)] else found
+    return max([found, *others], key=n_said)
 
 
 def locate(
@@ -124,15 +146,29 @@ def align(text: str, record: Record, fields: Fields) -> list[Span]:
 def record_of(
     text: str, spans: Sequence[Span], fields: Fields
 ) -> tuple[dict[str, Value], list[Span]]:
-    """What the spans say, and those that say it: of each field the first that can be read."""
+    """What the spans say, and the places that say it: of each field the first that can be read."""
     record: dict[str, Value] = {}
     used = []
     for span in spans:
-        value = fields[span.label].read(text[span.start : span.end])
-        if span.label not in record and value is not None:
-            record[span.label] = value
-            used.append(span)
+        if span.label in record:
+            continue
+        for place in _places(text, span, fields[span.label]):
+            value = fields[span.label].read(text[place.start : place.end])
+            if value is not None:
+                record[span.label] = value
+                used.append(place)
+                break
     return record, used
+
+
+def _places(text: str, span: Span, field: Field) -> Iterator[Span]:
+    """The span, and for dates, numbers and amounts what lies in it, the longest first."""
+    yield span
+    if field.type in LONGEST:
+        inside = text[span.start : span.end]
+        pieces = _pieces(inside, tokenize(inside), LONGEST[field.type])
+        for start, end in sorted(pieces, key=lambda piece: piece[0] - piece[1]):
+            yield Span(span.start + start, span.start + end, span.label)
 
 
 def fits(text: str, given: Record, read: Record, fields: Fields) -> list[dict[str, Any]]:

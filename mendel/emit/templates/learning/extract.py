@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tagmodel import export
 from tagmodel.chain import decode
-from tagmodel.fields import canonical, key, with_fields
+from tagmodel.fields import canonical, fields_of, key, with_fields
 from tagmodel.fit import Examples, Trained, fit
 from tagmodel.records import align, learn, record_of
 from tagmodel.spans import spans_of
@@ -69,6 +69,7 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The types of the fields; and the facts for the card."""
     fields = with_fields(trained.about["fields"])
+    own = fields_of([record for _, record in rows])  # how the records are written, not the texts
     model = dequantised(trained) if int8 else trained
     split = [trained.featurizer.split(text) for text, _ in rows]
     emissions = training_emissions(model, [words or [""] for _, words in split])
@@ -76,7 +77,7 @@ def measure(
     for (text, record), (tokens, _), scores in zip(rows, split, emissions, strict=True):
         [tags] = decode(np.asarray(scores)[None], [len(tokens)], trained.chain())
         found, _ = record_of(text, spans_of(tokens, tags, list(names)), fields)
-        wanted = canonical(record, fields)
+        wanted = canonical(record, own)
         right += sum(name in wanted and key(v) == key(wanted[name]) for name, v in found.items())
         n += len(found) + len(wanted)
     types = {name: found.type for name, found in fields.items()}
