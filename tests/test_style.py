@@ -76,7 +76,10 @@ def test_every_flag_of_design_is_one_of_its_request() -> None:
         text=True,
         env={"COLUMNS": "200", "PATH": "/usr/bin"},
     )
-    flags = set(re.findall(r"--([a-z-]+)", done.stdout)) - {"help", "explain"}  # say something, ask nothing
+    flags = set(re.findall(r"--([a-z-]+)", done.stdout)) - {
+        "help",
+        "explain",
+    }  # say something, ask nothing
     named = {"max-size": "max_bytes", "max-latency": "max_latency_ms", "budget": "budget_s"}
     named |= {"gazetteer": "gazetteers", "licence": "licences"}  # given once for each
     named["tdp"] = "tdp_w"

@@ -1,9 +1,9 @@
 """An agent as a folder that runs, serves, tests and trains itself where mendel is not installed.
 
 templates/*.py and the like are copied as they are; README.md and MODEL_CARD.md are rendered;
-textmodel/ is parts/text as it is, tagmodel/ parts/tagger, searchmodel/ parts/search.
-What depends on the kind of task is in answers.py, learning.py and tests/test_answers.py. The model's files are written by
-parts/shipping.py, which is also what the emitted train.py writes them by.
+textmodel/ is parts/text as it is, tagmodel/ parts/tagger, searchmodel/ parts/search. What depends
+on the kind of task is in answers.py, learning.py and tests/test_answers.py. The model's files are
+written by parts/shipping.py, which is also what the emitted train.py writes them by.
 """
 
 from __future__ import annotations

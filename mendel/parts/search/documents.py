@@ -92,7 +92,7 @@ def passages_of(name: str, text: str) -> list[Passage]:
         start, end = group[0].start, group[-1].end
         said = "\n".join(b.text for b in group) if is_html else text[start:end]
         if WORD.search(said):
-            lines = bisect_right(breaks, start - 1) + 1, bisect_right(breaks, end - 1) + 1
+            lines = bisect_right(breaks, start - 1) + 1, bisect_right(breaks, end - 2) + 1
             found.append(Passage(name, *lines, start, end, said))
     return found
 
@@ -191,7 +191,8 @@ class _Html(HTMLParser):
             return
         line, column = self.getpos()
         start = self._begins[line - 1] + column
-        self._place = (self._place[0] if self._said else start, start + len(data.rstrip()))
+        begin, end = start + len(data) - len(data.lstrip()), start + len(data.rstrip())
+        self._place = (self._place[0] if self._said else begin, end)
         self._said.append(" ".join(data.split()))
 
     def _flush(self, is_heading: bool) -> None:

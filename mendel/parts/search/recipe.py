@@ -39,7 +39,7 @@ class SearchRecipe:
     dim: int = 96
     epochs: int = 10
     batch: int = 128
-    lr: float = 2e-3
+    lr: float = 1e-3
     heat: float = 0.05
     crops: float = 1.0
     drop: float = 0.2

@@ -56,8 +56,8 @@ class Decoder:
         self, texts: Sequence[str], scores: NDArray[np.float32], top: int = TOP
     ) -> list[Answer]:
         """Only what shares something with the query is given: a score above 0."""
-        mixed = self.share * scores[:, 0].astype(np.float64)
-        mixed = mixed + (1 - self.share) * scores[:, -1]
+        both = scores.astype(np.float64)
+        mixed = self.share * both[:, 0] + (1 - self.share) * both[:, -1]
         answers = []
         for row in mixed:
             best = np.argsort(-row, kind="stable")[:top].tolist()
