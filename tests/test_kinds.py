@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from mendel.clocks.design.prepare import plan
 from mendel.clocks.design.request import Request
 from mendel.clocks.design.seal import seal
+from mendel.data.items import n_bytes
 from mendel.data.targets import TaskKind
 from mendel.emit.counts import bootstrap, f1, f1_of, per_label
 from mendel.emit.project import Agent, emit_project
@@ -38,6 +39,7 @@ TAGGER = {
     **{"family": "lstm", "dim": 24, "width": 24, "epochs": 8, "batch": 8, "lr": 0.015},
     **{"hidden_drop": 0.2, "vector_drop": 0.1},
 }
+WRITER = {"family": "dual", "width": 16, "layers": 1, "heads": 2, "window": 8, "steps": 20}
 TASK = TaskSpec(
     description="x", labels=("a", "b"), data=DataSpec(digest="d", n_rows=100), coverage=0.9
 )
@@ -66,6 +68,8 @@ def rows_of(kind: str) -> Rows:
         targets = [float("order" in text) * 3 + len(text) / 100 for text in texts]
     elif kind == "tag":
         targets = [[[s["start"], s["end"], s["type"]] for s in row["spans"]] for row in told]
+    elif kind == "generate":
+        targets = [n_bytes(text) for text in texts]
     names = KINDS[kind].names(targets)
     return Rows(tuple(texts), tuple(targets), names, np.arange(len(texts)) % 5)
 
@@ -73,6 +77,8 @@ def rows_of(kind: str) -> Rows:
 def small(kind: str) -> TextSpec:
     if kind == "tag":
         return TextSpec(part="tagger", fields=TAGGER)
+    if kind == "generate":
+        return TextSpec(part="writer", fields=WRITER)
     return TextSpec(fields={"family": "linear", "max_rows": 3_000, "pair": int(kind == "pair")})
 
 
@@ -118,6 +124,7 @@ def test_its_answers_score_as_the_round_did_and_above_the_floor(kind: str, proje
     test, train = rows.only(rows.folds == 0), rows.only(rows.folds != 0)
     model = load_model(project)
     options = {"top": len(rows.names), "abstain": False} if kind in ("classify", "pair") else {}
+    options = {"score": True} if kind == "generate" else options
     answers = [answer.to_dict() for answer in model.predict(list(test.texts), **options)]
     score, low, high = this.total(answers, test.targets)
     assert low <= score <= high
@@ -134,6 +141,8 @@ def test_a_perfect_answer_scores_one_and_the_report_can_be_written(
     test = rows.only(rows.folds == 1)
     key = {"multilabel": "labels", "regress": "value"}.get(kind, "label")
     answers: list[dict[str, Any]] = [{key: target} for target in test.targets]
+    if kind == "generate":
+        answers = [{"bits": 0.0}] * len(test.targets)
     if kind == "tag":
         names = ("start", "end", "label")
         answers = [{"spans": [dict(zip(names, s, strict=True)) for s in t]} for t in test.targets]
@@ -157,10 +166,12 @@ def test_a_perfect_answer_scores_one_and_the_report_can_be_written(
 def test_it_trains_again_on_a_file_of_its_kind(kind: str, project: Path, tmp_path: Path) -> None:
     rows = rows_of(kind)
     column = {"multilabel": "labels", "regress": "value", "tag": "spans"}.get(kind, "label")
+    column = "text" if kind == "generate" else column
     with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", column])
         for text, target in zip(rows.texts, rows.targets, strict=True):
+            target = text if kind == "generate" else target
             writer.writerow([text, json.dumps(target) if isinstance(target, list) else target])
     argv = [sys.executable, "train.py", "--data", str(tmp_path / "rows.csv"), "--out"]
     done = subprocess.run(

@@ -33,6 +33,7 @@ class Evidence:
     trained_on: str
     n_params: int
     speed: Mapping[str, Any]  # what the project's own benchmark printed
+    about: Mapping[str, Any]  # what the kind of task says of the model
     opening: Opening
     claim: Verdict | None
     spent_s: float
@@ -57,6 +58,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "shipped": _shipped(e),
         "fitted": dict(e.chosen.fitted.facts),
         "sealed": _sealed(e),
+        "about": dict(e.about),
         "baselines": _baselines(e),
         "claims": _claims(e),
         "latency": {k: e.speed.get(k) for k in LATENCIES},
