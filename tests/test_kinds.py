@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from mendel.clocks.design.prepare import plan
 from mendel.clocks.design.request import Request
 from mendel.clocks.design.seal import seal
+from mendel.data.items import n_bytes
 from mendel.data.targets import TaskKind
 from mendel.emit.counts import bootstrap, f1, f1_of, per_label
 from mendel.emit.project import Agent, emit_project
@@ -39,6 +40,7 @@ TAGGER = {
     **{"family": "lstm", "dim": 24, "width": 24, "epochs": 8, "batch": 8, "lr": 0.015},
     **{"hidden_drop": 0.2, "vector_drop": 0.1},
 }
+WRITER = {"family": "dual", "width": 16, "layers": 1, "heads": 2, "window": 8, "steps": 20}
 TASK = TaskSpec(
     description="x", labels=("a", "b"), data=DataSpec(digest="d", n_rows=100), coverage=0.9
 )
@@ -70,11 +72,16 @@ def rows_of(kind: str) -> Rows:
         targets = [[files.index(label)] for label in labels]
     elif kind == "tag":
         targets = [[[s["start"], s["end"], s["type"]] for s in row["spans"]] for row in told]
+<<<<<<< HEAD
     elif kind == "extract":
         spans = [
             [(s["type"], row["text"][s["start"] : s["end"]]) for s in row["spans"]] for row in told
         ]
         targets = [[list(entry) for entry in sorted(dict(found).items())] for found in spans]
+=======
+    elif kind == "generate":
+        targets = [n_bytes(text) for text in texts]
+>>>>>>> generate/generate
     names = KINDS[kind].names(targets)
     return Rows(tuple(texts), tuple(targets), names, np.arange(len(texts)) % 5, inputs_of(kind))
 
@@ -93,8 +100,13 @@ def inputs_of(kind: str) -> Inputs:
 def small(kind: str) -> TextSpec:
     if kind in ("tag", "extract"):
         return TextSpec(part="tagger", fields=TAGGER)
+<<<<<<< HEAD
     if kind == "retrieve":
         return TextSpec(part="search", fields={"family": "hybrid", "dim": 16, "epochs": 3})
+=======
+    if kind == "generate":
+        return TextSpec(part="writer", fields=WRITER)
+>>>>>>> generate/generate
     return TextSpec(fields={"family": "linear", "max_rows": 3_000, "pair": int(kind == "pair")})
 
 
@@ -140,6 +152,7 @@ def test_its_answers_score_as_the_round_did_and_above_the_floor(kind: str, proje
     test, train = rows.only(rows.folds == 0), rows.only(rows.folds != 0)
     model = load_model(project)
     options = {"top": len(rows.names), "abstain": False} if kind in ("classify", "pair") else {}
+    options = {"score": True} if kind == "generate" else options
     answers = [answer.to_dict() for answer in model.predict(list(test.texts), **options)]
     score, low, high = this.total(answers, test.targets)
     assert low <= score <= high
@@ -156,6 +169,8 @@ def test_a_perfect_answer_scores_one_and_the_report_can_be_written(
     test = rows.only(rows.folds == 1)
     key = {"multilabel": "labels", "regress": "value"}.get(kind, "label")
     answers: list[dict[str, Any]] = [{key: target} for target in test.targets]
+    if kind == "generate":
+        answers = [{"bits": 0.0}] * len(test.targets)
     if kind == "tag":
         names = ("start", "end", "label")
         answers = [{"spans": [dict(zip(names, s, strict=True)) for s in t]} for t in test.targets]
@@ -183,16 +198,26 @@ def test_a_perfect_answer_scores_one_and_the_report_can_be_written(
 
 def test_it_trains_again_on_a_file_of_its_kind(kind: str, project: Path, tmp_path: Path) -> None:
     rows = rows_of(kind)
+<<<<<<< HEAD
     columns = {"multilabel": "labels", "regress": "value", "tag": "spans"}
     column = (columns | {"extract": "record", "retrieve": "file"}).get(kind, "label")
+=======
+    column = {"multilabel": "labels", "regress": "value", "tag": "spans"}.get(kind, "label")
+    column = "text" if kind == "generate" else column
+>>>>>>> generate/generate
     with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", column])
         for text, target in zip(rows.texts, rows.targets, strict=True):
+<<<<<<< HEAD
             target = dict(target) if kind == "extract" else target
             writer.writerow(
                 [text, json.dumps(target) if isinstance(target, list | dict) else target]
             )
+=======
+            target = text if kind == "generate" else target
+            writer.writerow([text, json.dumps(target) if isinstance(target, list) else target])
+>>>>>>> generate/generate
     argv = [sys.executable, "train.py", "--data", str(tmp_path / "rows.csv"), "--out"]
     done = subprocess.run(
         [*argv, str(tmp_path / "new")], cwd=project, capture_output=True, text=True

@@ -191,10 +191,13 @@ def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:
         f"sealed {report['metric']} {sealed['score']:.1%} (95 % interval {sealed['low']:.1%} to "
         f"{sealed['high']:.1%}, {sealed['n']:,} rows, opened {times(sealed['opened'])})"
     )
+    if "bits_per_byte" in sealed:
+        print(f"{sealed['bits_per_byte']:.3f} bits a byte")
     if not report["status"]["verified"]:
         print(f"UNVERIFIED: {report['status']['reason']}")
     for row in report["baselines"]:
-        print(f"  beside {row['name']}: {row['score']:.1%}")
+        each = f", {8 * (1 - row['score']):.3f} bits a byte" * ("bits_per_byte" in sealed)
+        print(f"  beside {row['name']}: {row['score']:.1%}{each}")
     print(
         f"{shipped['name']}: {shipped['n_params']:,} parameters, "
         f"{shipped['model_bytes'] / 1e6:.2f} MB, {report['latency']['p50_ms']:.2f} ms a text"

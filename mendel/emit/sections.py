@@ -397,6 +397,44 @@ def _search(r: Row) -> Section:
     )  # fmt: skip
 
 
+def _bits(r: Row) -> Section:
+    s = r.get("sealed") or {}
+    beside = [
+        x | {"bits": decimal(8 * (1 - x["score"]))}
+        for x in [{"name": "this model", "score": s.get("score")}, *(rows_of(r, "baselines") or [])]
+        if isinstance(x.get("score"), float)
+    ]
+    return _section(
+        "Bits per byte",
+        say("A byte of the {} sealed ones costs {} bits, the end of a text counted as a byte; 8 "
+            "would be no knowledge at all.", count(s.get("n_bytes")),
+            decimal(s.get("bits_per_byte"))),
+        table=table_of(beside, ("Model", "name", text), ("Bits per byte", "bits", given)),
+    )  # fmt: skip
+
+
+def _samples(r: Row) -> Section:
+    c = part(r, "about", "copied") or {}
+    shown = [{"text": t} for t in part(r, "about", "samples") or []]
+    return _section(
+        "What it writes",
+        say("Of {} texts (temperature 0.8, seeds 0, 1, ...), {} differ from one another, {} are no "
+            "training text, and {} are one word for word.", count(c.get("n")),
+            count(c.get("n_distinct")), count(c.get("n_new")), count(c.get("n_whole"))),
+        say("The longest run that stands in a training text has {} characters: {}.",
+            count(c.get("longest")), quote(c.get("run"))),
+        table=table_of(shown, ("The first of them", "text", quote)),
+    )  # fmt: skip
+
+
+def _surprising(r: Row) -> Section:
+    return _section(
+        "Sealed texts that it foresaw the least",
+        table=table_of(rows_of(r, "sealed", "surprising"), ("Text", "text", quote),
+                       ("Bits per byte", "bits_per_byte", decimal)),
+    )  # fmt: skip
+
+
 def _ladder(r: Row) -> Section:
     name, rows = part(r, "shipped", "name"), rows_of(r, "ladder")
     shown = [
@@ -506,6 +544,7 @@ def _order(value: float | None) -> tuple[bool, float]:
 OF_LABELS = (_classes, _calibration, _abstention, _confusions, _worst)
 OF_KIND = {  # what a report says of the answers, by kind of task
     "extract": (_fields, _field_errors),
+    "generate": (_bits, _samples, _surprising),
     "multilabel": (_whole, _classes, _cuts),
     "regress": (_numbers,),
     "retrieve": (_search,),

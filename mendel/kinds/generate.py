@@ -12,15 +12,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mendel.emit.copied import copied
 from mendel.emit.counts import bootstrap
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.writer import WriterMaker
+from mendel.parts.writer.export import files
+from mendel.parts.writer.features import BREAK
 from mendel.parts.writer.fit import Examples
+from mendel.parts.writer.runner import PROMPT, Runner, session_of
+from mendel.parts.writer.sampling import Sampler
 from mendel.spec import TaskSpec
 from mendel.train.folds import Kept, Ran, Rows
 
 N_STRATA = 10
 WORST = 10
+N_SHOWN, N_WRITTEN = 5, 50  # samples that the report shows, and looks at
+LENGTH = 200  # bytes of a sample at most, as the project writes
 ENOUGH_BYTES = 60_000  # of a fold: more take longer to score than a small model to train
 NO_FOLD = 99  # learned from in every round
 
@@ -75,6 +82,18 @@ class Generate(Kind):
 
     def n_outputs(self, names: Sequence[str]) -> int:
         return 1
+
+    def example(self, text: str) -> str:
+        """A short prompt: what is timed is the first byte after it."""
+        return text[:PROMPT]
+
+    def about(self, trained: Any, rows: Rows, *, int8: bool) -> dict[str, Any]:
+        """Samples, and how much of 50 of them is copied."""
+        graph = files(trained, int8=int8)["model.onnx"]
+        runner = Runner(session_of(graph), trained.featurizer)
+        texts = [runner.text("", Sampler(seed=seed), LENGTH) for seed in range(N_WRITTEN)]
+        found = copied(texts, [text.replace(BREAK, "\n") for text in rows.texts])
+        return {"samples": texts[:N_SHOWN], "copied": found}
 
     def predict_flags(self, names: Sequence[str]) -> list[str]:
         return ["--score"]

@@ -232,6 +232,14 @@ class Kind(ABC):
         """What more the sealed section says by holding sealed rows against those of training."""
         return {}
 
+    def example(self, text: str) -> str:
+        """A training text as it travels with the project, for its own tests and its timing."""
+        return text[:500]
+
+    def about(self, trained: Any, rows: Rows, *, int8: bool) -> dict[str, Any]:
+        """What else the report says of the model that ships, beside the sealed rows."""
+        return {}
+
     def n_outputs(self, names: Sequence[str]) -> int:
         """Of the network, for limits on its size."""
         return max(len(names), 1)

@@ -173,7 +173,7 @@ def _of_words(text: str, tokens: Sequence[Token]) -> list[list[str]]:
 def n_gram(texts: Sequence[str], _: Sequence[Any], order: int = MAX_ORDER) -> Answers:
     """What each text costs by counts of bytes after up to 6 others (Kneser-Ney)."""
     counts = Counts.of(texts, order)
-    return lambda asked: [{"bits": counts.bits(text)} for text in asked]
+    return lambda asked: [{"bits": bits} for bits in counts.bits(asked).tolist()]
 
 
 def unigram(texts: Sequence[str], targets: Sequence[Any]) -> Answers:

@@ -107,6 +107,7 @@ def finish(
             trained_on=trained_on,
             n_params=clock.kind.builder.n_params(trained),
             speed=speed,
+            about=clock.kind.about(trained, clock.rows, int8=chosen.form == "int8"),
             opening=opening,
             claim=claim,
             behaviour=behaviour_of(part, opening),
@@ -190,7 +191,7 @@ def _agent(clock: DesignClock, chosen: Chosen, trained: Any) -> Agent:
         labels=task.labels,
         settings=chosen.fitted.settings,
         task={"description": task.description, "kind": task.kind},
-        examples=tuple(clock.rows.texts[i][:500] for i in shown),
+        examples=tuple(clock.kind.example(clock.rows.texts[i]) for i in shown),
         provenance=task.data.provenance,
         card={},
     )

@@ -36,6 +36,7 @@ class Evidence:
     trained_on: str
     n_params: int
     speed: Mapping[str, Any]  # what the project's own benchmark printed
+    about: Mapping[str, Any]  # what the kind of task says of the model
     opening: Opening
     claim: Verdict | None
     behaviour: Mapping[str, Any] | None  # answers to texts written otherwise
@@ -67,6 +68,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "sealed": _sealed(e),
         "slices": slices(e.clock.kind, e.opening, e.clock.rows.texts),
         "behaviour": e.behaviour,
+        "about": dict(e.about),
         "baselines": _baselines(e),
         "claims": _claims(e),
         "latency": {k: e.speed.get(k) for k in LATENCIES},

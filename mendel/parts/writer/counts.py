@@ -116,9 +116,13 @@ class Counts:
             found[np.repeat(rows, n), columns] += level.weights[entries]
         return np.log(found)
 
-    def bits(self, text: str) -> float:
-        """What a text costs, its end included."""
-        return float(-np.log2(self.shares(keys_of([text], self.order))).sum())
+    def bits(self, texts: Sequence[str]) -> Floats:
+        """What each text costs, its end included: (n,)."""
+        if not texts:
+            return np.zeros(0)
+        costs = -np.log2(self.shares(keys_of(texts, self.order)))
+        lengths = [len(symbols(text)) + 1 for text in texts]
+        return np.add.reduceat(costs, np.cumsum([0, *lengths[:-1]]))
 
 
 def keys_of(texts: Sequence[str], order: int) -> Ints:

@@ -92,9 +92,8 @@ def fit(
         engine.change(dict(zip(engine.params, grads, strict=True)), rate(recipe, step))
         progress((step + 1) / recipe.steps)
     tensors = {name: value.detach().numpy().copy() for name, value in engine.params.items()}
-    if recipe.has_counts:
-        counts = Counts.within(examples.texts, recipe.order, recipe.max_rows)
-        tensors |= counts.tensors()
+    if windows.hints:
+        tensors |= windows.hints.whole.tensors()
     return Trained(recipe, tensors)
 
 
@@ -159,7 +158,8 @@ class _Hints:
         self, texts: Sequence[str], lengths: NDArray[np.int64], recipe: WriterRecipe
     ) -> None:
         part = np.arange(len(texts)) % N_PARTS
-        order = Counts.within(texts, recipe.order, recipe.max_rows).order
+        self.whole = Counts.within(texts, recipe.order, recipe.max_rows)
+        order = self.whole.order
         self.counts = [
             Counts.of([t for t, p in zip(texts, part.tolist(), strict=True) if p != own] or texts,
                       order)
