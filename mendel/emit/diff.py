@@ -100,7 +100,7 @@ def differ(one: Answer, other: Answer) -> bool:
     """A number differs where it is outside the other's interval; all else where it is not equal."""
     if "value" in one and "low" in one:
         return not bool(one["low"] <= other["value"] <= one["high"])
-    return said(one) != said(other)
+    return bool(said(one) != said(other))
 
 
 def said(answer: Answer) -> Any:
