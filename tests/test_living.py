@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import mendel
+from mendel.cli import app
 from mendel.clocks.design import again, improve
 from mendel.clocks.design.again import Before, before, join, limits_of, next_to, request_of
 from mendel.clocks.design.label import (
@@ -122,17 +122,9 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def command(*argv: str, home: Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-m", "mendel", *argv],
-        capture_output=True,
-        text=True,
-        input=given,
-        env={**os.environ, "MENDEL_HOME": str(home)},
-        timeout=250,
-    )
+def command(*argv: str, home: Path, given: str = "") -> Any:
+    """In this process: a new one takes seconds to import what this one has."""
+    return CliRunner().invoke(app, argv, input=given, env={"MENDEL_HOME": str(home)})
 
 
 # -- the run behind a project --
@@ -462,11 +454,11 @@ def test_the_command_compares_two_projects_on_texts_and_on_labelled_rows(
     file = table(tmp_path / "rows.csv", messages()[400:440])
     same = [str(desk[0])] * 2
     done = command("diff", *same, "--data", str(file), "--json", home=desk[1])
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["n"] == told["labelled"]["n"] == 40 and told["n_changed"] == 0
     neither = command("diff", *same, home=desk[1])
-    assert neither.returncode == 2 and "--texts or --data" in neither.stderr
+    assert isinstance(neither.exception, InputError) and "--texts or" in str(neither.exception)
 
 
 def test_a_report_says_what_changes_and_what_was_mended() -> None:
@@ -605,11 +597,11 @@ def test_a_person_at_the_terminal_may_stop_and_go_on(
     before = digests(desk[0])
     argv = ["label", str(desk[0]), "--unlabeled", str(pool), "--n", "6", "--out", str(out)]
     first = command(*argv, home=desk[1], given="\n2\nrubbish\nu\n\no\n")  # then the end of input
-    assert first.returncode == 0, first.stderr
+    assert first.exit_code == 0, first.output
     kept = Labelled(out).rows
     assert len(kept) == 3 and kept[2][1] == OUTSIDE and "is no label" in first.stdout
     second = command(*argv, home=desk[1], given="\nq\n")
-    assert second.returncode == 0, second.stderr
+    assert second.exit_code == 0, second.output
     assert Labelled(out).rows[:3] == kept and len(Labelled(out).rows) == 4
     assert digests(desk[0]) == before  # the project is as it was shipped
 
@@ -633,11 +625,11 @@ def test_other_kinds_are_not_asked_about(was: Before) -> None:
 def test_more_rows_make_a_new_project_and_the_old_one_stays(tmp_path: Path, home: Path) -> None:
     rows = messages()
     data, more = table(tmp_path / "a.csv", rows[:350]), table(tmp_path / "b.csv", rows[350:])
-    first = mendel.design(TASK, data=data, out=tmp_path / "desk", budget_s=25)
+    first = mendel.design(TASK, data=data, out=tmp_path / "desk", budget_s=40)
     before = digests(first.folder)
-    argv = ["redesign", str(first.folder), "--data", str(more), "--budget", "30s", "--yes"]
+    argv = ["redesign", str(first.folder), "--data", str(more), "--budget", "45s", "--yes"]
     done = command(*argv, home=home)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "desk-2" / "report.json").read_text())
     assert digests(first.folder) == before
     assert report["data"]["n_sealed"] == first.report["data"]["n_sealed"]
@@ -650,22 +642,21 @@ def test_more_rows_make_a_new_project_and_the_old_one_stays(tmp_path: Path, home
 
 @pytest.mark.slow
 def test_errors_are_mended_or_it_is_said_why_not(tmp_path: Path, home: Path) -> None:
-    """A label that training lacks half of: its errors teach what they have in common."""
     rows = messages()
     data = table(tmp_path / "a.csv", rows[:450])
-    first = mendel.design(TASK, data=data, out=tmp_path / "desk", budget_s=25)
+    first = mendel.design(TASK, data=data, out=tmp_path / "desk", budget_s=40)
     model = load_model(first.folder)
     said = [a.label for a in model.predict([t for t, _ in rows[450:]], abstain=False)]
     bad = [row for row, label in zip(rows[450:], said, strict=True) if row[1] != label]
     file = table(tmp_path / "bad.csv", bad + rows[:3])
     argv = ["improve", str(first.folder), "--errors", str(file), "--margin", "0.2", "--yes"]
     done = command(*argv, home=home)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "desk-2" / "report.json").read_text())
     assert report["repair"]["n_errors"] <= len(bad) and len(report["repair"]["looked"]) == 3
-    assert ("mended" in done.stdout) == (report["repair"]["chosen"] is not None)
+    assert done.stdout.startswith("mended") == (report["repair"]["chosen"] is not None)
     assert report["shipped"]["recipe"] == first.report["shipped"]["recipe"]
     strict = ["improve", str(first.folder), "--errors", str(file), "--margin", "1e-6"]
     refused = command(*strict, "--out", str(tmp_path / "none"), home=home)
-    assert refused.returncode == 0 and "not improved" in refused.stdout
+    assert refused.exit_code == 0 and "not improved" in refused.stdout
     assert not (tmp_path / "none").exists()
