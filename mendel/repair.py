@@ -81,8 +81,9 @@ def repair(control: Mended, candidates: Sequence[Mended], *, margin: float) -> R
     p = _by_chance(control.fixed, chosen.fixed)
     reason = (
         f"{best.name} fixes {best.n_fixed} of {n} errors that it was not trained on ({alone} are "
-        f"fixed by training again without them; p = {p:.2g}); old rows change by {100 * best.change:+.2f} "
-        f"points, at least {100 * best.low:+.2f}, and {-100 * margin:+.2f} was allowed"
+        f"fixed by training again without them; p = {p:.2g}); old rows change by "
+        f"{100 * best.change:+.2f} points, at least {100 * best.low:+.2f}, and "
+        f"{-100 * margin:+.2f} was allowed"
     )
     return Repair(best.name, reason, n, alone, p, tuple(looked))
 
