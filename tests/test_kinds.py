@@ -72,16 +72,13 @@ def rows_of(kind: str) -> Rows:
         targets = [[files.index(label)] for label in labels]
     elif kind == "tag":
         targets = [[[s["start"], s["end"], s["type"]] for s in row["spans"]] for row in told]
-<<<<<<< HEAD
     elif kind == "extract":
         spans = [
             [(s["type"], row["text"][s["start"] : s["end"]]) for s in row["spans"]] for row in told
         ]
         targets = [[list(entry) for entry in sorted(dict(found).items())] for found in spans]
-=======
     elif kind == "generate":
         targets = [n_bytes(text) for text in texts]
->>>>>>> generate/generate
     names = KINDS[kind].names(targets)
     return Rows(tuple(texts), tuple(targets), names, np.arange(len(texts)) % 5, inputs_of(kind))
 
@@ -100,13 +97,10 @@ def inputs_of(kind: str) -> Inputs:
 def small(kind: str) -> TextSpec:
     if kind in ("tag", "extract"):
         return TextSpec(part="tagger", fields=TAGGER)
-<<<<<<< HEAD
     if kind == "retrieve":
         return TextSpec(part="search", fields={"family": "hybrid", "dim": 16, "epochs": 3})
-=======
     if kind == "generate":
         return TextSpec(part="writer", fields=WRITER)
->>>>>>> generate/generate
     return TextSpec(fields={"family": "linear", "max_rows": 3_000, "pair": int(kind == "pair")})
 
 
@@ -198,26 +192,16 @@ def test_a_perfect_answer_scores_one_and_the_report_can_be_written(
 
 def test_it_trains_again_on_a_file_of_its_kind(kind: str, project: Path, tmp_path: Path) -> None:
     rows = rows_of(kind)
-<<<<<<< HEAD
-    columns = {"multilabel": "labels", "regress": "value", "tag": "spans"}
-    column = (columns | {"extract": "record", "retrieve": "file"}).get(kind, "label")
-=======
-    column = {"multilabel": "labels", "regress": "value", "tag": "spans"}.get(kind, "label")
-    column = "text" if kind == "generate" else column
->>>>>>> generate/generate
+    columns = {"multilabel": "labels", "regress": "value", "tag": "spans", "extract": "record"}
+    column = (columns | {"retrieve": "file", "generate": "text"}).get(kind, "label")
     with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", column])
         for text, target in zip(rows.texts, rows.targets, strict=True):
-<<<<<<< HEAD
             target = dict(target) if kind == "extract" else target
-            writer.writerow(
-                [text, json.dumps(target) if isinstance(target, list | dict) else target]
-            )
-=======
             target = text if kind == "generate" else target
-            writer.writerow([text, json.dumps(target) if isinstance(target, list) else target])
->>>>>>> generate/generate
+            as_cell = json.dumps(target) if isinstance(target, list | dict) else target
+            writer.writerow([text, as_cell])
     argv = [sys.executable, "train.py", "--data", str(tmp_path / "rows.csv"), "--out"]
     done = subprocess.run(
         [*argv, str(tmp_path / "new")], cwd=project, capture_output=True, text=True

@@ -73,14 +73,14 @@ def _right(r: Row) -> Section:
     )  # fmt: skip
 
 
-def _weak(r: Row) -> Section:
+def weak_points(r: Row) -> tuple[str, ...]:
+    """Classes rarely found, slices clearly below the whole, and changes that alter answers."""
     whole = part(r, "sealed", "score")
     slices = [x for x in rows_of(r, "slices") or []
               if isinstance(whole, float) and (x.get("high") or 1) < whole]  # fmt: skip
     changes = [x for x in rows_of(r, "behaviour", "tests") or []
                if x.get("expected") == "same" and (x.get("share") or 0) < FRAGILE]  # fmt: skip
-    return section(
-        "Where it is weak",
+    said = (
         *[say("Of the {} texts of {} that were tested, it found {}.", count(x["n"]),
               text(x.get("label")), count(x["n"] * x["recall"]))
           for x in _weak_classes(r)[:N_NAMED]],
@@ -89,6 +89,11 @@ def _weak(r: Row) -> Section:
         *[say("The same text written otherwise ({}) keeps its answer in {} cases.",
               text(x.get("name")), of_100(x.get("share"))) for x in changes[:N_NAMED]],
     )  # fmt: skip
+    return tuple(line for line in said if line)
+
+
+def _weak(r: Row) -> Section:
+    return section("Where it is weak", *weak_points(r))
 
 
 def _weak_classes(r: Row) -> list[Row]:

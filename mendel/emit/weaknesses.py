@@ -63,7 +63,7 @@ def _behaviour(r: Row) -> Section:
     ]
     told = [
         say('{}: "{}" was {}, and "{}" is {}.', text(f.get("name")), quote(f.get("text")),
-            text(f.get("before")), quote(f.get("changed")), text(f.get("after")))
+            quote(f.get("before")), quote(f.get("changed")), quote(f.get("after")))
         for f in failures[:N_FAILURES]
     ]  # fmt: skip
     return section(

@@ -27,6 +27,7 @@ from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.report import Evidence, report_of
 from mendel.clocks.design.run import Run, Stopwatch
 from mendel.data.vault import Opening, Sealed, Vault
+from mendel.emit.plain import weak_points
 from mendel.emit.project import Agent, emit_project
 from mendel.emit.report import TECHNICAL, technical_markdown, write_report, write_text
 from mendel.kinds import recipe_of
@@ -214,6 +215,7 @@ def _with_card(agent: Agent, report: dict[str, Any]) -> Agent:
         "scores": scores,
         "data": {**data, "faults": faults or "none"},
         "sources and licences": [_source_line(source) for source in report["data"]["sources"]],
+        "limits": list(weak_points(report)),
         "latency": report["latency"],
         "trained on": shipped["trained_on"],
         "rows that travel": f"{len(agent.examples)} training texts, in golden.json",

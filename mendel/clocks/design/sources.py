@@ -45,8 +45,8 @@ def _given(request: Request) -> Mapping[str, str]:
 
 def _source(name: str, path: str, licence: str) -> dict[str, Any]:
     if path == "auto":
-        file = f"package {ENCODER}{_packaged('Version', ' ')}"
-        return {"name": name, "file": file, "bytes": None, "sha256": None, "licence": licence}
+        package = f"package {ENCODER}{_packaged('Version', ' ')}"
+        return {"name": name, "file": package, "bytes": None, "sha256": None, "licence": licence}
     n_bytes, digest = 0, hashlib.sha256()
     for one in _files(Path(path)):
         with one.open("rb") as content:
@@ -70,7 +70,7 @@ def _packaged_licence(path: str) -> str | None:
 
 def _packaged(field: str, before: str = "") -> str:
     try:
-        value = importlib.metadata.metadata(ENCODER).json.get(field.lower().replace("-", "_"))
+        found = importlib.metadata.metadata(ENCODER).get_all(field)
     except importlib.metadata.PackageNotFoundError:
         return ""
-    return before + " ".join(str(value).split())[:80] if value else ""
+    return before + " ".join(str(found[0]).split())[:80] if found else ""
