@@ -171,6 +171,7 @@ def design(
         seed=seed,
         out=out,
         cold=cold,
+        explain=explain,
         resume=resume,
         strict=strict,
         yes=yes,
@@ -179,7 +180,7 @@ def design(
     console = Console(stderr=True)
     ledger = Ledger()
     try:
-        with Screen(console, asks=sys.stdin.isatty() and not yes, explain=explain) as screen:
+        with Screen(console, asks=sys.stdin.isatty() and not yes) as screen:
             shipped = run_design(request, ledger, screen)
     except KeyboardInterrupt:
         console.print("given up: nothing was shipped. The same command with --resume goes on.")

@@ -31,6 +31,7 @@ class Request:
     reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
     cold        begin as if the ledger knew no earlier task
+    explain     who watches is shown what the run starts from and why
     """
 
     description: str
@@ -54,6 +55,7 @@ class Request:
     coverage: float = 0.95
     reject: float = 0.01
     cold: bool = False
+    explain: bool = False
     resume: bool = False
     strict: bool = False
     yes: bool = False
