@@ -65,6 +65,8 @@ def _tasks(near: Sequence[tuple[float, Past]]) -> str:
 def _evidence(e: Expected) -> str:
     """Where it was tried, and what is expected of it here."""
     expected = f"it is expected to mend {e.gain:.0%} of the linear model's errors"
+    if e.gain <= 0:
+        expected = "no recipe is expected to mend errors of the linear model"
     pace = f"in {e.seconds:.0f} s a round."
     if not e.seen:
         return f"not tried there; by others of its family {expected}, {pace}"

@@ -20,7 +20,8 @@ from mendel.propose.traits import Traits, likeness
 
 LIKE = 0.05  # tasks less alike than this say nothing
 PRIOR = 0.25  # weight of what is expected without evidence
-LOST = -0.1  # who makes a tenth more errors than the linear model is tried last
+LOST = -0.25  # who makes a quarter more errors than the linear model is tried last
+N_NEAR = 20  # earlier runs that are looked at
 N_CARRIED = 6  # recipes of other tasks, besides the ladder's
 
 
@@ -47,7 +48,7 @@ class Expected:
 def alike(traits: Traits, earlier: Sequence[Past]) -> list[tuple[float, Past]]:
     """Earlier runs on tasks like this one, each with its likeness, the most alike first."""
     weighed = [(likeness(traits, past.traits), past) for past in earlier]
-    return sorted((w for w in weighed if w[0] >= LIKE), key=lambda w: -w[0])
+    return sorted((w for w in weighed if w[0] >= LIKE), key=lambda w: -w[0])[:N_NEAR]
 
 
 def ordered(traits: Traits, near: Sequence[tuple[float, Past]], looking_s: float) -> list[Expected]:

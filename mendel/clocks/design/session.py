@@ -86,6 +86,8 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
         run = prepare(planned, ledger, time.time() - (time.monotonic() - began))
     else:
         observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
+        for line in run.spec.start.why if request.explain else ():
+            observer.note(line)
     with run.lock():
         return _work(run, ledger, observer, request.yes, time.monotonic() - began)
 
