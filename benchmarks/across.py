@@ -2,7 +2,7 @@
 
 python benchmarks/across.py [--shared FOLDER] [--seeds 3] [--out FILE.json]
 
-Five small tasks fill a ledger; then BANKING77 (20 rows an intent) is designed cold and warm, the
+Five small tasks fill a ledger; then BANKING77 (40 rows an intent) is designed cold and warm, the
 same rows, folds and seed in both. Every round is really trained and measured, by the design
 clock, its driver and ledger; the clock on the wall is not: two workers are played one after the
 other, each round takes the CPU seconds that it took, and a round that both arms ask for is
@@ -26,7 +26,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,7 @@ def rival(clock: DesignClock) -> list[float]:
 
 def pair(seed: int, file: Path, ledger_of_others: Path, folder: Path, budget_s: float) -> Any:
     """Both arms on one seed; which goes first alternates."""
+    ready()
     known: Rounds = {}
     others = Ledger(folder=ledger_of_others)
     earlier = pasts(Earlier(others, "design").turns())
@@ -171,18 +174,24 @@ def pair(seed: int, file: Path, ledger_of_others: Path, folder: Path, budget_s: 
     return {"seed": seed, "rival": statistics.fmean(beside), "final_gain": final, **found}
 
 
-def fill(folder: Path, shared: Path, budget_s: float) -> Path:
-    """The ledger of the five others."""
-    home = folder / "others"
+def fill_one(words: str, file: Path, home: Path, budget_s: float) -> str:
+    """One of the others into the ledger of all."""
+    ready()
     ledger = Ledger(folder=home)
-    for words, file in other_tasks(shared, folder):
-        request = Request(words, file, budget_s=budget_s, out=folder / f"{file.stem}-model")
-        _, told = design(request, ledger, [], {})
-        ahead = ladder.leader(ladder.standings([turn for _, turn in told]))
-        scored = f"{statistics.fmean(ahead.scores):.1%}"
-        print(f"{words}: {len(told)} rounds, {ahead.spec.name} leads with {scored}", flush=True)
+    request = Request(words, file, budget_s=budget_s, out=home / f"{file.stem}-model")
+    _, told = design(request, ledger, [], {})
     ledger.close()
-    return home
+    ahead = ladder.leader(ladder.standings([turn for _, turn in told]))
+    scored = f"{statistics.fmean(ahead.scores):.1%}"
+    return f"{words}: {len(told)} rounds, {ahead.spec.name} leads with {scored}"
+
+
+def ready() -> None:
+    """What rounds import, before any is timed."""
+    import sklearn.svm  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def show(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -207,33 +216,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=20, help="of an intent, in the new task")
+    parser.add_argument("--rows", type=int, default=40, help="of an intent, in the new task")
     parser.add_argument("--budget", type=float, default=120.0, help="seconds, of the new task")
-    parser.add_argument("--others", type=float, default=60.0, help="seconds, of each other task")
+    parser.add_argument("--others", type=float, default=90.0, help="seconds, of each other task")
+    parser.add_argument("--processes", type=int, default=2, help="tasks and seeds at once")
     parser.add_argument("--ledger", type=Path, help="of the others, from an earlier --keep")
     parser.add_argument("--keep", type=Path, help="make the files here, and leave them")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    import sklearn.svm  # noqa: F401  imported before any round is timed
-    import torch
-
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = options.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        home = options.ledger or fill(folder, options.shared, options.others)
-        file = new_task(options.shared, folder, options.rows)
-        rows = []
-        for seed in range(options.seeds):
-            rows.append(pair(seed, file, home, folder, options.budget))
-            found = show(rows)
-            if options.out:
-                words = f"--seeds {options.seeds} --rows {options.rows}"
-                command = f"python benchmarks/across.py {words} --budget {options.budget:g}"
-                command += f" --others {options.others:g}"
-                facts = {"command": command, "python": platform.python_version()}
-                told = {**facts, **found, "rows": rows}
-                options.out.write_text(json.dumps(told, indent=2, allow_nan=True) + "\n")
+        home, seeds = options.ledger or folder / "others", range(options.seeds)
+        with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+            if options.ledger is None:
+                Ledger(folder=home).close()
+                tasks = [
+                    (*task, home, options.others) for task in other_tasks(options.shared, folder)
+                ]
+                for line in pool.map(fill_one, *zip(*tasks, strict=True)):
+                    print(line, flush=True)
+            file = new_task(options.shared, folder, options.rows)
+            jobs = [pool.submit(pair, seed, file, home, folder, options.budget) for seed in seeds]
+            rows = [job.result() for job in jobs]
+        if not rows:
+            return
+        found = show(rows)
+    if options.out:
+        words = f"--seeds {options.seeds} --rows {options.rows}"
+        command = f"python benchmarks/across.py {words} --budget {options.budget:g}"
+        command += f" --others {options.others:g}"
+        facts = {"command": command, "python": platform.python_version()}
+        options.out.write_text(json.dumps({**facts, **found, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

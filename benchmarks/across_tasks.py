@@ -20,14 +20,14 @@ def other_tasks(data: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     clinc = json.loads((data / "clinc150/data_full.json").read_text(encoding="utf-8"))["train"]
     labels = sorted({label for _, label in clinc})
     random.Random(0).shuffle(labels)
-    half = [(text, label) for text, label in clinc if label in labels[:75]]
-    few = [(text, label) for text, label in clinc if label in labels[75:90]]
+    half = [(text, label) for text, label in clinc if label in labels[:80]]
+    few = [(text, label) for text, label in clinc if label in labels[80:104]]
     tasks = (
-        ("Route questions to an assistant", "intents75", _some(half, 10)),
-        ("Tell fifteen requests apart", "intents15", _some(few, 40)),
-        ("Which of seven voice commands is it?", "commands", _some(_snips(data), 90)),
+        ("Route questions to an assistant", "intents80", _some(half, 30)),
+        ("Tell two dozen requests apart", "intents24", _some(few, 100)),
+        ("Which of seven voice commands is it?", "commands", _some(_snips(data), 350)),
         ("Which country is a forename from?", "names", _names(data)),
-        ("Does a message name anybody or anything?", "messages", _some(_messages(data), 300)),
+        ("Does a message name anybody or anything?", "messages", _some(_messages(data), 1_200)),
     )
     for words, name, pairs in tasks:
         yield words, _write(folder / f"{name}.csv", pairs)

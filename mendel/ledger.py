@@ -362,7 +362,7 @@ class Earlier:
     def __init__(self, ledger: Ledger, clock: str) -> None:
         self._ledger, self._clock = ledger, clock
 
-    def turns(self, *, limit: int = 20_000) -> list[Turn]:
+    def turns(self, *, limit: int = 5_000) -> list[Turn]:
         """The newest `limit` trials, and where lines began, oldest first."""
         kinds = [Kind.START, Kind.TRIAL]
         found = self._ledger.turns(clock=self._clock, kinds=kinds, limit=limit)

@@ -141,6 +141,31 @@ def test_what_cannot_be_completed_in_time_is_not_tried_first() -> None:
     assert families(little)[1] == "bag"  # 5 folds of cnn take longer than there is
 
 
+def test_mutations_that_gained_elsewhere_come_first() -> None:
+    told = traits(n_rows=600)
+    base = MAKER.starting_point(told.shape)
+    turns = run_of({"linear": 0.8, "dual": 0.85}, told=told)
+    for copies, epochs, score in ((2, 30, 0.84), (1, 45, 0.9)):
+        child = MAKER.within(replace(base, copies=copies, epochs=epochs), told.shape)
+        model = {"model": TextSpec(fields=child.to_dict()).to_dict()}
+        turns.append(
+            replace(turns[-1], candidate=Candidate(model), trial=str(model), round=0,
+                    result=Result((score,), cost=Cost(seconds=10.0)))
+        )  # fmt: skip
+    start = start_from(traits(), pasts(turns), LOOKING_S)
+    names = [name for name, _ in MAKER.mutations]
+    assert {*start.mutations} == {*names}
+    assert start.mutations[0] == "half as long again in training" != names[0]
+    assert start.mutations[-1] == "one network more, logits averaged" == names[0]
+    parent = next(c for c in ladder.proposals(SHAPE, [], start) if "dual" in str(c.state))
+    spec = TextSpec.parse(dict(parent.state["model"]))
+    result = Result((0.9,), cost=Cost(seconds=1.0))
+    turn = replace(turns[1], candidate=parent, result=result, trial="parent")
+    found = [ladder.Standing(parent, spec, (turn,))]
+    changed = [c.motivation for c in ladder.proposals(SHAPE, found, start) if c.links]
+    assert len(changed) == len(names) and "half as long again" in changed[0]
+
+
 def test_sealed_scores_are_out_of_a_proposers_reach(tmp_path: Path) -> None:
     ledger = Ledger(folder=tmp_path)
     turns = run_of(CNN_WON)

@@ -221,6 +221,7 @@ def design(
         euro_per_kwh=euro_per_kwh,
         api_price=api_price,
         cold=cold,
+        explain=explain,
         resume=resume,
         strict=strict,
         yes=yes,
@@ -229,7 +230,7 @@ def design(
     console = Console(stderr=True)
     ledger = Ledger()
     try:
-        with Screen(console, asks=sys.stdin.isatty() and not yes, explain=explain) as screen:
+        with Screen(console, asks=sys.stdin.isatty() and not yes) as screen:
             shipped = run_design(request, ledger, screen)
     except KeyboardInterrupt:
         console.print("given up: nothing was shipped. The same command with --resume goes on.")

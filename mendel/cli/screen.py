@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Screen:
     """Live progress on a terminal; one line a stage and a turn elsewhere."""
 
-    def __init__(self, console: Console, *, asks: bool, explain: bool = False) -> None:
-        self._console, self._asks, self._explain = console, asks, explain
+    def __init__(self, console: Console, *, asks: bool) -> None:
+        self._console, self._asks = console, asks
         self._live: Live | None = None
         self._stage, self._told = "", 0
 
@@ -35,7 +35,7 @@ class Screen:
 
     def confirm(self, plan: Plan) -> bool:
         self._console.print(plan_card(plan))
-        if self._explain:
+        if plan.request.explain:
             self._console.print(start_card(plan.start))
         if not self._asks:
             return True

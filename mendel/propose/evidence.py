@@ -13,7 +13,7 @@ from typing import Any
 from mendel.kinds import KINDS, recipe_of
 from mendel.propose.relative import Relative, relative
 from mendel.propose.traits import Traits
-from mendel.spec import SpecError, TextSpec
+from mendel.spec import TextSpec
 from mendel.types import Kind, Line, Turn
 
 REFERENCE = "linear"  # the family that gains are counted from
@@ -116,5 +116,5 @@ def _recipe(turn: Turn, traits: Traits) -> tuple[dict[str, Any], float] | None:
         if spec.part != maker.part:
             return None
         return relative(maker, recipe, traits.shape), maker.guess_s(recipe, traits.shape)
-    except (KeyError, TypeError, ValueError, SpecError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -12,15 +12,24 @@ COLD = "Nothing like this task is in the ledger: the ladder in its own order."
 N_NAMED = 3  # earlier tasks
 
 
-def explained(near: Sequence[tuple[float, Past]], found: Sequence[Expected]) -> tuple[str, ...]:
+def explained(
+    near: Sequence[tuple[float, Past]],
+    found: Sequence[Expected],
+    mutations: Sequence[tuple[str, float]],
+) -> tuple[str, ...]:
     """Which tasks are like it, what it starts from, what comes before and what last.
 
-    near    earlier runs by likeness; found: what is expected, in the order of trying
+    near        earlier runs by likeness
+    found       what is expected, in the order of trying
+    mutations   and what they gained, the best first
     """
     opener, first = found[0], found[1] if len(found) > 1 else found[0]
     late = [named(e.recipe) for e in found if e.is_lost]
     last = f" Last, known losers: {', '.join(late)}." if late else ""
     begin = f"First of all, so that something can ship: {named(opener.recipe)}.{last}"
+    changes = [f"{name} ({gain:+.1%})" for name, gain in mutations[:N_NAMED] if gain > 0]
+    if changes:
+        begin += f" Changes to what leads that mended most errors: {', '.join(changes)}."
     return (_tasks(near), f"Starts from {named(first.recipe)}: {_evidence(first)}", begin)
 
 
@@ -56,6 +65,8 @@ def _tasks(near: Sequence[tuple[float, Past]]) -> str:
 def _evidence(e: Expected) -> str:
     """Where it was tried, and what is expected of it here."""
     expected = f"it is expected to mend {e.gain:.0%} of the linear model's errors"
+    if e.gain <= 0:
+        expected = "no recipe is expected to mend errors of the linear model"
     pace = f"in {e.seconds:.0f} s a round."
     if not e.seen:
         return f"not tried there; by others of its family {expected}, {pace}"

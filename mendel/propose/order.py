@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mendel.kinds import KINDS, Maker, Shape
 from mendel.propose.evidence import REFERENCE, Past, Tried
@@ -20,6 +21,7 @@ from mendel.propose.traits import Traits, likeness
 LIKE = 0.05  # tasks less alike than this say nothing
 PRIOR = 0.25  # weight of what is expected without evidence
 LOST = -0.25  # who makes a quarter more errors than the linear model is tried last
+N_NEAR = 20  # earlier runs that are looked at
 N_CARRIED = 6  # recipes of other tasks, besides the ladder's
 
 
@@ -46,7 +48,7 @@ class Expected:
 def alike(traits: Traits, earlier: Sequence[Past]) -> list[tuple[float, Past]]:
     """Earlier runs on tasks like this one, each with its likeness, the most alike first."""
     weighed = [(likeness(traits, past.traits), past) for past in earlier]
-    return sorted((w for w in weighed if w[0] >= LIKE), key=lambda w: -w[0])
+    return sorted((w for w in weighed if w[0] >= LIKE), key=lambda w: -w[0])[:N_NEAR]
 
 
 def ordered(traits: Traits, near: Sequence[tuple[float, Past]], looking_s: float) -> list[Expected]:
@@ -82,6 +84,31 @@ def expectations(traits: Traits, near: Sequence[tuple[float, Past]]) -> list[Exp
     ]
     best = sorted((e for e in carried if e.gain > 0), key=lambda e: -e.gain)
     return made + best[:N_CARRIED]
+
+
+def changes(maker: Maker, near: Sequence[tuple[float, Past]]) -> list[tuple[str, float]]:
+    """Mutations, and the share of the linear model's errors that each mended beyond its parent;
+    the best first, those that nobody tried in the maker's own order."""
+    found = [
+        (name, _shrunk(_steps_of(maker, change, near), 0.0)) for name, change in maker.mutations
+    ]
+    return sorted(found, key=lambda f: -f[1])
+
+
+def _steps_of(
+    maker: Maker, change: Callable[[Any], Any], near: Sequence[tuple[float, Past]]
+) -> list[tuple[float, float]]:
+    """Weight and gain beyond the parent, wherever an earlier run tried both."""
+    told = []
+    for w, past in near:
+        shape, by_key = past.traits.shape, {_key(t.recipe): t for t in past.tried}
+        for parent in past.tried:
+            recipe = absolute(maker, parent.recipe, shape)
+            changed = maker.within(change(recipe), shape) if recipe.is_learned else recipe
+            child = by_key.get(_key(relative(maker, changed, shape)))
+            if child is not None and child is not parent:
+                told.append((w * min(parent.sure, child.sure), child.gain - parent.gain))
+    return told
 
 
 def _expected(

@@ -26,7 +26,7 @@ def relative(maker: Maker, recipe: Any, shape: Shape) -> dict[str, Any]:
     mine, its = asdict(recipe), asdict(base)
     found = {k: v for k, v in mine.items() if k == "family" or v != its[k]}
     if "epochs" in found:
-        found["epochs"] = recipe.epochs / base.epochs
+        found["epochs"] = round(recipe.epochs / base.epochs, 1)  # 22 of 15 and 45 of 30 are one
     return found
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mendel.kinds import KINDS
 from mendel.propose.evidence import Past
 from mendel.propose.explain import COLD, explained, why
-from mendel.propose.order import alike, ordered
+from mendel.propose.order import alike, changes, ordered
 from mendel.propose.traits import Traits
 from mendel.spec import Spec
 
@@ -32,10 +33,12 @@ class Step(Spec):
 class Start(Spec):
     """The order in which a run tries what it knows of; without steps the ladder's own.
 
-    why   in a few lines, for people
+    mutations   of what leads, by name, in the order of what they gained elsewhere
+    why         in a few lines, for people
     """
 
     steps: tuple[Step, ...] = ()
+    mutations: tuple[str, ...] = ()
     why: tuple[str, ...] = (COLD,)
 
 
@@ -59,4 +62,9 @@ def start_from(traits: Traits, earlier: Sequence[Past], looking_s: float) -> Sta
         )
         for e in found
     )
-    return Start(steps=steps, why=explained(near, found))
+    mutations = changes(KINDS[traits.kind].builder, near)
+    return Start(
+        steps=steps,
+        mutations=tuple(name for name, _ in mutations),
+        why=explained(near, found, mutations),
+    )

@@ -131,7 +131,7 @@ def proposals(
         yield from _mutations(shape, found)
         return
     yield from _steps(shape, start, late=False)
-    yield from _mutations(shape, found)
+    yield from _mutations(shape, found, start.mutations)
     yield from _steps(shape, start, late=True)
 
 
@@ -153,13 +153,17 @@ def _steps(shape: Shape, start: Start, *, late: bool) -> Iterator[Candidate]:
             yield _candidate(maker, absolute(maker, step.recipe, shape), step.why, ())
 
 
-def _mutations(shape: Shape, found: Sequence[Standing]) -> Iterator[Candidate]:
+def _mutations(
+    shape: Shape, found: Sequence[Standing], order: Sequence[str] = ()
+) -> Iterator[Candidate]:
+    """Of the leader among what is learned; those that `order` names first."""
     maker = _maker(shape)
     learned = [s for s in found if recipe_of(s.spec).is_learned and not is_augmented(s.spec)]
     if not learned:
         return
     ahead = leader(learned)
-    for why, change in maker.mutations:
+    places = {name: i for i, name in enumerate(order)}
+    for why, change in sorted(maker.mutations, key=lambda m: places.get(m[0], len(places))):
         recipe = maker.within(change(recipe_of(ahead.spec)), shape)
         yield _candidate(maker, recipe, f"{ahead.spec.name}, but {why}", (str(ahead.turns[-1].id),))
 

@@ -43,6 +43,7 @@ class Request:
     tdp_w       watts of the processor that will answer; euro_per_kwh: price of electricity
     api_price   euro a call of what would be used instead; None = not compared
     cold        begin as if the ledger knew no earlier task
+    explain     who watches is shown what the run starts from and why
     """
 
     description: str
@@ -72,6 +73,7 @@ class Request:
     euro_per_kwh: float = 0.30
     api_price: float | None = None
     cold: bool = False
+    explain: bool = False
     resume: bool = False
     strict: bool = False
     yes: bool = False

@@ -73,6 +73,8 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
         earlier = [] if request.cold else pasts(Earlier(ledger, "design").turns())
         return carry_out(plan(request, earlier), ledger, observer, began)
     observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
+    for line in run.spec.start.why if request.explain else ():
+        observer.note(line)
     with run.lock():
         return _work(run, ledger, observer, request.yes, time.monotonic() - began)
 
