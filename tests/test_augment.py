@@ -19,6 +19,7 @@ from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.ladder import is_augmented, plain_name, standings
 from mendel.clocks.design.prepare import plan, prepare
 from mendel.clocks.design.request import Request
+from mendel.data.invented import invented
 from mendel.driver import Driver
 from mendel.kinds import KINDS, Shape
 from mendel.ledger import Ledger
@@ -159,6 +160,13 @@ def test_a_row_that_is_held_out_is_neither_copied_nor_copied_from() -> None:
     assert len(measured.forms["float32"].kept) == 20
 
 
+def test_phrases_are_invented_for_labels_that_say_what_they_are() -> None:
+    found = invented(("Person", "first_name", "creative-work"), 0)
+    assert set(found) == {"Person", "first_name"} and found == invented([*found], 0)
+    assert all(len(set(phrases)) > 100 for phrases in found.values())
+    assert all(" " in name for name in found["Person"][:20]) and not invented(("product",), 0)
+
+
 def test_copies_make_another_model_and_an_unknown_way_is_refused() -> None:
     plain, swapped = (
         pack(fit(TagRecipe("linear", looks=5, augment=way, amount=2), DATA)) for way in ("", "swap")
@@ -188,7 +196,7 @@ def test_chance_stands_in_at_most_one_case_in_twenty_and_a_gain_stands() -> None
 
 
 def test_an_augmented_recipe_knows_what_it_is_held_against() -> None:
-    maker, shape = KINDS["tag"].builder, Shape(3_000, 6, Limits(), 5, "tag", n_lists=2)
+    maker, shape = KINDS["tag"].builder, Shape(3_000, 6, Limits(), 5, "tag", fills=True)
     first = next(iter(maker.rungs(shape))).recipe
     altered = [c for _, change in maker.mutations if (c := change(first)).augment]
     assert {recipe.augment for recipe in altered} == {"swap", "fill", "noise"}
@@ -196,7 +204,7 @@ def test_an_augmented_recipe_knows_what_it_is_held_against() -> None:
         spec = TextSpec(part="tagger", fields=maker.within(recipe, shape).to_dict())
         plain = TextSpec(part="tagger", fields=maker.within(first, shape).to_dict())
         assert is_augmented(spec) and not is_augmented(plain) and plain_name(spec) == plain.name
-    no_lists = replace(shape, n_lists=0)
+    no_lists = replace(shape, fills=False)
     ways = {maker.within(recipe, no_lists).augment for recipe in altered}
     assert ways == {"swap", "noise"}  # filled from nothing is swapped
 

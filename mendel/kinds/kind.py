@@ -21,7 +21,8 @@ class Shape:
     limits: Limits
     n_folds: int
     kind: str = "classify"
-    n_lists: int = 0  # of phrases that mentions can be filled from
+    n_lists: int = 0  # gazetteers
+    fills: bool = False  # there are phrases, listed or invented, for mentions in copies of rows
 
 
 class Rung(NamedTuple):
@@ -175,9 +176,9 @@ class Kind(ABC):
     ) -> tuple[float, float, float]:
         """The metric of answers in JSON, and its 95 % interval."""
 
-    def n_lists(self, rows: Rows) -> int:
-        """Lists of phrases that mentions in copies of rows can be filled from."""
-        return 0
+    def fills(self, rows: Rows) -> bool:
+        """Are there phrases, listed or invented, for mentions in copies of rows?"""
+        return False
 
     def beside_training(
         self,

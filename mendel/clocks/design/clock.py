@@ -155,8 +155,8 @@ class DesignClock:
         task, n_folds = spec.task, spec.train.n_folds
         n_rows = task.data.n_rows + len(self.rows.inputs.unlabeled)
         n_outputs = self.kind.n_outputs(task.labels)
-        n_lists = self.kind.n_lists(self.rows)
-        return Shape(n_rows, n_outputs, task.limits, n_folds, task.kind, n_lists)
+        n_lists, fills = len(self.rows.inputs.gazetteers), self.kind.fills(self.rows)
+        return Shape(n_rows, n_outputs, task.limits, n_folds, task.kind, n_lists, fills)
 
 
 def _facts(form: Form) -> dict[str, float]:
