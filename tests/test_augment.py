@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +21,22 @@ from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.ladder import is_augmented, plain_name, standings
 from mendel.clocks.design.prepare import plan, prepare
 from mendel.clocks.design.request import Request
+from mendel.data.invented import invented
 from mendel.driver import Driver
+from mendel.emit.project import Agent, emit_project
+from mendel.emit.runtime import load_model
+from mendel.emit.sections import sections
 from mendel.kinds import KINDS, Shape
 from mendel.ledger import Ledger
 from mendel.parts.tagger.augment import augmented
+from mendel.parts.tagger.features import Featurizer
 from mendel.parts.tagger.fit import Examples, fit
 from mendel.parts.tagger.noise import Habits
 from mendel.parts.tagger.recipe import TagRecipe
 from mendel.parts.tagger.spans import Span
 from mendel.parts.tagger.store import pack
-from mendel.spec import Limits, TextSpec
-from mendel.train.folds import Rows, measure_fold
+from mendel.spec import DataSpec, Limits, TaskSpec, TextSpec
+from mendel.train.folds import Inputs, Rows, measure_fold
 from mendel.types import Candidate, Champion, History
 
 LISTS = {"cities": ("Paris", "New York", "Quito", "Oslo"), "colours": ("red", "blue")}
@@ -159,6 +166,13 @@ def test_a_row_that_is_held_out_is_neither_copied_nor_copied_from() -> None:
     assert len(measured.forms["float32"].kept) == 20
 
 
+def test_phrases_are_invented_for_labels_that_say_what_they_are() -> None:
+    found = invented(("Person", "first_name", "creative-work"), 0)
+    assert set(found) == {"Person", "first_name"} and found == invented([*found], 0)
+    assert all(len(set(phrases)) > 100 for phrases in found.values())
+    assert all(" " in name for name in found["Person"][:20]) and not invented(("product",), 0)
+
+
 def test_copies_make_another_model_and_an_unknown_way_is_refused() -> None:
     plain, swapped = (
         pack(fit(TagRecipe("linear", looks=5, augment=way, amount=2), DATA)) for way in ("", "swap")
@@ -188,7 +202,7 @@ def test_chance_stands_in_at_most_one_case_in_twenty_and_a_gain_stands() -> None
 
 
 def test_an_augmented_recipe_knows_what_it_is_held_against() -> None:
-    maker, shape = KINDS["tag"].builder, Shape(3_000, 6, Limits(), 5, "tag", n_lists=2)
+    maker, shape = KINDS["tag"].builder, Shape(3_000, 6, Limits(), 5, "tag", fills=True)
     first = next(iter(maker.rungs(shape))).recipe
     altered = [c for _, change in maker.mutations if (c := change(first)).augment]
     assert {recipe.augment for recipe in altered} == {"swap", "fill", "noise"}
@@ -196,7 +210,7 @@ def test_an_augmented_recipe_knows_what_it_is_held_against() -> None:
         spec = TextSpec(part="tagger", fields=maker.within(recipe, shape).to_dict())
         plain = TextSpec(part="tagger", fields=maker.within(first, shape).to_dict())
         assert is_augmented(spec) and not is_augmented(plain) and plain_name(spec) == plain.name
-    no_lists = replace(shape, n_lists=0)
+    no_lists = replace(shape, fills=False)
     ways = {maker.within(recipe, no_lists).augment for recipe in altered}
     assert ways == {"swap", "noise"}  # filled from nothing is swapped
 
@@ -262,3 +276,65 @@ def test_copies_ship_where_they_are_judged_to_help_and_only_there(
     [verdict] = chosen.judged.values()
     assert verdict.keep == ships
     assert is_augmented(chosen.standing.spec) == ships
+
+
+# -- what the project keeps --
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear tagger of 200 posts with a gazetteer, its alarm fitted on a fold."""
+    told, kind = posts(200), KINDS["tag"]
+    texts = tuple(str(row["text"]) for row in told)
+    targets = tuple([[s["start"], s["end"], s["label"]] for s in row["spans"]] for row in told)  # type: ignore[attr-defined]
+    inputs = Inputs(gazetteers={"towns": ("Kassel", "Bad Homburg")})
+    rows = Rows(texts, targets, kind.names(targets), np.arange(200) % 2, inputs)
+    spec = TextSpec(part="tagger", fields=TagRecipe("linear", looks=10, augment="fill").to_dict())
+    measured = measure_fold(kind, spec, rows, 0, seed=0)
+    task = TaskSpec(description="x", labels=rows.names, data=DataSpec(digest="d", n_rows=200))
+    fitted = kind.fitted(measured.forms["int8"].kept, rows.only(rows.folds == 0), task)
+    assert set(fitted.settings["drift"]["signals"]) == {"spans", "unseen"}
+    folder = tmp_path_factory.mktemp("tagger")
+    about = {"task": {}, "provenance": "written", "card": {}, "examples": texts[:20]}
+    agent = Agent("tag", measured.trained, True, rows.names, fitted.settings, **about)
+    emit_project(agent, folder)
+    return folder
+
+
+def test_a_tagger_tells_once_when_texts_are_no_longer_like_those_of_training(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load_model(project)
+    usual = [str(row["text"]) for row in posts(1_000)]
+    model.predict(usual)
+    assert not caplog.records
+    model.predict(["das ist etwas ganz anderes als vorher"] * 1_000)
+    [record] = caplog.records
+    assert "drift" in record.getMessage() and "unseen" in record.getMessage()
+
+
+def test_a_tagger_that_trains_again_knows_its_gazetteers(project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in posts(60)))
+    argv = [sys.executable, "train.py", "--data", str(file), "--out", str(tmp_path / "new")]
+    done = subprocess.run(argv, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before, after = (load_model(folder).features for folder in (project, tmp_path / "new"))
+    assert after.gazetteers == ("towns",) and np.array_equal(before.phrases, after.phrases)
+    words = ["in", "Bad", "Homburg"]
+    flags = Featurizer.arrays(after, [words])["flags"][0]
+    assert flags.tolist() == [[0, 0], [1, 0], [0, 1]]
+
+
+def test_the_report_tells_forms_that_training_has_from_those_it_has_not() -> None:
+    rows = Rows(("Ann is here", "in Rome"), ([[0, 3, "p"]], [[3, 7, "c"]]), ("c", "p"), np.zeros(2))
+    texts, targets = ["ANN and Bob", "Oslo"], [[[0, 3, "p"], [8, 11, "p"]], [[0, 4, "c"]]]
+    said = [{"spans": [dict(zip(("start", "end", "label"), span, strict=True)) for span in spans]}
+            for spans in ([[0, 3, "p"]], [[0, 4, "p"]])]  # fmt: skip
+    seen, unseen = KINDS["tag"].beside_training(said, targets, texts, rows)["forms"]
+    assert (seen["n"], seen["f1"]) == (1, 1.0) and "seen in training" in seen["name"]
+    assert (unseen["n"], unseen["f1"]) == (2, 0.0)
+    report = {"task": {"kind": "tag"}, "sealed": {"forms": [seen, unseen]}}
+    [whole] = [s for s in sections(report) if s.title == "Whole answers"]
+    assert "F1 100.0 % on 1 spans of surface forms seen in training." in whole.lines
+    assert "F1 0.0 % on 2 spans of surface forms unseen in training." in whole.lines

@@ -27,7 +27,8 @@ class Shape:
     n_folds: int
     kind: str = "classify"
     n_passages: int = 0  # of the documents of a search
-    n_lists: int = 0  # of phrases that mentions can be filled from
+    n_lists: int = 0  # gazetteers
+    fills: bool = False  # there are phrases, listed or invented, for mentions in copies of rows
 
 
 class Rung(NamedTuple):
@@ -218,9 +219,9 @@ class Kind(ABC):
         """The same of the chosen rows, in a form in which parts compare with one another."""
         return self.total([answers[i] for i in chosen], [targets[i] for i in chosen])
 
-    def n_lists(self, rows: Rows) -> int:
-        """Lists of phrases that mentions in copies of rows can be filled from."""
-        return 0
+    def fills(self, rows: Rows) -> bool:
+        """Are there phrases, listed or invented, for mentions in copies of rows?"""
+        return False
 
     def beside_training(
         self,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mendel.data.invented import inventable
 from mendel.emit.counts import bootstrap, f1, f1_each, f1_of, per_label
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.tagger import TaggerMaker
@@ -66,8 +67,8 @@ class Tag(Kind):
         signals = {"spans": kept[:, 0] + kept[:, 1], "unseen": kept[:, 3]}
         return Fitted({"drift": fit_drift(signals)}, {})
 
-    def n_lists(self, rows: Rows) -> int:
-        return len(rows.inputs.gazetteers)
+    def fills(self, rows: Rows) -> bool:
+        return bool(rows.inputs.gazetteers or inventable(rows.names))
 
     def row_score(self, answer: Mapping[str, Any], target: Spans) -> float:
         return f1_of(_of(answer), {tuple(span) for span in target})

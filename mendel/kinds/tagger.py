@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
+from mendel.data.invented import invented
 from mendel.kinds.kind import Maker, Rung, Shape
 from mendel.parts.tagger.export import files
-from mendel.parts.tagger.fit import Trained, fit
+from mendel.parts.tagger.fit import Examples, Trained, fit
 from mendel.parts.tagger.recipe import TagRecipe
 from mendel.parts.tagger.runner import Runner
 from mendel.parts.tagger.store import pack, unpack
@@ -18,6 +20,7 @@ from mendel.train.folds import Ran, Rows
 
 N_TIMED = 200  # texts whose latency is measured
 MIN_ROWS = 256  # of the table
+FEW = 5_000  # rows
 OVERHEAD_BYTES = 20_000  # of a graph without its weights
 # seconds a row, an epoch for networks, a look for the linear one, on one core of 2024
 SECONDS_A_ROW = {"lstm": 5e-4, "cnn": 1.5e-3, "linear": 8e-5}
@@ -47,6 +50,12 @@ class TaggerMaker(Maker):
 
     # -- a round --
 
+    def fit(self, recipe: TagRecipe, examples: Examples, *, seed: int, **more: Any) -> Trained:
+        """Where copies of rows are filled, with phrases that Faker invents for the labels, too."""
+        if recipe.augment == "fill":
+            examples = replace(examples, fillers=invented(examples.names, seed))
+        return fit(recipe, examples, seed=seed, **more)
+
     def run(self, model: Trained, texts: Sequence[str], *, int8: bool) -> Ran:
         made = files(model, int8=int8)
         runner = Runner(made["model.onnx"], model.featurizer, model.chain(), model.names)
@@ -59,20 +68,30 @@ class TaggerMaker(Maker):
 
     def rungs(self, shape: Shape) -> Iterator[Rung]:
         base = self.starting_point(shape)
+        noisy, for_noise = self._noisy(base), "clues and two that read, words hidden: for new names"
         yield Rung(replace(base, family="linear", looks=20), "clues of a word, few looks: soonest")
+        if shape.n_lists and shape.n_rows < FEW:  # lists say most of what few rows do not
+            yield Rung(replace(noisy, family="linear", copies=1), "clues alone, and finds more")
+            yield Rung(noisy, for_noise)
         yield Rung(base, "reads each text from both ends")
         yield Rung(replace(base, family="linear"), "clues of a word and its neighbours")
         both = "clues and two that read, scores averaged: errors that differ cancel"
         yield Rung(replace(base, family="dual", copies=2), both)
         yield Rung(replace(base, dim=32, width=64), "reads at half the size")
         yield Rung(replace(base, family="dual", copies=2, recall=1.0), "both, and finds more")
+        yield Rung(noisy, for_noise)
+
+    def _noisy(self, base: TagRecipe) -> TagRecipe:
+        """For mentions that training has not: leans on lists and on what is around a word."""
+        few = replace(base, family="dual", copies=2, epochs=min(base.epochs, 10), recall=1.5)
+        return replace(few, word_drop=0.5, hide_drop=0.3, max_clues=2 * base.max_clues)
 
     def starting_point(self, shape: Shape) -> TagRecipe:
         """Less data, more passes of smaller batches."""
         if shape.n_rows < 1_000:
             few = TagRecipe(epochs=20, batch=8, min_df=1, dim=32, width=48, lr=0.01)
             return replace(few, hidden_drop=0.3, vector_drop=0.2, word_drop=0.2, hide_drop=0.05)
-        if shape.n_rows < 5_000:
+        if shape.n_rows < FEW:
             return TagRecipe(epochs=15, batch=32, width=64)
         return TagRecipe()
 
@@ -81,7 +100,7 @@ class TaggerMaker(Maker):
 
     def within(self, recipe: TagRecipe, shape: Shape) -> TagRecipe:
         """Tables are cut, of a dual model each to its half of what is left."""
-        if recipe.augment == "fill" and not shape.n_lists:
+        if recipe.augment == "fill" and not shape.fills:
             recipe = replace(recipe, augment="swap")  # which is what filling from nothing is
         fixed, tags = recipe.copies * _fixed(recipe, shape.n_labels), 1 + 2 * shape.n_labels
         left = min(

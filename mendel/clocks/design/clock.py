@@ -163,9 +163,9 @@ class DesignClock:
         task, n_folds = spec.task, spec.train.n_folds
         n_rows = task.data.n_rows + len(self.rows.inputs.unlabeled)
         n_outputs = self.kind.n_outputs(task.labels)
-        n_passages, n_lists = len(self.rows.inputs.passages), self.kind.n_lists(self.rows)
-        about = task.limits, n_folds, task.kind
-        return Shape(n_rows, n_outputs, *about, n_passages=n_passages, n_lists=n_lists)
+        given, fills = self.rows.inputs, self.kind.fills(self.rows)
+        sizes = {"n_passages": len(given.passages), "n_lists": len(given.gazetteers)}
+        return Shape(n_rows, n_outputs, task.limits, n_folds, task.kind, **sizes, fills=fills)
 
 
 def _facts(form: Form) -> dict[str, float]:
