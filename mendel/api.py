@@ -28,9 +28,13 @@ class Design:
     folder: Path
     report: dict[str, Any]
 
-    def predict(self, texts: str | Sequence[str]) -> list[Any]:
-        """One answer for each text; what it holds depends on the kind of task (`to_dict`)."""
-        found: list[Any] = self._model.predict([texts] if isinstance(texts, str) else list(texts))
+    def predict(self, texts: str | Sequence[str], **options: Any) -> list[Any]:
+        """One answer for each text; what it holds depends on the kind of task (`to_dict`).
+
+        options   those of the kind, as the project's answers.py has them: record={...} of extract
+        """
+        asked = [texts] if isinstance(texts, str) else list(texts)
+        found: list[Any] = self._model.predict(asked, **options)
         return found
 
     def explain(self, text: str) -> list[dict[str, Any]]:

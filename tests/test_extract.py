@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mendel
 from mendel.clocks.design.prepare import plan
 from mendel.clocks.design.request import Plan, Request
 from mendel.data.readers import Examples, read_examples
+from mendel.emit.sections import sections
 from mendel.kinds import KINDS
 from mendel.parts.tagger.fields import Field, canonical, fields_of, key, with_fields
 from mendel.parts.tagger.records import align, fits, learn, locate, record_of
@@ -147,7 +149,7 @@ def test_what_lacks_a_currency_or_a_number_is_no_amount() -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_read_as_something_or_nothing(text: str) -> None:
-    for name in ("text", "choice", "date", "number", "amount"):
+    for name in ("text", "choice", "flag", "date", "number", "amount"):
         value = Field(name).read(text)
         assert value is None or json.loads(json.dumps(value)) == value
 
@@ -165,7 +167,7 @@ def test_any_text_is_read_as_something_or_nothing(text: str) -> None:
         (["2024-03-05", "1 May 2023"], "date"),
         (["12 EUR", "$3"], "amount"),
         (["red", "blue"] * 5, "choice"),
-        ([True, False], "choice"),
+        ([True, False], "flag"),
         (["Anna", "Bert", "Cleo"], "text"),
         (["Anna", 5, "Cleo"], "text"),
     ],
@@ -250,6 +252,7 @@ def test_a_flag_is_read_from_the_words_that_come_with_it() -> None:
     found = {i for i, text in enumerate(texts) if align(text, records[i], fields)}
     assert found == set(range(0, 120, 3))
     assert record_of(texts[0], align(texts[0], records[0], fields), fields)[0] == {"gift": True}
+    assert record_of("chairs", [Span(0, 6, "gift")], fields) == ({}, [])
 
 
 # -- records and texts --
@@ -295,6 +298,7 @@ def test_of_two_spans_of_a_field_the_first_that_can_be_read_counts() -> None:
     spans = [Span(0, 8, "day"), Span(12, 24, "day"), Span(28, 40, "day")]
     record, used = record_of(text, spans, {"day": Field("date")})
     assert record == {"day": "2024-03-05"} and used == spans[1:2]
+    assert record_of(text, [Span(0, 8, "a field of no row")], {}) == ({}, [])
 
 
 def test_a_span_that_is_a_word_too_long_is_read_all_the_same() -> None:
@@ -423,11 +427,7 @@ def test_real_slots_become_fields_that_their_texts_say() -> None:
     tagged = read_examples(folder, kind="tag")
     pairs = list(zip(tagged.texts, tagged.targets, strict=True))[:1_000]
     targets = [
-        tuple(
-            sorted(
-                {span.label: (span.label, text[span.start : span.end]) for span in spans}.values()
-            )
-        )
+        tuple({s.label: (s.label, text[s.start : s.end]) for s in spans}.values())
         for text, spans in pairs
     ]
     data = replace(tagged, texts=tuple(text for text, _ in pairs), targets=tuple(targets))
@@ -435,3 +435,40 @@ def test_real_slots_become_fields_that_their_texts_say() -> None:
     assert not [fault for fault in told.faults if "not in its text" in fault.kind]
     fields = fields_of([dict(target) for target in targets])
     assert fields["rating_value"].type == fields["best_rating"].type == "number"
+
+
+# -- end to end --
+
+
+def test_a_report_names_the_weakest_field_first_and_what_no_text_says() -> None:
+    usual = {"n": 2, "precision": None, "recall": 0.5}
+    fields = [
+        {**usual, "label": "day", "type": "date", "f1": 1.0, "said": 1.0},
+        {**usual, "label": "mood", "type": "text", "f1": 0.0, "said": 0.1},
+    ]
+    errors = [{"text": "fine", "field": "mood", "wanted": "good", "said": None}]
+    sealed = {"n_values": 4, "exact": 0.5, "per_field": fields, "field_errors": errors}
+    made = {s.title: s for s in sections({"task": {"kind": "extract"}, "sealed": sealed})}
+    first = made["Fields, worst first"]
+    assert first.table is not None and [row[0] for row in first.table.rows] == ["mood", "day"]
+    assert any("Less than half is said of: mood" in line for line in first.lines)
+    assert made["Fields read wrongly"].table is not None
+
+
+@pytest.mark.slow
+def test_orders_become_a_model_that_reads_days_and_amounts_it_never_saw(tmp_path: Path) -> None:
+    data = jsonl(tmp_path / "orders.jsonl", orders(200))
+    design = mendel.design("Read orders", data=data, out=tmp_path / "model", budget_s=60)
+    assert design.report["task"]["kind"] == "extract"
+    assert design.report["sealed"]["score"] > 0.9
+    text = "Please send three chairs to Oslo by 12/24/2031, total €7,654.30."
+    [answer] = design.predict([text])
+    assert answer.record == {
+        **{"quantity": 3, "city": "Oslo", "date": "2031-12-24", "amount": "7654.30 EUR"}
+    }
+    [told] = design.predict([text], record={"city": "Rome", "quantity": "three"})
+    verdicts = {field["field"]: field["verdict"] for field in told.fields}
+    assert verdicts == {
+        **{"city": "not in the text", "quantity": "fits", "date": "missing", "amount": "missing"}
+    }
+    assert not told.fits

@@ -322,14 +322,15 @@ def _span_errors(r: Row) -> Section:
 def _fields(r: Row) -> Section:
     rows = rows_of(r, "sealed", "per_field")
     ranked = sorted(rows or [], key=lambda x: _order(x.get("f1")))
-    seldom = [text(x.get("label")) for x in ranked if x.get("said", 1) < 0.5]
+    told = [x for x in ranked if x.get("said") is not None]
+    seldom = ", ".join(str(text(x.get("label"))) for x in told if x["said"] < 0.5)
     return _section(
         "Fields, worst first",
         say("{} values were wanted; {} of the records are right in every field.",
             count(part(r, "sealed", "n_values")), pct(part(r, "sealed", "exact"))),
-        say("Said: the share of values in training that their text says. The others cannot be "
-            "learned: the model copies, it does not infer. More than half of them are not said "
-            "for {}.", ", ".join(x for x in seldom if x) or "no field") if rows else None,
+        "Said: the share of values in training that their text says. The others cannot be learned: "
+        "the model copies, it does not infer." if told else None,
+        say("Less than half is said of: {}.", seldom or None),
         table=table_of(ranked, ("Field", "label", text), ("Type", "type", text), ("n", "n", count),
                        ("Precision", "precision", pct), ("Recall", "recall", pct),
                        ("F1", "f1", pct), ("Said", "said", pct)),

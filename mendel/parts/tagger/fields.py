@@ -2,7 +2,7 @@
 
 text     as it is written                     choice   one of few values, however it is spelt
 date     a day, as ISO 8601                   number   JSON number
-amount   a number and a currency: "12.50 EUR"
+amount   a number and a currency: "12.50 EUR"  flag     true or false, by what texts say for it
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Fields = Mapping[str, "Field"]
 class Field:
     """How the values of a field are written.
 
-    type          text, choice, date, number or amount
+    type          text, choice, flag, date, number or amount
     month_first   3/5/2024 is the fifth of March
     comma         1,234 is little more than one, 1.234 is more than a thousand
-    forms         of a choice: folded form -> value
+    forms         of a choice or flag: folded form -> value
     """
 
     type: str
@@ -51,6 +51,8 @@ class Field:
             return number_of(written, comma=self.comma)
         if self.type == "amount":
             return amount_of(written)
+        if self.type == "flag":
+            return self.forms.get(folded(written))
         return self.forms.get(folded(written), squeezed(written) or None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ class Field:
             "date": "month first in 3/5/2024" if self.month_first else "day first in 3/5/2024",
             "number": "1,234 has decimals" if self.comma else "",
             "choice": choices,
+            "flag": choices,
         }.get(self.type)
         return f"{self.type} ({more})" if more else self.type
 
@@ -95,7 +98,7 @@ def fields_of(records: Sequence[Record]) -> dict[str, Field]:
 
 def _field_of(values: Sequence[Value]) -> Field:
     if all(isinstance(value, bool) for value in values):
-        return Field("choice", forms=_forms(values))
+        return Field("flag", forms=_forms(values))
     written = [str(value) for value in values]
     found = _number_or_date(written)
     if found is not None:
@@ -156,8 +159,8 @@ def is_of_type(value: Value, found: Field) -> bool:
     """Also of a choice: whether it is one of the values."""
     if found.type == "choice":
         return str(key(value)) in found.forms
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, bool) or found.type == "flag":
+        return isinstance(value, bool) and found.type == "flag"
     return found.type == "text" or found.read(str(value)) is not None
 
 

@@ -27,7 +27,7 @@ from .fields import (
 from .spans import Span, Token, tokenize
 
 LONGEST = {"date": 9, "number": 3, "amount": 6}  # tokens of a value
-ORDER = ("date", "amount", "text", "choice", "number")  # a number is in all the others
+ORDER = ("date", "amount", "text", "choice", "flag", "number")  # a number is in all the others
 SIGNS = "-+−"
 
 
@@ -46,7 +46,7 @@ def _with_aliases(
     fields: dict[str, Field], texts: Sequence[str], records: Sequence[Record]
 ) -> dict[str, Field]:
     """Choices with the phrases that texts have for their values."""
-    names = [name for name, found in fields.items() if found.type == "choice"]
+    names = [name for name, found in fields.items() if found.type in ("choice", "flag")]
     if not names:
         return fields
     said = [phrases(text, tokenize(text)) for text in texts]
@@ -150,7 +150,7 @@ def record_of(
     record: dict[str, Value] = {}
     used = []
     for span in spans:
-        if span.label in record:
+        if span.label in record or span.label not in fields:  # one that no row of training has
             continue
         for place in _places(text, span, fields[span.label]):
             value = fields[span.label].read(text[place.start : place.end])
