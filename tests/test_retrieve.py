@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from mendel.clocks.design.request import Request
 from mendel.clocks.design.session import design
 from mendel.data.readers import read_examples
 from mendel.data.splits import joined
+from mendel.emit.project import Agent, emit_project
 from mendel.emit.runtime import answers_of, load_model
 from mendel.emit.sections import sections
 from mendel.kinds import KINDS
@@ -365,6 +368,35 @@ def test_vectors_without_weight_are_said_to_have_none() -> None:
 
 
 # -- the whole --
+
+
+def test_an_emitted_search_indexes_other_documents(
+    hybrid: Trained, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "old").mkdir()
+    agent = Agent(
+        kind="retrieve",
+        trained=hybrid,
+        int8=True,
+        labels=(),
+        settings={"bm25_share": 0.5},
+        task={"description": "a search"},
+        examples=("how do I seal test data",),
+        provenance="written",
+        card={},
+    )
+    emit_project(agent, tmp_path / "old")
+
+    def train(*flags: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "train.py", *flags, "--out", str(tmp_path / "new")]
+        return subprocess.run(argv, cwd=tmp_path / "old", capture_output=True, text=True)
+
+    assert "Wanted --data, or --docs" in train().stderr
+    assert "has no document" in train("--docs", str(tmp_path / "absent")).stderr
+    done = train("--docs", str(folder))
+    assert done.returncode == 0, done.stderr
+    [answer] = load_model(tmp_path / "new").predict(["the gadget49 works"])
+    assert answer.to_dict()["passages"][0]["file"] == "part1/page7.md"
 
 
 @pytest.mark.slow

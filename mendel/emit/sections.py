@@ -383,13 +383,13 @@ def _search(r: Row) -> Section:
     recall = s.get("recall") or {}
     shares = {1.0: "BM25 answers alone", 0.0: "learned vectors answer alone"}
     how = shares.get(f.get("bm25_share", -1.0)) or say(
-        "a score is {} BM25, the rest the cosine of learned vectors", pct(f.get("bm25_share"))
+        "a score is {} BM25, the rest is the cosine of learned vectors", pct(f.get("bm25_share"))
     )
     return _section(
         "Passages found",
         say("A right passage comes first for {} of the sealed queries, is among 5 for {}, among 10 "
             "for {}.", *(pct(recall.get(k)) for k in ("1", "5", "10"))),
-        say("Of shares of 0 to 100 %, chosen out of fold: {}.", how if f else None),
+        say("How much BM25 counts was fitted out of fold: {}.", how if f else None),
         say("There BM25 alone has {}{}.", pct(f.get("bm25_alone")),
             say(", vectors alone {}", pct(f.get("vectors_alone"))) or ""),
         say("Queries without a right passage among 10: {}.", count(s.get("n_missed"))),

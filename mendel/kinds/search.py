@@ -59,7 +59,7 @@ class SearchMaker(Maker):
         base = self.starting_point(shape)
         yield Rung(SearchRecipe("words"), "BM25 of words: nothing to train")
         yield Rung(SearchRecipe("grams"), "BM25 of words and n-grams: typing errors, endings")
-        yield Rung(replace(base, dim=base.dim // 3), "vectors beside BM25, narrow ones")
+        yield Rung(replace(base, dim=base.dim // 4), "vectors beside BM25, narrow ones")
         yield Rung(base, "vectors beside BM25")
 
     def starting_point(self, shape: Shape) -> SearchRecipe:

@@ -185,7 +185,11 @@ def _not_source(folder: str, names: list[str]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Train the model again on your data.")
-    parser.add_argument("--data", type=Path, required=True, help="CSV, or JSON lines in .jsonl")
+    takes_more = hasattr(learning, "add_flags")  # a search may be given documents instead of rows
+    needed = {"required": not takes_more}
+    parser.add_argument("--data", type=Path, help="CSV, or JSON lines in .jsonl", **needed)
+    if takes_more:
+        learning.add_flags(parser)
     parser.add_argument("--text-column", default="text", help="(text)")
     column = learning.COLUMN
     parser.add_argument("--label-column", default=column, help=f"({column})")
@@ -196,12 +200,15 @@ def main() -> int:
         print(f"{args.out} exists already: name a new folder", file=sys.stderr)
         return 2
     try:
-        rows = read_rows(args.data, args.text_column, args.label_column)
-    except DataError as error:
+        if takes_more:
+            learning.take(args)
+        rows = read_rows(args.data, args.text_column, args.label_column) if args.data else []
+    except ValueError as error:  # DataError is one
         print(error, file=sys.stderr)
         return 2
     print(f"{len(rows):,} rows", file=sys.stderr)
-    agent = retrain(rows, args.data.name, args.seed)
+    source = " and ".join(path.name for path in (args.data, getattr(args, "docs", None)) if path)
+    agent = retrain(rows, source, args.seed)
     write_project(agent, args.out.absolute())
     print(json.dumps({"out": str(args.out), **agent.card}))
     return 0

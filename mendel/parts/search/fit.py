@@ -196,10 +196,12 @@ def _loss(
 
     asked = sorted({i for pair in batch for i in (pair.right, pair.wrong)})
     queries = _encode(table, [pair.bag for pair in batch], recipe.drop, chance)
-    found = _encode(table, [bags[i] for i in asked], recipe.drop, chance)
+    found = _encode(table, [bags[i] for i in asked], recipe.passage_drop, chance)
     logits = queries @ found.T / recipe.heat
-    right = torch.tensor([[i in pair.answers for i in asked] for pair in batch])
-    only = logits.masked_fill(~right, -math.inf)
+    place, right = {i: k for k, i in enumerate(asked)}, np.zeros(logits.shape, bool)
+    for row, pair in zip(right, batch, strict=True):
+        row[[place[i] for i in pair.answers if i in place]] = True
+    only = logits.masked_fill(torch.from_numpy(~right), -math.inf)
     return (logits.logsumexp(1) - only.logsumexp(1)).mean()
 
 
@@ -210,13 +212,14 @@ def _encode(
 
     ids, weights = (np.concatenate([bag[i] for bag in bags]) for i in (0, 1))
     keep = chance.random(len(weights), dtype=np.float32) >= drop
-    offsets = np.cumsum([0, *(len(own) for own, _ in bags[:-1])])
+    n_kept = np.concatenate([[0], np.cumsum(keep)])
+    offsets = n_kept[np.cumsum([0, *(len(own) for own, _ in bags[:-1])])]
     summed = torch.nn.functional.embedding_bag(
-        torch.from_numpy(ids),
+        torch.from_numpy(ids[keep]),
         table,
         torch.from_numpy(offsets),
         mode="sum",
-        per_sample_weights=torch.from_numpy((weights * keep).astype(np.float32)),
+        per_sample_weights=torch.from_numpy(weights[keep]),
     )
     return torch.nn.functional.normalize(summed, dim=1, eps=1e-6)
 

@@ -24,7 +24,7 @@ class SearchRecipe:
     dim          width of a vector
     heat         temperature of the softmax over the passages of a batch
     crops        pieces of passages that are learned from beside each query, as a share
-    drop         share of features dropped in training
+    drop passage_drop   share of features of a query, of a passage that training does not see
     """
 
     family: str = "hybrid"
@@ -36,13 +36,14 @@ class SearchRecipe:
     char_max: int = 5
     min_df: int = 2
     max_rows: int = 40_000
-    dim: int = 96
+    dim: int = 128
     epochs: int = 10
     batch: int = 128
     lr: float = 1e-3
     heat: float = 0.05
     crops: float = 1.0
-    drop: float = 0.2
+    drop: float = 0.4
+    passage_drop: float = 0.6
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:

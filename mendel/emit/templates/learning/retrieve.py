@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from functools import cache
@@ -10,22 +11,40 @@ from typing import Any
 
 import numpy as np
 from searchmodel import export
+from searchmodel.documents import read_documents
 from searchmodel.fit import Examples, Trained, fit
 from searchmodel.passages import Passage
 from searchmodel.store import unpack
 from searchmodel.twin import dequantised, training_scores
 
-__all__ = ["COLUMN", "examples", "export", "fault", "fit", "measure", "names_of", "stratum",
-           "target_of", "unmeasured", "unpack"]  # fmt: skip
+__all__ = ["COLUMN", "add_flags", "examples", "export", "fault", "fit", "measure", "names_of",
+           "stratum", "take", "target_of", "unmeasured", "unpack"]  # fmt: skip
 
 COLUMN = "file"  # where targets stand
 DEPTH = 10
 Row = tuple[str, list[int]]
+FOLDERS: list[Path] = []  # of documents, where train.py was given one
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--docs", type=Path, help="folder of documents in place of the old ones")
+
+
+def take(args: argparse.Namespace) -> None:
+    """Raises ValueError where there is nothing to learn from."""
+    if args.docs is None and args.data is None:
+        raise ValueError("nothing to learn from. Wanted --data, or --docs, or both.")
+    if args.docs is not None:
+        FOLDERS.append(args.docs)
+        if not passages():
+            raise ValueError(f"{args.docs} has no document (.txt .md .rst .html) with a word in it")
 
 
 @cache
 def passages() -> tuple[Passage, ...]:
-    """Those that the project has: new documents need a new design."""
+    """Of the folder that was given, else those that the project has."""
+    if FOLDERS:
+        return read_documents(FOLDERS[-1]).passages
     weights = Path(__file__).resolve().with_name("model.safetensors").read_bytes()
     return unpack(weights).featurizer.passages
 
