@@ -168,9 +168,7 @@ class _Blocks:
         g = self.graph
         whole = g.op("Concat", past, self._padded(now, len(rest)), axis=1)
         end = g.op("Mul", self.n, g.ints(self.W))
-        before = g.shaped(
-            g.cut(whole, g.ints(0), end, 1), g.ints(0), self.n, g.ints(self.W), *rest
-        )
+        before = g.shaped(g.cut(whole, g.ints(0), end, 1), g.ints(0), self.n, g.ints(self.W), *rest)
         own = g.cut(whole, g.ints(self.W), _far(g), 1)
         own = g.shaped(own, g.ints(0), self.n, self.b, *rest)
         return g.op("Concat", before, own, axis=2)
