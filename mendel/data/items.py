@@ -81,10 +81,14 @@ def _cut(text: str, size: int) -> Iterator[str]:
 def _of_folder(folder: Path, log: Log) -> list[str]:
     texts = []
     for file in sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder)):
+        own = Log()
         try:
-            texts.append(decoded(file, read_bytes(file), log))
+            texts.append(decoded(file, read_bytes(file), own))
         except InputError:
             log.add("no-text-file")
+            continue
+        for kind in own.seen:
+            log.add(kind)
     if len(texts) >= MIN_ITEMS:
         return [ENDS.sub("\n", text) for text in texts]
     return [item for text in texts for item in pieces(text)]

@@ -52,7 +52,7 @@ class Generate(Kind):
         return [str(place * N_STRATA // len(targets)) for place in order.tolist()]
 
     def held_out(self, folds: NDArray[np.int64], targets: Sequence[int]) -> NDArray[np.int64]:
-        """Of each fold the first rows, as many as tell models apart; the others are learned from."""
+        """Of each fold the first rows, as many as tell models apart; the others are learned."""
         found = np.where(folds < self.n_folds, folds, NO_FOLD)
         for fold in range(self.n_folds):
             mine = np.flatnonzero(folds == fold)
@@ -91,7 +91,7 @@ class Generate(Kind):
         """Samples, and how much of 50 of them is copied."""
         graph = files(trained, int8=int8)["model.onnx"]
         runner = Runner(session_of(graph), trained.featurizer)
-        texts = [runner.text("", Sampler(seed=seed), LENGTH) for seed in range(N_WRITTEN)]
+        texts = runner.texts("", [Sampler(seed=seed) for seed in range(N_WRITTEN)], LENGTH)
         found = copied(texts, [text.replace(BREAK, "\n") for text in rows.texts])
         return {"samples": texts[:N_SHOWN], "copied": found}
 

@@ -63,9 +63,9 @@ def engine(recipe: WriterRecipe, seed: int) -> Engine:
     from mendel.train.optim import OptimSpec, make_optimizer
 
     model = build(model_spec(recipe), seed=seed)
-    if recipe.has_counts:
-        model.head.logits.weight.data.zero_()  # at first the counts alone speak
     params: dict[str, torch.Tensor] = dict(model.named_parameters())
+    if recipe.has_counts:
+        params["head.logits.weight"].data.zero_()  # at first the counts alone speak
     matrices = [name for name, p in params.items() if name.startswith("layers.") and p.ndim == 2]
     spec = OptimSpec(
         lr=recipe.lr, muon_lr=recipe.matrix_lr, beta2=0.99, weight_decay=recipe.decay,

@@ -57,7 +57,8 @@ class Model:
         except (KeyError, ValueError, TypeError):
             raise ModelError("refused: agent.json is damaged") from None
         self._session = _session(graph, threads)
-        if hasattr(self.decoder, "attach"):  # one that runs the model step by step
+        self._steps = hasattr(self.decoder, "attach")  # one that runs the model step by step
+        if self._steps:
             self.decoder.attach(self._session)
         self._inputs = [node.name for node in self._session.get_inputs()]
         n_outputs = self.outputs([""]).shape[-1]  # the first run is slow: take it here
@@ -71,7 +72,8 @@ class Model:
             raise TypeError("texts is one string. Wanted a list: predict([text]).")
         answers: list[Answer] = []
         for batch in _batches(texts):
-            answers += self.decoder(batch, self.outputs(batch), **options)
+            outputs = None if self._steps else self.outputs(batch)
+            answers += self.decoder(batch, outputs, **options)
         return answers
 
     def stream(self, lines: Iterable[str], *, batch: int = 1, **options: Any) -> Iterator[Answer]:

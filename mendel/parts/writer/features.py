@@ -83,7 +83,7 @@ class Featurizer:
         for name, value in self.counts.tensors().items() if self.counts else ():
             is_key = name.endswith("entries")  # sorted: their steps take fewer bytes
             parts[name] = np.diff(value, prepend=0) if is_key else value.astype(np.float16)
-        np.savez_compressed(file, **parts)
+        np.savez_compressed(file, **parts)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, file: Path | BinaryIO) -> Featurizer:
@@ -91,8 +91,8 @@ class Featurizer:
 
         with np.load(file, allow_pickle=False) as data:
             parts = {name: data[name] for name in data.files}
-        sizes = [int(parts.pop(name)) for name in ("layers", "width", "window")]
+        layers, width, window = (int(parts.pop(name)) for name in ("layers", "width", "window"))
         for name, value in parts.items():
             is_key = name.endswith("entries")
             parts[name] = np.cumsum(value) if is_key else value.astype(np.float32)
-        return cls(*sizes, Counts.from_tensors(parts))
+        return cls(layers, width, window, Counts.from_tensors(parts))

@@ -184,7 +184,7 @@ def rate(recipe: WriterRecipe, step: int) -> float:
     return share / warmup if share < warmup else max((1 - share) / (1 - warmup), 0.01)
 
 
-def shorten(grads: Sequence[torch.Tensor]) -> None:
+def shorten(grads: tuple[torch.Tensor, ...]) -> None:
     """To a length of CLIP at most, all together, in place."""
     import torch
 

@@ -71,7 +71,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.mixer(self.mixer_norm(x))
-        return x + self.channel(self.channel_norm(x))
+        found: Tensor = x + self.channel(self.channel_norm(x))
+        return found
 
 
 class Writer(nn.Module):

@@ -36,34 +36,45 @@ class Runner:
                 found[i] = row[: lengths[i]].sum(dtype=np.float64)
         return found
 
-    def write(self, prompt: str, sampler: Sampler, most: int) -> Iterator[int]:
-        """The symbols after a prompt as they are drawn, until the text ends or `most` are there."""
-        arrays = self._featurizer.arrays([prompt])
+    def write(
+        self, prompt: str, samplers: Sequence[Sampler], most: int
+    ) -> Iterator[NDArray[np.int64]]:
+        """The symbols after a prompt as they are drawn, one for each sampler: (n,).
+
+        A text that has ended goes on by ENDs; all end together, or where `most` are there.
+        """
+        arrays = self._featurizer.arrays([prompt] * len(samplers))
         told = arrays["tokens"]
-        draws = sampler.uniforms(told.shape[1])
+        draws = [sampler.uniforms(told.shape[1]) for sampler in samplers]
+        going = np.ones(len(samplers), bool)
         names = ("last", "known_after", "keys_after", "values_after")
         for _ in range(most):
             last, known, keys, values = self._session.run(names, arrays)
-            symbol = sampler.pick(last[0], next(draws))
-            if symbol == END:
+            drawn = zip(samplers, last, draws, strict=True)
+            found = np.array([sampler.pick(row, next(draw)) for sampler, row, draw in drawn])
+            found = np.where(going, found, END)
+            going &= found != END
+            if not going.any():
                 return
-            yield symbol
-            one = np.array([[symbol]], np.int64)
+            yield found
+            one = found[:, None]
             told = np.concatenate([told, one], 1)[:, -NEEDED:]
             hints = {name: all_[:, -1:] for name, all_ in self._featurizer.hints(told).items()}
             state = {"known": known, "keys": keys, "values": values}
             arrays = {"tokens": one, "targets": one, **hints, **state}
 
-    def text(self, prompt: str, sampler: Sampler, most: int) -> str:
-        """The prompt and what was written after it."""
-        return spelled([*symbols(prompt).tolist(), *self.write(prompt, sampler, most)])
+    def texts(self, prompt: str, samplers: Sequence[Sampler], most: int) -> list[str]:
+        """The prompt and what was written after it, by each sampler."""
+        rows = zip(*(found.tolist() for found in self.write(prompt, samplers, most)), strict=True)
+        told = symbols(prompt).tolist()
+        return [spelled([*told, *row]) for row in rows] or [spelled(told)] * len(samplers)
 
     def latency_ms(self, texts: Sequence[str]) -> float:
         """Median of the first symbol after a short prompt, from the string."""
         times = []
         for text in texts:
             started = time.perf_counter()
-            list(self.write(text[:PROMPT], Sampler(), 1))
+            list(self.write(text[:PROMPT], [Sampler()], 1))
             times.append(time.perf_counter() - started)
         return statistics.median(times) * 1000
 
@@ -82,7 +93,8 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Texts of like length together."""
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[i] > MAX_PLACES:
+        is_far = batch and lengths[i] > 1.25 * lengths[batch[0]] + 8  # padding takes as long
+        if is_far or (batch and (len(batch) + 1) * lengths[i] > MAX_PLACES):
             yield batch
             batch = []
         batch.append(i)

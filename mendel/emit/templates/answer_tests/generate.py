@@ -43,6 +43,12 @@ def test_what_a_text_costs_is_the_sum_over_its_bytes_and_its_end() -> None:
         assert math.isclose(answer.bits or 0, float(np.sum(costs)), rel_tol=1e-4)
 
 
+def test_texts_drawn_together_are_those_drawn_alone() -> None:
+    [together] = MODEL.predict([""], n=3, seed=5, length=20)
+    alone = [MODEL.predict([""], seed=5 + i, length=20)[0].texts[0] for i in range(3)]
+    assert list(together.texts) == alone
+
+
 def test_the_bytes_after_a_prompt_have_probabilities_that_sum_to_one() -> None:
     prompt = TEXTS[0][:5]
     arrays = MODEL.features.arrays([prompt])

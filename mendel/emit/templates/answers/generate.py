@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from writermodel.features import Featurizer, symbols
 from writermodel.runner import Runner
 from writermodel.sampling import Sampler
@@ -23,6 +21,7 @@ SIGNATURE = {
 LENGTH = 200  # bytes that are written at most
 MOST = 10_000  # that may be asked for
 TIMED = {"length": 1}  # benchmark.py times a prompt and the first byte after it
+RUNS = 500  # of it at most
 OPTIONS: dict[str, type] = {
     **{"temperature": float, "top_p": float, "seed": int, "length": int, "n": int, "score": bool}
 }
@@ -49,7 +48,7 @@ class Answer:
 
 
 class Decoder:
-    """Writes on by the session that predict.py attaches."""
+    """Runs the model itself, step by step, by the session that predict.py attaches."""
 
     def __init__(self, agent: Mapping[str, Any], features: Featurizer) -> None:
         self.n_outputs = 1  # of an empty text: what its end costs
@@ -61,7 +60,7 @@ class Decoder:
     def __call__(
         self,
         texts: Sequence[str],
-        outputs: NDArray[np.float32],
+        outputs: None,
         *,
         score: bool = False,
         temperature: float = 0.8,
@@ -75,17 +74,16 @@ class Decoder:
         raises   ValueError for a number out of range
         """
         if score:
-            return [_scored(t, row) for t, row in zip(texts, outputs, strict=True)]
+            costs = self._runner.bits(texts)
+            return [
+                Answer((), b, len(symbols(t)) + 1)
+                for t, b in zip(texts, costs.tolist(), strict=True)
+            ]
         if not (0 <= length <= MOST and 1 <= n <= MOST):
             raise ValueError(f"length={length}, n={n}. Wanted 0 and 1 to {MOST:,}.")
         samplers = [Sampler(temperature, top_p, seed + i) for i in range(n)]
-        write = self._runner.text
-        return [Answer(tuple(write(t, sampler, length) for sampler in samplers)) for t in texts]
-
-
-def _scored(text: str, costs: NDArray[np.float32]) -> Answer:
-    n_bytes = len(symbols(text)) + 1
-    return Answer(bits=float(costs[:n_bytes].sum(dtype=np.float64)), n_bytes=n_bytes)
+        write = self._runner.texts  # one by one: a draw does not depend on what is drawn beside it
+        return [Answer(tuple(write(t, [s], length)[0] for s in samplers)) for t in texts]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
