@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,15 +20,13 @@ from mendel.spec import Limits
 from mendel.train.folds import Kept, Rows
 from mendel.types import InputError
 
-Form = Literal["float32", "int8"]
-
 
 @dataclass(frozen=True)
 class Chosen:
     """The candidate that ships, in which form, and what its out-of-fold answers say."""
 
     standing: Standing
-    form: Form
+    form: str  # as the builder names it
     choice: Choice
     fitted: Fitted
     repair: Repair | None = None  # of a run that mends errors: whether it may ship, and why
@@ -42,10 +41,9 @@ def choose(clock: DesignClock) -> Chosen:
     if after is not None and after.times:
         return _mended(clock, after)
     found = ladder.finalists(ladder.standings(clock.history.turns()))
-    options: dict[str, tuple[Standing, Form, Option]] = {}
-    forms: tuple[Form, ...] = ("float32", "int8")
+    options: dict[str, tuple[Standing, str, Option]] = {}
     for standing in found:
-        for form in forms:
+        for form in clock.kind.builder.forms(recipe_of(standing.spec)):
             option = _option(clock, standing, form)
             options[option.name] = (standing, form, option)
     prefer = clock.run.spec.task.prefer
@@ -68,53 +66,54 @@ def _mended(clock: DesignClock, after: After) -> Chosen:
             f"{clock.shape.n_folds} folds. Wanted the one without errors and one more. "
             "Raise --budget."
         )
-    form: Form = "int8" if after.int8 else "float32"
     asked = repair(
-        _looked(clock, found[0], form),
-        [_looked(clock, found[times], form) for times in tried],
+        _looked(clock, found[0], after.form),
+        [_looked(clock, found[times], after.form) for times in tried],
         margin=after.margin,
     )
     standing = next((s for s in whole if s.name == asked.chosen), found[tried[0]])
-    old, kept = _old_rows(clock, standing, form)
+    old, kept = _old_rows(clock, standing, after.form)
     option = replace(
-        _option(clock, standing, form),
+        _option(clock, standing, after.form),
         score=clock.kind.score(kept, old),
         stderr=clock.kind.stderr(kept, old),
     )
     fitted = clock.kind.fitted(kept, old, clock.run.spec.task)
-    return Chosen(standing, form, Choice(option, asked.reason), fitted, asked)
+    return Chosen(standing, after.form, Choice(option, asked.reason), fitted, asked)
 
 
-def _old_rows(clock: DesignClock, standing: Standing, form: Form) -> tuple[Rows, Kept]:
+def _old_rows(clock: DesignClock, standing: Standing, form: str) -> tuple[Rows, Kept]:
     """Out of fold, without the errors: they were picked because they are hard."""
     rows, kept = clock.out_of_fold(standing, form)
     assert rows.added is not None
     return rows.only(~rows.added), kept[~rows.added]
 
 
-def _looked(clock: DesignClock, standing: Standing, form: Form) -> Mended:
+def _looked(clock: DesignClock, standing: Standing, form: str) -> Mended:
     rows, kept = clock.out_of_fold(standing, form)
     scores = clock.kind.each(kept, rows)
     assert rows.added is not None
     return Mended(standing.name, scores[rows.added].tolist(), scores[~rows.added].tolist())
 
 
-def _option(clock: DesignClock, standing: Standing, form: Form) -> Option:
+def _option(clock: DesignClock, standing: Standing, form: str) -> Option:
     facts = [turn.result.facts[form] for turn in standing.turns]
     sizes = np.bincount(clock.rows.folds, minlength=clock.shape.n_folds)[: len(facts)]
     score = float(np.average([fact["score"] for fact in facts], weights=sizes))
     rows, kept = clock.out_of_fold(standing, form)
-    n_params, n_bytes = _final_size(clock, standing, facts[0]["n_bytes"])
+    n_params, n_bytes = _final_size(clock, standing, facts[0])
     latency = float(np.median([fact["latency_ms"] for fact in facts]))
     misses = missed(clock.run.spec.task.limits, n_bytes, n_params, latency)
     name = f"{standing.name} {form}"
     return Option(name, score, clock.kind.stderr(kept, rows), n_bytes, misses)
 
 
-def _final_size(clock: DesignClock, standing: Standing, n_bytes: int) -> tuple[int, int]:
+def _final_size(
+    clock: DesignClock, standing: Standing, first: Mapping[str, Any]
+) -> tuple[int, int]:
     """Parameters and bytes of the model on all rows, whose vocabulary is a little larger."""
     growth = clock.kind.builder.growth(recipe_of(standing.spec), clock.rows)
-    return round(standing.turns[0].result.cost.n_params * growth), round(n_bytes * growth)
+    return round(first["n_params"] * growth), round(first["n_bytes"] * growth)
 
 
 def missed(limits: Limits, n_bytes: int, n_params: int, latency_ms: float) -> tuple[Miss, ...]:

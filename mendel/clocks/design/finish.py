@@ -88,7 +88,8 @@ def finish(
     if chosen.repair is not None and chosen.repair.chosen is None and not yes:
         return Shipped(Path(clock.run.spec.out), {"repair": asdict(chosen.repair)}, False)
     stages.enter("training the chosen model on all rows")
-    trained, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
+    whole, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
+    trained = clock.kind.builder.in_form(whole, chosen.form)
     out = Path(clock.run.spec.out)
     with _appearing_whole(out, clock.run.spec.id) as part:
         stages.enter("packing and timing the project")
@@ -182,7 +183,7 @@ def _agent(clock: DesignClock, chosen: Chosen, trained: Any) -> Agent:
     return Agent(
         kind=task.kind,
         trained=trained,
-        int8=chosen.form == "int8",
+        int8=chosen.form != "float32",
         labels=task.labels,
         settings=chosen.fitted.settings,
         task={"description": task.description, "kind": task.kind},
@@ -251,7 +252,8 @@ def _open(clock: DesignClock, chosen: Chosen, folder: Path) -> Opening:
         if "this model" in str(error):
             raise
         # a baseline that fails is no reason to stop
-        only = {name: commands[name] for name in ("this model", BEFORE) if name in commands}
+        ours = {name: commands[name] for name in ("this model", BEFORE) if name in commands}
+        only = {name: argv for name, argv in ours.items() if not str(error).startswith(name)}
         return vault.open(
             sealed, only, line=clock.line, candidate=candidate, rate=clock.kind.row_score
         )
