@@ -655,7 +655,7 @@ def test_errors_are_mended_or_it_is_said_why_not(tmp_path: Path, home: Path) -> 
     report = json.loads((tmp_path / "desk-2" / "report.json").read_text())
     assert report["repair"]["n_errors"] <= len(bad) and len(report["repair"]["looked"]) == 3
     assert done.stdout.startswith("mended") == (report["repair"]["chosen"] is not None)
-    assert report["shipped"]["recipe"] == first.report["shipped"]["recipe"]
+    assert report["shipped"]["recipe"] == model.agent["recipe"]
     strict = ["improve", str(first.folder), "--errors", str(file), "--margin", "1e-6"]
     refused = command(*strict, "--out", str(tmp_path / "none"), home=home)
     assert refused.exit_code == 0 and "not improved" in refused.stdout

@@ -142,7 +142,7 @@ def crf(texts: Sequence[str], spans: Sequence[Sequence[Sequence[Any]]]) -> Answe
     with tempfile.NamedTemporaryFile() as file:
         trainer.train(file.name)
         tagger = pycrfsuite.Tagger()
-        tagger.open_inmemory(Path(file.name).read_bytes())
+        tagger.open(file.name)  # from memory it would read what is freed by then
 
     def answer(text: str) -> dict[str, Any]:
         tokens = tokenize(text)

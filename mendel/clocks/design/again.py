@@ -5,6 +5,7 @@ project -> Before (its run, its rows) -> joined with new rows -> Plan -> a new r
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,13 +61,22 @@ class Before:
     def recipe(self) -> TextSpec:
         return TextSpec(part=self.kind.builder.part, fields=self.model.agent["recipe"])
 
+    @property
+    def form(self) -> str:
+        """In which it shipped; reports of an older mendel know two forms only."""
+        report = json.loads((self.project / "report.json").read_text(encoding="utf-8"))
+        usual = "int8" if self.model.agent["int8"] else "float32"
+        known = self.kind.builder.forms(self.kind.builder.recipe(self.recipe))
+        told = report.get("shipped", {}).get("form")
+        return told if told in known else usual
+
     def after(self) -> After:
         return After(
             run=self.run.spec.id,
             project=str(self.project.resolve()),
             task=self.run.line.task,
             first=self.recipe,
-            int8=self.model.agent["int8"],
+            form=self.form,
         )
 
 

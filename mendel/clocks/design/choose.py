@@ -86,21 +86,20 @@ def _mended(clock: DesignClock, after: After) -> Chosen:
             f"{clock.shape.n_folds} folds. Wanted the one without errors and one more. "
             "Raise --budget."
         )
-    form = "int8" if after.int8 else "float32"
     asked = repair(
-        _looked(clock, found[0], form),
-        [_looked(clock, found[times], form) for times in tried],
+        _looked(clock, found[0], after.form),
+        [_looked(clock, found[times], after.form) for times in tried],
         margin=after.margin,
     )
     standing = next((s for s in whole if s.name == asked.chosen), found[tried[0]])
-    old, kept = _old_rows(clock, standing, form)
+    old, kept = _old_rows(clock, standing, after.form)
     option = replace(
-        _option(clock, standing, form),
+        _option(clock, standing, after.form),
         score=clock.kind.score(kept, old),
         stderr=clock.kind.stderr(kept, old),
     )
     fitted = clock.kind.fitted(kept, old, clock.run.spec.task)
-    return Chosen(standing, form, Choice(option, asked.reason), fitted, repair=asked)
+    return Chosen(standing, after.form, Choice(option, asked.reason), fitted, repair=asked)
 
 
 def _old_rows(clock: DesignClock, standing: Standing, form: str) -> tuple[Rows, Kept]:

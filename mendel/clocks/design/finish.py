@@ -265,7 +265,9 @@ def _open(clock: DesignClock, chosen: Chosen, folder: Path) -> Opening:
     except SealedError as error:
         if "this model" in str(error):
             raise
-        only = {"this model": commands["this model"]}  # a baseline that fails is no reason to stop
+        # a baseline that fails is no reason to stop
+        ours = {name: commands[name] for name in ("this model", BEFORE) if name in commands}
+        only = {name: argv for name, argv in ours.items() if not str(error).startswith(name)}
         return vault.open(
             sealed, only, line=clock.line, candidate=candidate, rate=clock.kind.row_score
         )

@@ -27,7 +27,7 @@ class After(Spec):
     project: str  # the folder that it shipped
     task: Digest  # of its line: the same sealed rows draw on one error budget
     first: TextSpec  # what shipped, which is tried first
-    int8: bool
+    form: str  # in which it shipped, as the builder names it
     times: tuple[int, ...] = ()  # to mend errors: how often candidates learn from them; 0 = never
     margin: float = 0.0  # by which mending may cost other rows
 
