@@ -38,7 +38,10 @@ class Design:
         return found
 
     def explain(self, text: str) -> list[dict[str, Any]]:
-        """The words that decided an answer, weightiest first: explain.py in the project."""
+        """The words that decided an answer, weightiest first: explain.py in the project.
+
+        raises   ValueError for a kind of model that cannot say why
+        """
         found: list[dict[str, Any]] = self._model.explain(text)
         return found
 

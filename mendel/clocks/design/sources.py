@@ -38,6 +38,12 @@ def sources(request: Request) -> tuple[dict[str, Any], ...]:
 
 def _given(request: Request) -> Mapping[str, str]:
     """Name and path, or what stands for one, of each input."""
+    taken = [name for name, _ in request.gazetteers if name in ROLES]
+    if taken:
+        raise InputError(
+            f"--gazetteer {taken[0]}=...: the name is that of another input. Wanted one that is "
+            f"not among {', '.join(ROLES)}. Rename it."
+        )
     paths = {role: getattr(request, role) for role in ROLES}
     found = {role: str(path) for role, path in paths.items() if path is not None}
     return {**found, **{name: str(path) for name, path in request.gazetteers}}

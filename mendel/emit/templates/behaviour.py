@@ -1,7 +1,7 @@
 """Does the answer stay when the same text is written otherwise? python behaviour.py [--json]
 
-    python behaviour.py                     the texts in golden.json
-    python behaviour.py --json < texts      a JSON list of texts on stdin, with --stdin
+    python behaviour.py                       the texts in golden.json
+    python behaviour.py --stdin < texts.json  a JSON list of texts
 
 Each change is the same every time. Phrases and negation are English. Of a pair, the first text is
 changed. Texts that a change leaves as they are do not count.

@@ -13,7 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-WORD = re.compile(r"\w+(?:['’-]\w+)*")
+# of scripts that put no space between words each letter is a word
+ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+LETTER = rf"[^\W{ALONE}]"
+WORD = re.compile(rf"[{ALONE}]|{LETTER}+(?:['’-]{LETTER}+)*")
 MAX_WORDS = 200
 BATCH, LONG = 64, 2_000  # texts at once; characters of a text that is run by itself
 
@@ -34,7 +37,7 @@ def why(model: Explained, text: str) -> list[dict[str, Any]]:
     raises   ValueError for a kind of model that cannot say why
     """
     decoder = model.decoder
-    if not hasattr(decoder, "evidence"):
+    if not can_explain(model):
         raise ValueError("this kind of model cannot say which words decided")
     places = _words(decoder, text)[:MAX_WORDS]
     hidden = [text[:start] + decoder.hidden + text[end:] for start, end in places]
@@ -48,6 +51,10 @@ def why(model: Explained, text: str) -> list[dict[str, Any]]:
         {"for": name, "in": decoder.unit, "words": _weighed(text, places, strength)}
         for name, strength in decoder.evidence(texts, rows)
     ]
+
+
+def can_explain(model: Explained) -> bool:
+    return hasattr(model.decoder, "evidence")
 
 
 def _words(decoder: Any, text: str) -> list[tuple[int, int]]:

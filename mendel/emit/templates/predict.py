@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnxruntime
 from answers import Answer, Decoder, Featurizer, add_flags, options_of
-from explain import why
+from explain import can_explain, why
 from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
@@ -182,6 +182,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _answers(
+    model: Model, lines: Iterable[str], args: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    if not args.why:
+        for answer in model.stream(lines, batch=args.batch, **options_of(args)):
+            yield answer.to_dict()
+        return
+    for text in lines:
+        [answer] = model.predict([text], **options_of(args))
+        yield {**answer.to_dict(), "why": model.explain(text)}
+
+
 def main() -> int:
     args = _parser().parse_args()
     try:
@@ -189,21 +201,16 @@ def main() -> int:
     except ModelError as error:
         print(error, file=sys.stderr)
         return 2
+    if args.why and not can_explain(model):
+        print("this kind of model cannot say why: leave out --why", file=sys.stderr)
+        return 2
     given = [os.fsencode(text).decode("utf-8", "replace") for text in args.texts]
     lines: Iterable[str] = given or _decoded(sys.stdin.buffer)
     fit = True  # unless an answer says that what it was asked to compare does not
     try:
-        if args.why:
-            for text in lines:
-                [answer] = model.predict([text], **options_of(args))
-                print(json.dumps({**answer.to_dict(), "why": model.explain(text)}), flush=True)
-            return 0
-        for answer in model.stream(lines, batch=args.batch, **options_of(args)):
-            print(json.dumps(answer.to_dict()), flush=True)
-            fit = fit and getattr(answer, "fits", True)
-    except ValueError as error:  # of a model that cannot say why
-        print(error, file=sys.stderr)
-        return 2
+        for answer in _answers(model, lines, args):
+            print(json.dumps(answer), flush=True)
+            fit = fit and answer.get("fits", True)
     except BrokenPipeError:  # who read us has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
