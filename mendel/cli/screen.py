@@ -119,7 +119,7 @@ def start_card(start: Start) -> Panel:
     for name in ("recipe", "expected gain", "a round", "seen in", "why"):
         table.add_column(name, justify="left" if name in ("recipe", "why") else "right")
     for step in start.steps:
-        gain = "a known loser" if step.late else f"{step.gain:+.1%}"
+        gain = "a known loser" if step.when == "last" else f"{step.gain:+.1%}"
         told = (named(step.recipe), gain, f"{step.seconds:.1f} s", str(step.n_seen), step.why)
         table.add_row(*map(escape, told))
     shown = [table] if start.steps else []

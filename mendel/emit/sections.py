@@ -365,7 +365,8 @@ def _numbers(r: Row) -> Section:
 def _start(r: Row) -> Section:
     steps = rows_of(r, "start", "steps")
     shown = [
-        x | {"gain": "a known loser" if x.get("late") else pct(x.get("gain"))} for x in steps or []
+        x | {"gain": "a known loser" if x.get("when") == "last" else pct(x.get("gain"))}
+        for x in steps or []
     ]
     return _section(
         "What it started from",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from mendel.kinds import KINDS
 from mendel.propose.evidence import Past
@@ -19,7 +20,7 @@ class Step(Spec):
     gain      share of the linear model's errors that it is expected to mend; below 0 it adds
     seconds   expected of one round
     n_seen    earlier runs that tried it
-    late      a known loser: tried when nothing else is left
+    when      first: it is expected to gain, or lets something ship early; last: a known loser
     """
 
     recipe: dict[str, int | float | str]
@@ -27,13 +28,14 @@ class Step(Spec):
     gain: float
     seconds: float
     n_seen: int
-    late: bool
+    when: Literal["first", "then", "last"]
 
 
 class Start(Spec):
     """The order in which a run tries what it knows of; without steps the ladder's own.
 
-    mutations   of what leads, by name, in the order of what they gained elsewhere
+    mutations   by name, those that gained elsewhere, the best first; they are tried on what leads
+                after the first steps, and all others after the second ones
     why         in a few lines, for people
     """
 
@@ -58,13 +60,13 @@ def start_from(traits: Traits, earlier: Sequence[Past], looking_s: float) -> Sta
             gain=round(e.gain, 4),
             seconds=round(e.seconds, 2),
             n_seen=len(e.seen),
-            late=e.is_lost,
+            when="last" if e.is_lost else "first" if e.gain > 0 or i == 0 else "then",
         )
-        for e in found
+        for i, e in enumerate(found)
     )
     mutations = changes(KINDS[traits.kind].builder, near)
     return Start(
         steps=steps,
-        mutations=tuple(name for name, _ in mutations),
+        mutations=tuple(name for name, gain in mutations if gain > 0),
         why=explained(near, found, mutations),
     )

@@ -130,9 +130,11 @@ def proposals(
             yield _candidate(maker, maker.within(recipe, shape), why, ())
         yield from _mutations(shape, found)
         return
-    yield from _steps(shape, start, late=False)
+    yield from _steps(shape, start, "first")
     yield from _mutations(shape, found, start.mutations)
-    yield from _steps(shape, start, late=True)
+    yield from _steps(shape, start, "then")
+    yield from _mutations(shape, found)
+    yield from _steps(shape, start, "last")
 
 
 def _as_before(shape: Shape, after: After) -> Iterator[Candidate]:
@@ -146,24 +148,25 @@ def _as_before(shape: Shape, after: After) -> Iterator[Candidate]:
         yield Candidate({**first.state, "times": times}, why)
 
 
-def _steps(shape: Shape, start: Start, *, late: bool) -> Iterator[Candidate]:
+def _steps(shape: Shape, start: Start, when: str) -> Iterator[Candidate]:
     maker = _maker(shape)
     for step in start.steps:
-        if step.late == late:
+        if step.when == when:
             yield _candidate(maker, absolute(maker, step.recipe, shape), step.why, ())
 
 
 def _mutations(
-    shape: Shape, found: Sequence[Standing], order: Sequence[str] = ()
+    shape: Shape, found: Sequence[Standing], only: Sequence[str] | None = None
 ) -> Iterator[Candidate]:
-    """Of the leader among what is learned; those that `order` names first."""
+    """Of the leader among what is learned; only those of these names, in their order."""
     maker = _maker(shape)
     learned = [s for s in found if recipe_of(s.spec).is_learned and not is_augmented(s.spec)]
     if not learned:
         return
     ahead = leader(learned)
-    places = {name: i for i, name in enumerate(order)}
-    for why, change in sorted(maker.mutations, key=lambda m: places.get(m[0], len(places))):
+    changes = dict(maker.mutations)
+    for why in changes if only is None else [name for name in only if name in changes]:
+        change = changes[why]
         recipe = maker.within(change(recipe_of(ahead.spec)), shape)
         yield _candidate(maker, recipe, f"{ahead.spec.name}, but {why}", (str(ahead.turns[-1].id),))
 
