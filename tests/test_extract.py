@@ -69,6 +69,7 @@ def fault(found: Plan, kind: str) -> Any:
     [
         *("2024-03-05", "2024/3/5", "5/3/2024", "05.03.2024", "5-3-24", "5 March 2024"),
         *("5th of March, 2024", "March 5, 2024", "Mar. 5th 2024", "Tuesday, 5 March 2024"),
+        *("2024-03-05 00:00:00", "2024-03-05T00:00Z"),
         *("5. März 2024", "5 mars 2024", "5 de marzo de 2024", "the 5th of march '24"),
     ],
 )

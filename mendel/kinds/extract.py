@@ -164,9 +164,9 @@ def _counts(
 def _misfits(data: Data, fields: Fields) -> list[Fault]:
     """Values that are not of their field's type, as 31/02/2024 is no date."""
     found = [
-        (i, f"{name}={str(dict(target)[name])[:30]}")  # type: ignore[arg-type]
-        for i, target in enumerate(data.targets, 1)
-        for name in misfits(dict(target), fields)  # type: ignore[arg-type]
+        (i, f"{name}={str(record[name])[:30]}")
+        for i, record in enumerate(_records(data.targets), 1)
+        for name in misfits(record, fields)
     ]
     if not found:
         return []
@@ -177,14 +177,8 @@ def _misfits(data: Data, fields: Fields) -> list[Fault]:
 
 def _unsaid(data: Data) -> list[Fault]:
     """Values that their text does not say; fields whose values are never said, by name."""
-    fields, records = learn(data.texts, _records(data.targets))
-    pairs = zip(data.texts, records, strict=True)
-    rows, n_missing = [], Counter[str]()
-    for i, (text, record) in enumerate(pairs, 1):
-        missing = record.keys() - {span.label for span in align(text, record, fields)}
-        n_missing.update(missing)
-        rows += [i] * len(missing)
-    n = Counter(name for record in records for name in record)
+    rows, n_missing = _missing(data)
+    n = Counter(name for record in _records(data.targets) for name in record)
     never = [name for name in n if n_missing[name] == n[name]]
     if len(never) == len(n):
         raise InputError(
@@ -202,6 +196,17 @@ def _unsaid(data: Data) -> list[Fault]:
         kind = f"field never said in a text: {', '.join(never)}"
         faults.append(Fault(kind, sum(n[name] for name in never), (), note))
     return faults
+
+
+def _missing(data: Data) -> tuple[list[int], Counter[str]]:
+    """The row of each value that its text does not say, and how many there are of each field."""
+    fields, records = learn(data.texts, _records(data.targets))
+    rows, n_missing = [], Counter[str]()
+    for i, (text, record) in enumerate(zip(data.texts, records, strict=True), 1):
+        missing = record.keys() - {span.label for span in align(text, record, fields)}
+        n_missing.update(missing)
+        rows += [i] * len(missing)
+    return rows, n_missing
 
 
 def _n_said(

@@ -31,11 +31,12 @@ _NAME = r"(?P<name>[^\W\d_]+)\.?"
 _BEFORE = rf"(?:(?:{_WEEKDAYS})\.?,? )?(?:the |der |den |le |el )?"
 _DAY = r"(?P<d>[0-9]{1,2})"
 _ORDINAL = rf"{_DAY}(?:st|nd|rd|th|er|\.)?"
+_MIDNIGHT = r"(?:[t ]00:00(?::00(?:\.0+)?)?z?)?"  # how tables write a day
 _OF = r"(?: (?:of|de|del)\b)?"
 DATES = [
     re.compile(pattern)
     for pattern in (
-        rf"(?P<y>[0-9]{{4}})(?P<mark>[-/.])(?P<m>[0-9]{{1,2}})(?P=mark){_DAY}",
+        rf"(?P<y>[0-9]{{4}})(?P<mark>[-/.])(?P<m>[0-9]{{1,2}})(?P=mark){_DAY}{_MIDNIGHT}",
         rf"{_BEFORE}(?P<a>[0-9]{{1,2}})(?P<mark>[-/.]) ?(?P<b>[0-9]{{1,2}})(?P=mark) ?{_YEAR}",
         rf"{_BEFORE}{_ORDINAL}{_OF}[ -]?{_NAME},?{_OF}[ -]?{_YEAR}",
         rf"{_BEFORE}{_NAME} (?:the )?{_ORDINAL},? {_YEAR}",
