@@ -63,6 +63,7 @@ def design(
     unlabeled: str | Path | None = None,
     teacher: str | None = None,
     gazetteers: Mapping[str, str | Path] | None = None,
+    queries: str | Path | None = None,
     coverage: float = 0.95,
     reject: float = 0.01,
     label_column: str | None = None,
@@ -78,6 +79,7 @@ def design(
     outside      texts that have none of the labels; outside_label: rows with this label are such
     unlabeled    texts like the labelled ones; teacher: a sentence encoder that labels them
     gazetteers   name -> file of phrases, one a line, that a tagger is told of
+    queries      for kind retrieve, whose `data` is a folder: what is asked, and the file wanted
     coverage     how often sets of labels and intervals are to hold the truth
     reject       share of texts whose right answer abstention may cost
     budget_s     wall-clock seconds for everything
@@ -94,6 +96,7 @@ def design(
         outside_label=outside_label,
         unlabeled=None if unlabeled is None else Path(unlabeled),
         teacher=teacher,
+        queries=None if queries is None else Path(queries),
         gazetteers=tuple((name, Path(file)) for name, file in (gazetteers or {}).items()),
         coverage=coverage,
         reject=reject,
