@@ -76,6 +76,7 @@ def design(
     teacher: str | None = None,
     gazetteers: Mapping[str, str | Path] | None = None,
     order: Sequence[str] = (),
+    queries: str | Path | None = None,
     coverage: float = 0.95,
     reject: float = 0.01,
     label_column: str | None = None,
@@ -97,6 +98,7 @@ def design(
     unlabeled    texts like the labelled ones; teacher: a sentence encoder that labels them
     gazetteers   name -> file of phrases, one a line, that a tagger is told of
     order        the labels from the least to the most, where they are steps of an order
+    queries      for kind retrieve, whose `data` is a folder: what is asked, and the file wanted
     coverage     how often sets of labels and intervals are to hold the truth
     reject       share of texts whose right answer abstention may cost
     licences     of data, test, outside, unlabeled, teacher, or of a gazetteer by its name
@@ -116,6 +118,7 @@ def design(
         outside_label=outside_label,
         unlabeled=None if unlabeled is None else Path(unlabeled),
         teacher=teacher,
+        queries=None if queries is None else Path(queries),
         gazetteers=tuple((name, Path(file)) for name, file in (gazetteers or {}).items()),
         order=tuple(order),
         coverage=coverage,

@@ -146,6 +146,16 @@ def test_a_huge_line_is_cut_into_passages(tmp_path: Path) -> None:
     assert {(p.first, p.last) for p in found.passages} == {(1, 1)}
 
 
+def test_a_run_without_a_space_is_cut_too(tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_text("QUJD" * 50_000)
+    assert max(len(p.text) for p in read_documents(tmp_path).passages) <= 80 * MAX_WORDS
+
+
+def test_a_script_without_spaces_is_searched_by_its_characters() -> None:
+    texts = ["\u4eca\u65e5\u5929\u6c14\u5f88\u597d", "\u6211\u559c\u6b22\u732b", "words only"]
+    assert Index(texts, 1.2, 0.75, 4, 0.5).scores("\u732b").argmax() == 1
+
+
 def test_files_that_are_no_text_are_left_out_and_counted(folder: Path) -> None:
     (folder / "picture.txt").write_bytes(bytes(range(256)) * 50)
     (folder / "zero.md").write_bytes(b"text\0with a nul")
@@ -353,6 +363,15 @@ def test_the_rank_out_of_fold_is_that_of_the_answer_given(seed: int) -> None:
         feature = type("Features", (), {"passages": places})()
         [answer] = answers_of("retrieve").Decoder(about, feature)(["x"], scores[None], top=10)
         assert RETRIEVE.row_score(answer.to_dict(), right.tolist()) == pytest.approx(float(rank))
+
+
+def test_choosing_a_share_does_not_flatter_a_model_of_noise() -> None:
+    chance = np.random.default_rng(0)
+    found = [
+        RETRIEVE.score(chance.random((20, 11), dtype=np.float32), None)  # type: ignore[arg-type]
+        for _ in range(400)
+    ]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.01)  # the best of 11 would have 0.6
 
 
 def test_vectors_without_weight_are_said_to_have_none() -> None:

@@ -58,11 +58,10 @@ class Retrieve(Kind):
         return found
 
     def score(self, kept: Kept, rows: Rows) -> float:
-        return float(kept.mean(0).max())
+        return float(_crossed(kept).mean())
 
     def stderr(self, kept: Kept, rows: Rows) -> float:
-        own = kept[:, _best(kept)]
-        return float(own.std() / np.sqrt(len(own)))
+        return float(_crossed(kept).std() / np.sqrt(len(kept)))
 
     def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted:
         means, best = kept.mean(0).astype(float), _best(kept)
@@ -126,6 +125,16 @@ def _reciprocal_ranks(scores: NDArray[np.float32], right: NDArray[np.int64]) -> 
     before = (mixed > score) | ((mixed == score) & (np.arange(mixed.shape[1]) < place))
     rank = 1 + before.sum(1)
     return np.where((score[:, 0] > 0) & (rank <= DEPTH), 1 / rank, 0.0)
+
+
+def _crossed(kept: Kept) -> Kept:
+    """(n,) of each half at the share that is best on the other: choosing it flatters nobody."""
+    if len(kept) < 2:
+        return kept[:, -1]
+    found = np.empty(len(kept), np.float32)
+    for mine, other in ((0, 1), (1, 0)):
+        found[mine::2] = kept[mine::2, _best(kept[other::2])]
+    return found
 
 
 def _best(kept: Kept) -> int:

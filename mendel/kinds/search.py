@@ -68,6 +68,8 @@ class SearchMaker(Maker):
 
     def within(self, recipe: SearchRecipe, shape: Shape) -> SearchRecipe:
         """A table is cut to what the passages leave of the limits."""
+        if not recipe.is_learned:
+            return recipe
         left = min(
             shape.limits.max_params - shape.n_passages * recipe.dim,
             shape.limits.max_bytes

@@ -70,8 +70,8 @@ def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
         )
     if len(data.texts) < MIN_ROWS:
         raise InputError(
-            f"{request.data} has {len(data.texts)} usable rows. Wanted at least {MIN_ROWS}, "
-            "better 20 of each label. Add rows."
+            f"{request.queries or request.data} has {len(data.texts)} usable rows. "
+            f"Wanted at least {MIN_ROWS}, better 20 of each label. Add rows."
         )
     n_rows = len(data.texts) + len(inputs.unlabeled)
     shape = shape_of(request, kind, n_rows, labels, inputs)

@@ -15,11 +15,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from .passages import Passage
+from .words import words
 
 MAX_WORDS = 120  # of a passage
 SUFFIXES = {".txt", ".md", ".markdown", ".rst", ".html", ".htm"}
-WORD = re.compile(r"\w+")
-PIECE = re.compile(r"\S+")
+PIECE = re.compile(r"\S{1,80}")  # a word; a run without spaces is cut, as base64 is
 MARKDOWN = re.compile(r"#{1,6}\s+\S")
 FENCE = re.compile(r"\s*(```|~~~)")
 UNDERLINE = re.compile(r"([=\-~^\"'`*+#:.<>_])\1{2,}\s*$")
@@ -91,7 +91,7 @@ def passages_of(name: str, text: str) -> list[Passage]:
     for group in _grouped(piece for block in blocks for piece in _split(block)):
         start, end = group[0].start, group[-1].end
         said = "\n".join(b.text for b in group) if is_html else text[start:end]
-        if WORD.search(said):
+        if words(said):
             lines = bisect_right(breaks, start - 1) + 1, bisect_right(breaks, end - 2) + 1
             found.append(Passage(name, *lines, start, end, said))
     return found
@@ -102,7 +102,7 @@ def _files(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(place, name)
-            if not name.startswith(".") and (file.is_file() or file.is_symlink()):
+            if not name.startswith(".") and (file.is_file() or not file.exists()):
                 yield file
 
 
@@ -151,7 +151,7 @@ def _underlines(line: str, own: list[tuple[int, str]]) -> bool:
     above = own[-1][1]
     is_line = bool(UNDERLINE.match(line)) and len(line.rstrip()) >= min(len(above.rstrip()), 8)
     is_framed = len(own) == 1 or bool(UNDERLINE.match(own[0][1]))
-    return is_line and is_framed and bool(WORD.search(above)) and not above.startswith((" ", "|"))
+    return is_line and is_framed and bool(words(above)) and not above.startswith((" ", "|"))
 
 
 def _paragraph(lines: list[tuple[int, str]]) -> Iterator[Block]:
@@ -222,7 +222,7 @@ def _grouped(blocks: Iterable[Block]) -> Iterator[list[Block]]:
     group: list[Block] = []
     n_words = 0
     for block in blocks:
-        n = len(block.text.split())
+        n = len(PIECE.findall(block.text))
         opens = block.is_heading and not all(b.is_heading for b in group)
         is_full = n_words + n > MAX_WORDS and not all(b.is_heading for b in group)
         if group and (opens or is_full):

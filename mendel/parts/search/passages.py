@@ -16,7 +16,7 @@ class Passage(NamedTuple):
     file: str  # below the folder, with /
     first: int  # line, from 1
     last: int  # line, included
-    start: int  # character of the file
+    start: int  # character of the file, ends of lines counted as one; of HTML about there
     end: int  # excluded
     text: str
 
