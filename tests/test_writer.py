@@ -18,10 +18,10 @@ from mendel.kinds import KINDS
 from mendel.kinds.writer import engine, model_spec, n_params_of
 from mendel.model import build
 from mendel.parts.writer import features
-from mendel.parts.writer.counts import Counts, keys_of
+from mendel.parts.writer.counts import N_PARTS, Counts, keys_of
 from mendel.parts.writer.export import dequantised, files, golden, training_bits
 from mendel.parts.writer.features import Featurizer, symbols
-from mendel.parts.writer.fit import N_PARTS, Examples, OutOfTime, Trained, Windows, fit
+from mendel.parts.writer.fit import Examples, OutOfTime, Trained, Windows, fit
 from mendel.parts.writer.recipe import FAMILIES, WriterRecipe
 from mendel.parts.writer.runner import Runner, session_of
 from mendel.parts.writer.sampling import Sampler
@@ -145,6 +145,18 @@ def test_counts_stay_within_their_rows_and_survive_the_vocabulary(trained: Train
     again, mine = (f.arrays(["mari"]) for f in (Featurizer.load(content), trained.featurizer))
     assert again.keys() == mine.keys()
     assert all(np.array_equal(again[name], mine[name]) for name in mine)
+
+
+def test_counts_look_no_further_back_than_new_texts_gain_from() -> None:
+    """Each letter is said by the two before it, and by nothing else."""
+    chance, texts = np.random.default_rng(0), []
+    for _ in range(200):
+        word = chance.integers(0, 8, 2).tolist()
+        for _ in range(30):
+            word.append((3 * word[-1] + word[-2] + int(chance.integers(0, 2))) % 8)
+        texts.append("".join("abcdefgh"[i] for i in word))
+    assert Counts.fitting(texts, 6, 1_000_000).order == 2
+    assert Counts.fitting(texts, 6, 20).order == 1
 
 
 def test_hints_in_training_are_counted_in_other_texts() -> None:

@@ -39,6 +39,7 @@ MUTATIONS: list[tuple[str, Callable[[WriterRecipe], WriterRecipe]]] = [
     ("twice the window", lambda r: replace(r, window=r.window * 2)),
     ("smaller steps", lambda r: replace(r, lr=r.lr / 2, matrix_lr=r.matrix_lr / 2)),
     ("twice the batch", lambda r: replace(r, batch=r.batch * 2)),
+    ("counts look less far back", lambda r: replace(r, order=max(r.order - 2, 2))),
     ("half as wide: a smaller model", lambda r: replace(r, width=_even(r.width // 2, r))),
 ]
 
@@ -103,7 +104,6 @@ class WriterMaker(Maker):
         small = replace(base, width=48, layers=1, heads=2, window=32, steps=60)
         yield Rung(small, "counts, and a small network that corrects them: trained in seconds")
         yield Rung(base, "a network that looks further back, and longer in training")
-        yield Rung(replace(base, order=4), "shorter counts, which the network corrects more")
         yield Rung(replace(base, steps=base.steps * 3), "three times as long in training")
         wide = replace(base, width=128, layers=3, steps=base.steps * 3)
         yield Rung(wide, "wider and deeper")

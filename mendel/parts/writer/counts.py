@@ -17,6 +17,9 @@ from .features import END, N_SYMBOLS, symbols
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 LEAST = 1e-6  # of what is left, where rounding left nothing
+N_PARTS = 5  # of texts, one of which is new to the counts of the others
+GAIN = 0.005  # share of bits that one byte more must save
+ENOUGH = 500_000  # characters of text that say how long contexts should be
 MAX_ORDER = 6  # symbols before, and the one after them: seven base-257 digits fit an int64
 
 
@@ -61,6 +64,22 @@ class Counts:
             Level(tensors[f"counts.{k}.entries"], tensors[f"counts.{k}.weights"]) for k in range(n)
         ]
         return cls(tuple(levels)) if levels else None
+
+    @classmethod
+    def fitting(cls, texts: Sequence[str], order: int, max_rows: int) -> Counts:
+        """Counts of contexts so long that one byte more helps little to foresee new texts.
+
+        Longer ones know their own texts by heart, which helps nothing that corrects them.
+        """
+        some = texts[:: 1 + sum(map(len, texts)) // ENOUGH]
+        new, old = some[::N_PARTS], [t for i, t in enumerate(some) if i % N_PARTS] or some
+        k, cost = 1, np.inf
+        while k < order:
+            longer = float(cls.of(old, k + 1).bits(new).sum())
+            if longer > (1 - GAIN) * cost:
+                break
+            k, cost = k + 1, longer
+        return cls.within(texts, k, max_rows)
 
     @classmethod
     def within(cls, texts: Sequence[str], order: int, max_rows: int) -> Counts:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import Counts, keys_of
+from .counts import N_PARTS, Counts, keys_of
 from .features import END, N_SYMBOLS, Featurizer, symbols
 from .recipe import WriterRecipe
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, NDArray[np.float32]]
 Change = Callable[[Mapping[str, Any], float], None]  # gradients by name, share of the rate
-N_PARTS = 5  # of the texts: hints for one are counted in the others
 CLIP = 1.0  # longest gradient
 
 
@@ -158,7 +157,7 @@ class _Hints:
         self, texts: Sequence[str], lengths: NDArray[np.int64], recipe: WriterRecipe
     ) -> None:
         part = np.arange(len(texts)) % N_PARTS
-        self.whole = Counts.within(texts, recipe.order, recipe.max_rows)
+        self.whole = Counts.fitting(texts, recipe.order, recipe.max_rows)
         order = self.whole.order
         self.counts = [
             Counts.of([t for t, p in zip(texts, part.tolist(), strict=True) if p != own] or texts,

@@ -16,7 +16,8 @@ class WriterRecipe:
 
     family       attention: blocks of attention and a gated net over bytes. dual: the same, added
                  to the logarithm of what counts of bytes say
-    order        bytes before that counts look at; fewer where there would be more than max_rows
+    order        bytes before that counts look at, at most; fewer where that is as good for new
+                 texts, or where there would be more than max_rows counts
     width        of a byte's vector
     layers       blocks; what lies `layers * window` bytes back can still be seen
     heads        of the attention; they divide the width, into an even number
