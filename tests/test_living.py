@@ -248,6 +248,26 @@ def test_the_vault_says_only_which_texts_are_near(desk: tuple[Path, Path], was: 
     assert near.tolist() == [True, False]
 
 
+def test_what_a_person_put_outside_is_learnt_as_outside(
+    desk: tuple[Path, Path], was: Before, tmp_path: Path
+) -> None:
+    none = [(f"sing me song number {i} of your choice", OUTSIDE) for i in "abcdef"]
+    file = table(tmp_path / "more.csv", [*messages()[400:420], *none])
+    planned = again.plan_again(was, request_of(was, data=file, out=tmp_path / "x"), ledger_of(desk))
+    assert set(planned.inputs.outside) == {text for text, _ in none}
+    assert OUTSIDE not in planned.labels and not set(planned.data.texts) & {t for t, _ in none}
+
+
+def test_a_label_that_is_new_is_shown_before_it_is_learnt(
+    desk: tuple[Path, Path], was: Before, tmp_path: Path
+) -> None:
+    name = was.rows.names[0] + "s"
+    file = table(tmp_path / "more.csv", [(f"a thing of its own kind {i}", name) for i in "abc"])
+    planned = again.plan_again(was, request_of(was, data=file, out=tmp_path / "x"), ledger_of(desk))
+    [told] = [note for note in planned.data.notes if "labels that are new" in note]
+    assert name in told and f"Did you mean {was.rows.names[0]!r}?" in told
+
+
 # -- mending errors --
 
 
@@ -417,9 +437,10 @@ def test_spans_and_labels_are_compared_as_sets() -> None:
     renamed = {"spans": [{"start": 0, "end": 2, "label": "z"}, one["spans"][1]]}
     assert compare([one], [turned], ["t"])["n_changed"] == 0
     found = compare([one], [renamed], ["t"])
-    assert found["flows"] == [{"from": "x", "to": "z", "count": 1}]
+    assert found["flows"] == [{"from": "x", "to": "z", "count": 1, "example": "t"}]
     many = [{"labels": ["a", "b"], "probabilities": {}}], [{"labels": ["b"], "probabilities": {}}]
-    assert compare(*many, ["t"])["flows"] == [{"from": "a", "to": "(nothing)", "count": 1}]
+    gone = {"from": "a", "to": "(nothing)", "count": 1, "example": "t"}
+    assert compare(*many, ["t"])["flows"] == [gone]
 
 
 def test_a_number_changes_where_it_leaves_the_interval() -> None:
@@ -587,6 +608,32 @@ def test_what_is_asked_for_is_doubted_more_than_the_rest(was: Before) -> None:
         return float(np.mean([1 - (top[0][1] - top[1][1]) for top in tops]))
 
     assert doubt([t for t in texts if t in asked]) > doubt([t for t in texts if t not in asked])
+
+
+def test_a_task_of_several_labels_is_asked_about_where_a_label_is_least_clear(
+    tmp_path: Path,
+) -> None:
+    told = messages()[:200]
+    texts = [f"{a} {b}" for (a, _), (b, _) in zip(told, told[1:] + told[:1], strict=True)]
+    targets = [sorted({a, b}) for (_, a), (_, b) in zip(told, told[1:] + told[:1], strict=True)]
+    kind, names = KINDS["multilabel"], KINDS["multilabel"].names(targets)
+    rows = Rows(tuple(texts), tuple(targets), names, np.arange(200) % 5)
+    measured = measure_fold(kind, LINEAR, rows, 0, seed=0)
+    cuts = {"cuts": [0.0] * len(names)}
+    facts = ({"description": TASK}, tuple(texts[:20]), "written", {})
+    emit_project(Agent("multilabel", measured.trained, False, names, cuts, *facts), tmp_path)
+    model = load_model(tmp_path)
+    asked = ask(model, texts, 3).items  # chosen among the 30 most doubted
+
+    def margin(some: list[str]) -> float:
+        return float(np.abs(model.outputs(some)).min(1).mean())
+
+    chosen = {item.text for item in asked}
+    assert margin([*chosen]) < margin([text for text in texts if text not in chosen])
+    reading = Reading(model.labels, many=True, new_labels=False)
+    for item in asked:  # the guess, as it is written, is understood
+        assert reading.typed("", item).value == item.guess
+        assert reading.cell(item.guess or "(none)") == item.guess
 
 
 def test_a_person_at_the_terminal_may_stop_and_go_on(

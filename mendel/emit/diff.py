@@ -62,14 +62,16 @@ def compare(
     """What changes between two lists of answers to the same texts."""
     pairs = list(zip(before, after, strict=True))
     changed = [i for i, (a, b) in enumerate(pairs) if differ(a, b)]
-    flows = Counter(flow for i in changed for flow in _flows(*pairs[i]))
+    told = [(flow, i) for i in changed for flow in _flows(*pairs[i])]
+    flows = Counter(flow for flow, _ in told)
+    first = {flow: texts[i][:MAX_SHOWN] for flow, i in reversed(told)}
     return {
         "n": len(pairs),
         "n_changed": len(changed),
         "share": len(changed) / len(pairs) if pairs else 0.0,
         "flows": [
-            {"from": one, "to": other, "count": n}
-            for (one, other), n in sorted(flows.items(), key=lambda x: (-x[1], x[0]))[:N_FLOWS]
+            {"from": flow[0], "to": flow[1], "count": n, "example": first[flow]}
+            for flow, n in sorted(flows.items(), key=lambda x: (-x[1], x[0]))[:N_FLOWS]
         ],
         "examples": [
             {"text": texts[i][:MAX_SHOWN], "before": shown(before[i]), "after": shown(after[i])}

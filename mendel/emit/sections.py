@@ -189,7 +189,8 @@ def _flows(r: Row) -> Section:
         "Answers that change",
         "None." if not rows else None,
         table=table_of(sorted(rows, key=lambda x: -x["count"]), ("Before", "from", text),
-                       ("Now", "to", text), ("Count", "count", count), ("Texts", "name", text)),
+                       ("Now", "to", text), ("Count", "count", count), ("Texts", "name", text),
+                       ("Example", "example", quote)),
     )  # fmt: skip
 
 
