@@ -1,7 +1,7 @@
 """mendel design on BANKING77 beside TF-IDF + LinearSVC: accuracy, size, latency, time.
 
 python benchmarks/design.py [--data FOLDER] [--budget 10m] [--seed 0] [--out FILE.json]
-python benchmarks/design.py --full [--only snips clinc150 ...] [--shared FOLDER] [--out FILE.json]
+python benchmarks/design.py --full [--only snips clinc150 ...] [--draws 3] [--out FILE.json]
 
 FOLDER holds train.csv and test.csv of BANKING77 (default ../shared/data/banking77). The test file
 is sealed; it is opened once a run, after the model is packed, and the report counts openings.
@@ -9,7 +9,8 @@ The peer is fitted on the same rows and answers the same sealed rows; its latenc
 after the run, on one thread, the two models in turn. A second, short run is interrupted
 15 s after it began: what it ships is what "a usable model after 15 s" means.
 
---full runs the tasks of design_tasks.py, one run each: labels, few labels, no label, spans.
+--full runs the tasks of design_tasks.py, each beside its peers (design_peers.py): labels, few
+labels, no label, spans. It is gone on with where FILE.json has some of them. See design_full.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import csv
 import json
 import os
 import platform
-import shlex
 import signal
 import statistics
 import subprocess
@@ -29,6 +29,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import design_full
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -87,70 +89,6 @@ def pair(data: Path, out: Path) -> dict[str, Any]:
     return {"mendel_p50_ms": found["mendel"], "svc_p50_ms": found["svc"], "svc_fit_s": fit_s}
 
 
-def full(options: argparse.Namespace) -> None:
-    """One run of each task; a row each, printed as it comes."""
-    from design_tasks import Task, tasks
-
-    def run(task: Task, folder: Path) -> dict[str, Any]:
-        out = folder / f"model-{task.name.replace(' ', '-').replace(',', '')}"
-        argv = [sys.executable, "-m", "mendel", "design", task.words]
-        argv += [word for flag, path in task.files.items() for word in (flag, str(path))]
-        argv += [*task.flags, "--provenance", "collected", "--budget", options.budget]
-        argv += ["--seed", options.seed, "--yes", "--out", str(out)]
-        started = time.monotonic()
-        home = {"MENDEL_HOME": str(folder / "home")}
-        subprocess.run(argv, env={**os.environ, **home}, cwd=ROOT, check=True)
-        report = json.loads((out / "report.json").read_text())
-        sealed, shipped = report["sealed"], report["shipped"]
-        return {
-            "task": task.name,
-            "metric": report["metric"],
-            **{k: sealed[k] for k in ("n", "score", "low", "high", "opened")},
-            "must": task.must,
-            "aim": task.aim,
-            "abstention": sealed.get("abstention")
-            and {k: v for k, v in sealed["abstention"].items() if k != "curve"},
-            "peers": {row["name"]: row["score"] for row in report["baselines"]},
-            "claims": report["claims"],
-            "p50_ms": report["latency"]["p50_ms"],
-            **{k: shipped[k] for k in ("name", "family", "n_params", "model_bytes", "recipe")},
-            "wall_s": time.monotonic() - started,
-        }
-
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for task in tasks(options.shared, folder, int(options.seed)):
-            if options.only and task.name not in options.only:
-                continue
-            rows.append(run(task, folder))
-            show_task(rows[-1])
-            if options.out:
-                only = ["--only", *options.only] if options.only else []
-                words = ["python", "benchmarks/design.py", "--full", *only]
-                command = shlex.join([*words, "--budget", options.budget, "--seed", options.seed])
-                facts = {"command": command, "python": platform.python_version()}
-                options.out.write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n")
-
-
-def show_task(row: dict[str, Any]) -> None:
-    peers = ", ".join(f"{name} {100 * score:.1f}" for name, score in row["peers"].items())
-    print(
-        f"{row['task']}: {row['metric']} {100 * row['score']:.2f} ({100 * row['low']:.1f} to "
-        f"{100 * row['high']:.1f}; must {row['must']}, aim {row['aim']}); {peers}; "
-        f"{row['n_params']:,} parameters, {row['model_bytes'] / 1e6:.2f} MB, "
-        f"{row['p50_ms']:.2f} ms; {row['family']}, {row['wall_s']:.0f} s",
-        flush=True,
-    )
-    told = row["abstention"] or {}
-    if told.get("outside"):
-        print(
-            f"  wrong rejections as errors {100 * told['net_accuracy']:.2f}, "
-            f"recall of the others {100 * told['outside']['recall']:.1f}",
-            flush=True,
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/banking77")
@@ -159,13 +97,12 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="keep the emitted project here")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--full", action="store_true", help="the tasks of design_tasks.py")
-    parser.add_argument("--only", nargs="+", help="names of tasks, for --full")
-    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
+    design_full.add_flags(parser.add_argument_group("with --full"))
     options = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     if options.full:
-        full(options)
+        design_full.full(options)
         return
     if not (options.data / "train.csv").exists():
         raise SystemExit(f"{options.data} has no train.csv. Give BANKING77's folder as --data.")
@@ -214,13 +151,13 @@ def show(row: dict[str, Any]) -> None:
     sealed, shipped = row["sealed"], row["shipped"]
     svc = next(b for b in row["baselines"] if "SVC" in b["name"])
     table = [
-        ("sealed accuracy, %", f"{100 * sealed['accuracy']:.2f}", f"{100 * svc['accuracy']:.2f}"),
+        ("sealed accuracy, %", f"{100 * sealed['accuracy']:.2f}", f"{100 * svc['score']:.2f}"),
         (
             "  95 % interval",
             f"{100 * sealed['low']:.1f}-{100 * sealed['high']:.1f}",
             f"{100 * svc['low']:.1f}-{100 * svc['high']:.1f}",
         ),
-        ("out-of-fold accuracy, %", f"{100 * shipped['oof_accuracy']:.2f}", ""),
+        ("out-of-fold accuracy, %", f"{100 * shipped['oof_score']:.2f}", ""),
         ("parameters", f"{shipped['n_params']:,}", ""),
         ("model, MB", f"{shipped['model_bytes'] / 1e6:.2f}", ""),
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,16 @@ def test_the_ladder_comes_before_mutations_and_mutations_name_their_parent() -> 
     more = list(ladder.proposals(SHAPE, [standing([0.9])]))
     assert len(more) == len(alone) + len(MAKER.mutations)
     assert all(candidate.links for candidate in more[len(alone) :])
+
+
+def test_every_kind_has_mutations_of_what_leads_and_estimates_of_its_rungs() -> None:
+    for name, kind in KINDS.items():
+        shape, maker = Shape(3_000, 5, Limits(), 5, name), kind.builder
+        rungs = list(ladder.proposals(shape, []))
+        spec = TextSpec.parse(dict(rungs[-1].state["model"]))
+        told = replace(standing([0.9]), spec=spec, candidate=rungs[-1])
+        assert len(list(ladder.proposals(shape, [told]))) == len(rungs) + len(maker.mutations)
+        assert ladder.fits(recipe_of(spec), shape, [told], left_s=1e9)
 
 
 @given(st.integers(2, 400), st.integers(60_000, 10**8), st.integers(20_000, 10**8))

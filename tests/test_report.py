@@ -55,7 +55,7 @@ def report() -> dict[str, Any]:
             "faults": [{"kind": "conflict", "count": 7, "rows": [*range(7)], "note": "kept"}],
         },
         "shipped": {
-            "name": "dual-64", "family": "dual", "recipe": {"dim": 64}, "int8": True,
+            "name": "dual-64", "family": "dual", "recipe": {"dim": 64}, "form": "int8",
             "n_params": 1_310_221, "model_bytes": 1_402_113, "oof_score": 0.919,
             "oof_se": 0.0027, "chosen": "smallest of 2", "fitted_on": "5-fold predictions",
             "trained_on": "all rows",

@@ -19,6 +19,7 @@ from mendel.parts.text.export import dequantised, training_logits
 from mendel.parts.text.features import Config, Featurizer
 from mendel.parts.text.fit import Examples, OutOfTime, Trained, fit, schedule
 from mendel.parts.text.graph import build_graph, quantise
+from mendel.parts.text.prune import prune
 from mendel.parts.text.recipe import FAMILIES, Recipe
 from mendel.parts.text.runner import Runner
 from mendel.parts.text.store import pack, unpack
@@ -39,10 +40,12 @@ def data() -> Examples:
 def models(data: Examples) -> dict[str, Trained]:
     recipes = {family: replace(QUICK, family=family) for family in FAMILIES}
     recipes["two copies"] = replace(QUICK, copies=2)
-    return {name: fit(recipe, data) for name, recipe in recipes.items()}
+    made = {name: fit(recipe, data) for name, recipe in recipes.items()}
+    pruned = {f"{name}, pruned": prune(made[name], 0.5) for name in ("linear", "cnn", "dual")}
+    return made | pruned
 
 
-NAMES = [*FAMILIES, "two copies"]
+NAMES = [*FAMILIES, "two copies", "linear, pruned", "cnn, pruned", "dual, pruned"]
 
 
 @pytest.mark.parametrize("int8", [False, True])
@@ -73,6 +76,25 @@ def test_a_model_comes_back_from_its_bytes(name: str, models: dict[str, Trained]
     again = unpack(pack(trained))
     assert again.recipe == trained.recipe
     assert build_graph(again, int8=False) == build_graph(trained, int8=False)
+
+
+def test_pruning_leaves_the_share_asked_for_and_what_says_most(
+    models: dict[str, Trained], data: Examples
+) -> None:
+    whole, pruned = models["linear"], models["linear, pruned"]
+    n_before, n_after = (m.featurizer.n_rows - 1 for m in (whole, pruned))
+    assert n_after == round(n_before / 2)
+    right = [(training_logits(m, data.texts).argmax(1) == data.labels).mean() for m in
+             (whole, pruned, prune(whole, 0.02))]  # fmt: skip
+    assert right[1] >= right[0] - 0.02 > right[2]
+
+
+def test_a_fit_repeats_the_pruning_that_its_recipe_says(
+    models: dict[str, Trained], data: Examples
+) -> None:
+    pruned = models["dual, pruned"]
+    again = fit(pruned.recipe, data)
+    assert build_graph(again, int8=True) == build_graph(pruned, int8=True)
 
 
 @pytest.mark.parametrize("family", ["linear", "dual"])

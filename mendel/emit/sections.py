@@ -72,7 +72,7 @@ def _shipped(r: Row) -> Section:
         say("family {}", text(s.get("family"))),
         say("{} parameters", count(s.get("n_params"))),
         size(s.get("model_bytes")),
-        either(s.get("int8"), "int8", "float32"),
+        text(s.get("form")),
     )
     has = ", ".join(trait for trait in traits if trait)
     error = say(" ± {} points", points(s.get("oof_se"))) or ""

@@ -68,6 +68,13 @@ class Maker(ABC):
     def unpack(self, data: bytes) -> Any:
         return self.package.unpack(data)
 
+    def forms(self, recipe: Any) -> Sequence[str]:
+        """The ways to write a model down; all but float32 have int8 tables."""
+        return ("float32", "int8")
+
+    def in_form(self, model: Any, form: str) -> Any:
+        return model
+
     @abstractmethod
     def run(self, model: Any, texts: Sequence[str], *, int8: bool) -> Ran: ...
 

@@ -118,6 +118,12 @@ class Builder(Protocol):
 
     def n_params(self, model: Any) -> int: ...
 
+    def forms(self, recipe: Any) -> Sequence[str]:
+        """The ways to write a model down: float32, int8, and others with int8 tables."""
+
+    def in_form(self, model: Any, form: str) -> Any:
+        """The model whose graph is that form: the same one, or one with less in it."""
+
 
 class Learner(Protocol):
     """What a round needs to know of a kind of task."""
@@ -136,11 +142,12 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Form:
-    """One way to write a trained model down: float32 tables or int8 ones."""
+    """One way to write a trained model down."""
 
     kept: Kept  # of the fold held out
     score: float
     n_bytes: int
+    n_params: int
     latency_ms: float
 
 
@@ -149,9 +156,9 @@ class Measured:
     """What one round found."""
 
     trained: Any
-    forms: Mapping[str, Form]  # float32, int8
-    n_params: int
+    forms: Mapping[str, Form]  # by name, float32 among them
     seconds: float  # of the fit
+    readying_s: float  # until the rows were as the builder wants them: what teaching took
 
 
 def measure_fold(
@@ -169,6 +176,7 @@ def measure_fold(
     raises   OutOfTime past the deadline (time.monotonic()); FloatingPointError for a NaN loss
     """
     builder, held_out = kind.builder, rows.folds == fold
+    began = time.monotonic()
     data = kind.examples(rows.only(~held_out))
     recipe = builder.recipe(spec)
     started = time.monotonic()  # what unlabelled text took to teach is no recipe's
@@ -176,8 +184,10 @@ def measure_fold(
     seconds = time.monotonic() - started
     test = rows.only(held_out)
     forms = {}
-    for name in ("float32", "int8"):
-        ran = builder.run(trained, test.texts, int8=name == "int8")
+    for name in builder.forms(recipe):
+        model = builder.in_form(trained, name)
+        ran = builder.run(model, test.texts, int8=name != "float32")
         kept = kind.kept(ran, test)
-        forms[name] = Form(kept, kind.score(kept, test), ran.n_bytes, ran.latency_ms)
-    return Measured(trained, forms, builder.n_params(trained), seconds)
+        n_params = builder.n_params(model)
+        forms[name] = Form(kept, kind.score(kept, test), ran.n_bytes, n_params, ran.latency_ms)
+    return Measured(trained, forms, seconds, started - began)

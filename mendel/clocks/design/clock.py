@@ -86,9 +86,10 @@ class DesignClock:
             packed = self.kind.builder.pack(measured.trained)
             artifacts["model"] = self.ledger.blobs.put(packed)
         whole = measured.forms["float32"]
-        cost = Cost(measured.seconds, 0.0, measured.n_params, whole.n_bytes)
+        cost = Cost(measured.seconds, 0.0, whole.n_params, whole.n_bytes)
         facts = {name: _facts(form) for name, form in measured.forms.items()}
-        return Result((whole.score,), (), cost, artifacts, {"fold": fold, **facts})
+        told = {"fold": fold, "readying_s": round(measured.readying_s, 1), **facts}
+        return Result((whole.score,), (), cost, artifacts, told)
 
     def _keep(self, measured: Measured, fold: int) -> Digest:
         rows = np.flatnonzero(self.rows.folds == fold)
@@ -162,5 +163,6 @@ def _facts(form: Form) -> dict[str, float]:
     return {
         "score": form.score,
         "n_bytes": form.n_bytes,
+        "n_params": form.n_params,
         "latency_ms": round(form.latency_ms, 4),
     }

@@ -86,7 +86,8 @@ def finish(
     stages.enter("choosing by out-of-fold score")
     chosen = choose(clock)
     stages.enter("training the chosen model on all rows")
-    trained, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
+    whole, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
+    trained = clock.kind.builder.in_form(whole, chosen.form)
     out = Path(clock.run.spec.out)
     with _appearing_whole(out, clock.run.spec.id) as part:
         stages.enter("packing and timing the project")
@@ -179,7 +180,7 @@ def _agent(clock: DesignClock, chosen: Chosen, trained: Any) -> Agent:
     return Agent(
         kind=task.kind,
         trained=trained,
-        int8=chosen.form == "int8",
+        int8=chosen.form != "float32",
         labels=task.labels,
         settings=chosen.fitted.settings,
         task={"description": task.description, "kind": task.kind},

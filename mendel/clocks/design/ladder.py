@@ -147,7 +147,9 @@ def closing_s(shape: Shape, found: Sequence[Standing]) -> float:
         if recipe.family == "linear"
     ]
     baseline = 1.5 * max(linear or guessed, default=0.0) * more
-    return final + baseline + 13
+    turns = [turn for s in found for turn in s.turns]  # whoever came first has waited for teaching
+    readying = max((turn.result.facts.get("readying_s", 0.0) for turn in turns), default=0.0)
+    return final + baseline + readying * more + 13
 
 
 def finalists(found: Sequence[Standing]) -> list[Standing]:

@@ -127,7 +127,7 @@ def _shipped(e: Evidence) -> dict[str, Any]:
         "name": standing.spec.name,
         "family": recipe_of(standing.spec).family,
         "recipe": standing.spec.fields,
-        "int8": e.chosen.form == "int8",
+        "form": e.chosen.form,
         "n_params": e.n_params,
         "model_bytes": e.speed.get("model_bytes"),
         "oof_score": option.score,

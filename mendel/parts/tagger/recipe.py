@@ -63,6 +63,11 @@ class TagRecipe:
             raise ValueError(f"family={self.family!r}. Wanted one of {', '.join(FAMILIES)}.")
 
     @property
+    def is_learned(self) -> bool:
+        """As opposed to a floor: each of them could ship, and may be mutated."""
+        return True
+
+    @property
     def has_clues(self) -> bool:
         return self.family in ("linear", "dual")
 

@@ -72,8 +72,16 @@ def fit(
         return fit_keywords(recipe, data)
     featurizer = Featurizer.fit(recipe.config, data.texts)
     if recipe.family == "linear":
-        return fit_linear(recipe, featurizer, data, seed)
-    return fit_network(recipe, featurizer, data, seed, deadline, progress)
+        found = fit_linear(recipe, featurizer, data, seed)
+    else:
+        found = fit_network(recipe, featurizer, data, seed, deadline, progress)
+    return found if recipe.keep == 1 else _pruned(found)
+
+
+def _pruned(trained: Trained) -> Trained:
+    from .prune import prune
+
+    return prune(trained, trained.recipe.keep)
 
 
 def fit_keywords(recipe: Recipe, data: Examples) -> Trained:

@@ -28,6 +28,7 @@ class Recipe:
                     the bag, components of word vectors, the pooled vector, hidden units
     aux             weight of each branch's own loss beside that of the sum
     c               inverse regularisation of the linear SVM
+    keep            share of the n-grams that stay after training; see prune.py
     """
 
     family: str = "dual"
@@ -59,10 +60,13 @@ class Recipe:
     pooled_drop: float = 0.5
     hidden_drop: float = 0.5
     c: float = 0.5
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ValueError(f"family={self.family!r}. Wanted one of {', '.join(FAMILIES)}.")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep={self.keep}. Wanted above 0, at most 1.")
 
     @property
     def has_cnn(self) -> bool:
