@@ -140,6 +140,17 @@ def test_plain_words_warn_of_what_is_not_verified(report: dict[str, Any]) -> Non
     assert "Do not rely" not in plain_markdown(report)
 
 
+def test_plain_words_say_what_it_refuses(report: dict[str, Any]) -> None:
+    def told(**found: Any) -> str:
+        return plain_markdown(changed(report, ("sealed", "abstention"), found))
+
+    found = told(threshold=0.9, coverage=0.97, outside={"recall": 0.333})
+    assert "happened to 3 of 100 texts" in found and "it noticed 33 of 100" in found
+    assert "is not known" in told(threshold=0.9, coverage=0.97, outside=None)
+    assert "gives every text a label" in told(threshold=1.0, coverage=1.0, outside=None)
+    assert "What it refuses" not in plain_markdown(changed(report, ("sealed", "abstention"), None))
+
+
 def test_the_technical_file_has_the_nine_points_and_says_what_is_not_known(
     report: dict[str, Any],
 ) -> None:

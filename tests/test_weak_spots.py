@@ -181,6 +181,11 @@ def test_a_planted_fragility_is_the_worst_behaviour_and_its_failures_are_listed(
     assert all(row["share"] > 0.9 for row in others if row["name"].endswith("case"))
 
 
+def test_a_behaviour_that_fails_is_told_and_costs_nobody_the_model(tmp_path: Path) -> None:
+    (tmp_path / "behaviour.py").write_text("raise SystemExit('no such luck')")
+    assert behaviour_of(tmp_path, opening(["a"], ["a"], ["a"], {})) == {"error": "no such luck"}
+
+
 def test_a_project_without_such_a_file_has_no_behaviour(tmp_path: Path) -> None:
     assert behaviour_of(tmp_path, opening(["a"], ["a"], ["a"], {})) is None
 

@@ -6,7 +6,7 @@ Made of the facts of report.json alone; what it does not hold is left out or sai
 from __future__ import annotations
 
 from mendel.emit.section import Section, section
-from mendel.emit.values import Row, count, given, part, rows_of, say, size, text
+from mendel.emit.values import Row, count, part, rows_of, say, short, size, text
 
 MIN_OF_CLASS = 5  # rows of a class, below which nothing is said of it
 WEAK = 0.8  # share of a class that is found, below which it is named
@@ -55,7 +55,7 @@ def _right(r: Row) -> Section:
     return section(
         "How often it is right",
         None if status.get("verified") else
-        say("Do not rely on these numbers yet: {}.", text(status.get("reason"))),
+        say("Do not rely on these numbers yet: {}.", _without_flags(status.get("reason"))),
         say("Of texts that it had not seen before, it answered {} right; with so few texts to test "
             "on, the truth may lie between {} and {}. {} texts were tested.",
             of_100(s.get("score")), of_100(s.get("low")), of_100(s.get("high")), count(s.get("n")))
@@ -63,7 +63,7 @@ def _right(r: Row) -> Section:
         say("{} texts that it had not seen before got exactly what was wanted.",
             of_100(s.get("exact"))),
         say("Its number is off by {} on average. It also says between which numbers the truth "
-            "should lie, and for {} texts it does.", given(s.get("mean_miss")),
+            "should lie, and for {} texts it does.", short(s.get("mean_miss")),
             of_100(part(s, "coverage", "got"))),
         say("Its score on texts that it had not seen before is {} ({}).", of_100(s.get("score")),
             text(r.get("metric")))
@@ -96,6 +96,11 @@ def _weak(r: Row) -> Section:
     return section("Where it is weak", *weak_points(r))
 
 
+def _without_flags(reason: object) -> str | None:
+    """What a command would be told stands in brackets at the end."""
+    return (text(reason) or "").split(" (--")[0] or None
+
+
 def _weak_classes(r: Row) -> list[Row]:
     rows = rows_of(r, "sealed", "per_class") or []
     known = [x for x in rows if (x.get("n") or 0) >= MIN_OF_CLASS and x.get("recall") is not None]
@@ -104,8 +109,11 @@ def _weak_classes(r: Row) -> list[Row]:
 
 def _refuses(r: Row) -> Section:
     a = part(r, "sealed", "abstention") or {}
-    outside = a.get("outside") or {}
-    coverage = a.get("coverage")
+    if not a:
+        return section("What it refuses")
+    outside, coverage, threshold = (a.get(k) for k in ("outside", "coverage", "threshold"))
+    if isinstance(threshold, float) and threshold >= 1:
+        return section("What it refuses", "Nothing: it gives every text a label, fitting or not.")
     refused = None if coverage is None else 1 - coverage
     return section(
         "What it refuses",
@@ -113,8 +121,8 @@ def _refuses(r: Row) -> Section:
             "happened to {} texts that do have a label.", of_100(refused)),
         say("Of texts that have none of its labels, it noticed {}.", of_100(outside.get("recall")))
         if outside else
-        say("How often it notices a text that has none of its labels {}.", "is not known: none "
-            "was there to test it on") if a else None,
+        "How often it notices a text that has none of its labels is not known: none was there to "
+        "test it on.",
     )  # fmt: skip
 
 

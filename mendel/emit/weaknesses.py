@@ -71,6 +71,7 @@ def _behaviour(r: Row) -> Section:
         say("{} {} were changed in small ways; the answer is expected to stay. Labels play no part "
             "in this. English phrases and negation say little of other languages.",
             count(b.get("n_texts")), text(b.get("texts_are"))),
+        say("Not measured: {}.", text(b.get("error"))),
         *told,
         table=table_of(
             shown, ("Change", "name", text), ("Texts", "n", count),

@@ -25,15 +25,15 @@ TIMEOUT_S = 120.0
 def behaviour_of(project: Path, opening: Opening) -> dict[str, Any] | None:
     """Runs the project's own behaviour.py in a process of its own.
 
-    returns  n_texts texts_are tests: name expected n n_same share low high failures; None for a
-             kind that has no such file, and where it took too long
+    returns  n_texts texts_are tests: name expected n n_same share low high failures; or error,
+             since a model is not lost for this; None for a kind that has no such file
     """
     if not (project / "behaviour.py").exists():
         return None
     short = [text for text in opening.texts if len(text) <= MAX_CHARS]
     places = np.linspace(0, len(short) - 1, min(N_TEXTS, len(short))).astype(int)
     texts = [short[i] for i in places]
-    argv = [sys.executable, str(project / "behaviour.py"), "--json", "--stdin"]
+    argv = [sys.executable, str(project.resolve() / "behaviour.py"), "--json", "--stdin"]
     try:
         done = subprocess.run(
             argv,
@@ -44,9 +44,11 @@ def behaviour_of(project: Path, opening: Opening) -> dict[str, Any] | None:
             timeout=TIMEOUT_S,
             start_new_session=True,  # Ctrl-C is for us to answer
         )
-    except subprocess.TimeoutExpired:
-        return None
-    tests = [_with_interval(row) for row in json.loads(done.stdout) if row["n"]]
+        found = json.loads(done.stdout)
+    except (subprocess.SubprocessError, ValueError) as error:
+        said = (getattr(error, "stderr", None) or str(error).encode()).decode("utf-8", "replace")
+        return {"error": " ".join(said.strip().splitlines()[-1:])}
+    tests = [_with_interval(row) for row in found if row["n"]]
     return {"n_texts": len(texts), "texts_are": "sealed texts", "tests": tests}
 
 
