@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,6 @@ def words(n: int, seed: int = 0) -> list[str]:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def trained(request: pytest.FixtureRequest) -> Trained:
-    from dataclasses import replace
-
     recipe = replace(SMALL, family=request.param)
     return fit(recipe, Examples(words(400)), seed=0, make=engine)
 
@@ -163,6 +162,8 @@ def test_hints_in_training_are_counted_in_other_texts() -> None:
     texts = [f"{i:04}" for i in range(0, 2_000, 7)]
     windows = Windows(texts, SMALL)
     assert windows.hints is not None and len(windows.hints.counts) == N_PARTS
+    short = Windows(texts * 9, replace(SMALL, steps=1, batch=2)).hints
+    assert short is not None and len(short.counts) == 1  # what is not seen needs no hints
     x, y, hints = windows.batch(0, 0)
     own = np.take_along_axis(hints, y[..., None], 2)
     seen = np.log(windows.hints.whole.shares(windows.hints.contexts * 257 + windows.ids[1:]))

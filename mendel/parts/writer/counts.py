@@ -17,9 +17,9 @@ from .features import END, N_SYMBOLS, symbols
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 LEAST = 1e-6  # of what is left, where rounding left nothing
-N_PARTS = 5  # of texts, one of which is new to the counts of the others
-GAIN = 0.005  # share of bits that one byte more must save
-ENOUGH = 500_000  # characters of text that say how long contexts should be
+N_PARTS = 10  # of texts, one of which is new to the counts of the others
+GAIN = 0.002  # share of bits that one byte more must save
+ENOUGH = 1_000_000  # characters of text that say how long contexts should be
 MAX_ORDER = 6  # symbols before, and the one after them: seven base-257 digits fit an int64
 
 

@@ -121,20 +121,29 @@ def plain(recipe: WriterRecipe, seed: int) -> Engine:
 
 
 class Windows:
-    """All texts in a row, and windows of them."""
+    """Texts in a row, and windows of them.
+
+    With counts, the texts of as many parts as training will see once: the hints for a part are
+    counted in all others, which takes a while.
+    """
 
     def __init__(self, texts: Sequence[str], recipe: WriterRecipe) -> None:
         rows = [symbols(text) for text in texts]
-        lengths = np.array([len(row) + 1 for row in rows])
+        parts = np.arange(len(texts)) % N_PARTS
+        wanted = recipe.steps * recipe.batch * 2 * recipe.window
+        share = wanted / sum(len(row) + 1 for row in rows) if recipe.has_counts else 1.0
+        used = min(N_PARTS, math.ceil(N_PARTS * share))
+        order = [i for i in np.argsort(parts, kind="stable").tolist() if parts[i] < used]
+        lengths = np.array([len(rows[i]) + 1 for i in order])
         end = np.array([END])
-        self.ids = np.concatenate([end, *(part for row in rows for part in (row, end))])
+        self.ids = np.concatenate([end, *(part for i in order for part in (rows[i], end))])
         longest = int(np.quantile(lengths, 0.99)) + 8
         # windows much longer than the texts would teach what lies behind an END
         self.length = min(2 * recipe.window, max(longest, 16), len(self.ids) - 1)
         starts = np.cumsum([0, *lengths[:-1]])
         self.starts = np.minimum(starts, len(self.ids) - 1 - self.length)
         self.n = max(1, recipe.batch * 2 * recipe.window // self.length)  # as many symbols a step
-        self.hints = _Hints(texts, lengths, recipe) if recipe.has_counts else None
+        self.hints = _Hints(texts, order, lengths, recipe) if recipe.has_counts else None
 
     def batch(self, seed: int, step: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """x and y (B, T), y one symbol later, hints (B, T, V) or 0; by seed and step alone."""
@@ -154,18 +163,21 @@ class _Hints:
     """
 
     def __init__(
-        self, texts: Sequence[str], lengths: NDArray[np.int64], recipe: WriterRecipe
+        self,
+        texts: Sequence[str],
+        order: Sequence[int],
+        lengths: NDArray[np.int64],
+        recipe: WriterRecipe,
     ) -> None:
-        part = np.arange(len(texts)) % N_PARTS
         self.whole = Counts.fitting(texts, recipe.order, recipe.max_rows)
-        order = self.whole.order
+        parts = [i % N_PARTS for i in order]
         self.counts = [
-            Counts.of([t for t, p in zip(texts, part.tolist(), strict=True) if p != own] or texts,
-                      order)
-            for own in range(N_PARTS)
+            Counts.of([t for i, t in enumerate(texts) if i % N_PARTS != own] or texts,
+                      self.whole.order)
+            for own in range(max(parts) + 1)
         ]  # fmt: skip
-        self.contexts = keys_of(texts, order) // N_SYMBOLS
-        self.parts = np.repeat(part, lengths)
+        self.contexts = keys_of([texts[i] for i in order], self.whole.order) // N_SYMBOLS
+        self.parts = np.repeat(parts, lengths)
 
     def __call__(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, T) -> (B, T, N_SYMBOLS)"""
