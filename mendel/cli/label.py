@@ -12,7 +12,8 @@ from rich.console import Console
 from mendel.cli.check import progress_bar
 
 if TYPE_CHECKING:
-    from mendel.clocks.design.label import Asked, Item, Labelled, Reading
+    from mendel.clocks.design.label import Asked
+    from mendel.clocks.design.sheet import Item, Labelled, Reading
 
 KEYS = "Enter takes the guess; a number or a name; s skip, o none of the labels, u undo, q stop"
 
@@ -45,7 +46,7 @@ def label(
 
     Each answer is saved at once. `mendel redesign DIR --data` takes the file of labels.
     """
-    from mendel.clocks.design.label import Labelled, Reading, place_of, read_sheet, write_sheet
+    from mendel.clocks.design.sheet import Labelled, Reading, place_of, read_sheet, write_sheet
     from mendel.emit.runtime import load_model
     from mendel.types import InputError
 
@@ -128,7 +129,7 @@ def _undone(
 
 
 def _show(console: Console, item: Item, place: str) -> None:
-    from mendel.clocks.design.label import NONE
+    from mendel.clocks.design.sheet import NONE
 
     console.print(f"\n[{place}] {item.text}", style="bold")
     console.print(f"  guess: {item.guess or NONE}")
