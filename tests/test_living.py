@@ -45,7 +45,6 @@ from mendel.types import InputError
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "support_desk" / "messages.jsonl"
-BANKING = Path(__file__).parents[2] / "shared" / "data" / "banking77" / "train.csv"
 TASK = "Route support-desk messages"
 LINEAR = TextSpec(fields={"family": "linear", "max_rows": 3_000})
 

@@ -49,12 +49,7 @@ def ask(
     raises   InputError for another kind, and where no text is left
     cost     10,000 texts in about 15 s on one core
     """
-    kind = model.agent["kind"]
-    if kind not in KINDS_ASKED:
-        raise InputError(
-            f"`mendel label` asks about labels of texts. Got a project of kind {kind}. "
-            f"Wanted {' or '.join(KINDS_ASKED)}. Label a file in an editor, then `mendel redesign`."
-        )
+    check_kind(model)
     if n < 1:
         raise InputError(f"--n {n} asks for nothing. Wanted 1 or more.")
     done = set(known)
@@ -77,6 +72,16 @@ def ask(
     items = _items(model, [some[i] for i in chosen])
     progress("done", 1.0)
     return Asked(items, len(left), int(out.sum()))
+
+
+def check_kind(model: Any) -> None:
+    """Refuse a project whose answers are no labels of a text; raises InputError."""
+    kind = model.agent["kind"]
+    if kind not in KINDS_ASKED:
+        raise InputError(
+            f"`mendel label` asks about labels of texts. Got a project of kind {kind}. "
+            f"Wanted {' or '.join(KINDS_ASKED)}. Label a file in an editor, then `mendel redesign`."
+        )
 
 
 def near_sealed(
