@@ -17,19 +17,18 @@ import mendel
 from mendel.cli import app
 from mendel.clocks.design import again, improve
 from mendel.clocks.design.again import Before, before, join, limits_of, next_to, request_of
-from mendel.clocks.design.label import (
-    Item,
-    Labelled,
-    Reading,
-    ask,
-    near_sealed,
-    place_of,
-    read_sheet,
-    write_sheet,
-)  # fmt: skip
+from mendel.clocks.design.label import ask, near_sealed
 from mendel.clocks.design.prepare import plan, prepare
 from mendel.clocks.design.request import Request
 from mendel.clocks.design.run import Run
+from mendel.clocks.design.sheet import (
+    Item,
+    Labelled,
+    Reading,
+    place_of,
+    read_sheet,
+    write_sheet,
+)
 from mendel.data.readers import read_examples
 from mendel.data.vault import Vault
 from mendel.emit.diff import compare, diff, labelled
@@ -46,7 +45,6 @@ from mendel.types import InputError
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "support_desk" / "messages.jsonl"
-BANKING = Path(__file__).parents[2] / "shared" / "data" / "banking77" / "train.csv"
 TASK = "Route support-desk messages"
 LINEAR = TextSpec(fields={"family": "linear", "max_rows": 3_000})
 

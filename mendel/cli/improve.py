@@ -69,6 +69,8 @@ def improve(
     if shipped is None:
         return
     _tell(shipped.report["repair"])
+    if not shipped.report["repair"]["chosen"] and not shipped.model:
+        print(f"nothing was shipped, {folder} stays as it is; --yes ships what was refused")
     if shipped.model or "sealed" in shipped.report:
         print_outcome(shipped.report, shipped.folder, shipped.model)
 
@@ -81,5 +83,3 @@ def _tell(repair: dict[str, Any]) -> None:
             f"  {row['name']}: {row['n_fixed']} of {repair['n_errors']} errors fixed, old rows "
             f"{100 * row['change']:+.2f} points, at least {100 * row['low']:+.2f}"
         )
-    if not repair["chosen"]:
-        print("Nothing was shipped unless --yes was given; DIR stays as it is.")

@@ -12,7 +12,8 @@ from rich.console import Console
 from mendel.cli.check import progress_bar
 
 if TYPE_CHECKING:
-    from mendel.clocks.design.label import Asked, Item, Labelled, Reading
+    from mendel.clocks.design.label import Asked
+    from mendel.clocks.design.sheet import Item, Labelled, Reading
 
 KEYS = "Enter takes the guess; a number or a name; s skip, o none of the labels, u undo, q stop"
 
@@ -45,13 +46,16 @@ def label(
 
     Each answer is saved at once. `mendel redesign DIR --data` takes the file of labels.
     """
-    from mendel.clocks.design.label import Labelled, Reading, place_of, read_sheet, write_sheet
+    from mendel.clocks.design.label import check_kind
+    from mendel.clocks.design.sheet import Labelled, Reading, place_of, read_sheet, write_sheet
     from mendel.emit.runtime import load_model
     from mendel.types import InputError
 
     if (unlabeled is None) == (filled is None):
         raise InputError("where do texts come from? Give --unlabeled FILE, or --from SHEET.")
-    model, kept = load_model(folder), Labelled(out or place_of(folder))
+    model = load_model(folder)
+    check_kind(model)
+    kept = Labelled(out or place_of(folder))
     many = model.agent["kind"] == "multilabel"
     reading = Reading(model.labels, many=many, new_labels=new_labels)
     if filled is not None:
@@ -128,7 +132,7 @@ def _undone(
 
 
 def _show(console: Console, item: Item, place: str) -> None:
-    from mendel.clocks.design.label import NONE
+    from mendel.clocks.design.sheet import NONE
 
     console.print(f"\n[{place}] {item.text}", style="bold")
     console.print(f"  guess: {item.guess or NONE}")

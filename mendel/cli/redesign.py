@@ -75,7 +75,7 @@ def redesign(
         request = request_of(
             was,
             data=data,
-            out=out or next_to(folder, resume=resume),
+            out=out or next_to(folder),
             budget_s=budget,
             limits=limits_of(was, max_size, max_latency, max_params),
             prefer=prefer.value if prefer else None,

@@ -199,11 +199,11 @@ def limits_of(
     return Limits.parse(was.run.spec.task.limits.to_dict() | given)
 
 
-def next_to(project: Path, *, resume: bool = False) -> Path:
-    """DIR-2 beside DIR, DIR-3 beside DIR-2: the first that is free; to resume, the one begun."""
+def next_to(project: Path) -> Path:
+    """DIR-2 beside DIR, DIR-3 beside DIR-2: the first that is free. A killed run leaves it free."""
     stem, _, number = project.name.rpartition("-")
     name, n = (stem, int(number)) if stem and number.isdigit() else (project.name, 1)
-    while (place := project.parent / f"{name}-{n + 1}").exists() and not resume:
+    while (place := project.parent / f"{name}-{n + 1}").exists():
         n += 1
     return place
 
