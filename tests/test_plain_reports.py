@@ -161,6 +161,8 @@ def test_the_technical_file_has_the_nine_points_and_says_what_is_not_known(
     assert "92.3 % (95 % interval 91.3 to 93.2) on 3,080 sealed rows, opened once" in told
     assert f"| {'ab' * 32} | CC BY 4.0" in told
     assert "| lower case" in told and "| channel | phone" in told
+    assert "made from an earlier model" not in told
+    assert "made from an earlier model" in technical_markdown(report | {"changes": {"n": 3}})
 
 
 def test_cost_is_that_by_hand() -> None:

@@ -18,6 +18,8 @@ ANSWERS = {
     "multilabel": "every label that fits, which may be none",
     "regress": "a number, and how far off it may be",
     "tag": "the pieces of the text that matter, each with its name",
+    "extract": "a record of the fields that it finds",
+    "retrieve": "the passages that fit best, each with its file",
 }
 NOT_FOR = (
     "Do not use it for decisions about people that nobody looks over.",

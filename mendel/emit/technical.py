@@ -187,8 +187,9 @@ def _changes(r: Row) -> Section:
     return section(
         "6. Changes",
         _fact("First made as", text(part(r, "reproduce", "line"))),
-        _fact("Changes since", "none in this file; a model that is trained again has another line "
-              "and another file"),
+        _fact("Changes since", "it was made from an earlier model; report.md says which answers "
+              "changed" if r.get("changes") else "none in this file; a model that is trained again "
+              "has another line and another file"),
     )  # fmt: skip
 
 

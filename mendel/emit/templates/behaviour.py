@@ -3,8 +3,9 @@
     python behaviour.py                       the texts in golden.json
     python behaviour.py --stdin < texts.json  a JSON list of texts
 
-Each change is the same every time. Phrases and negation are English. Of a pair, the first text is
-changed. Texts that a change leaves as they are do not count.
+The texts in golden.json are of training, on which answers stay more than elsewhere: give texts of
+your own. Each change is the same every time. Phrases and negation are English. Of a pair, the first
+text is changed. Texts that a change leaves as they are do not count.
 """
 
 from __future__ import annotations
