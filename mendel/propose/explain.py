@@ -24,7 +24,7 @@ def explained(
     mutations   and what they gained, the best first
     """
     opener, first = found[0], found[1] if len(found) > 1 else found[0]
-    late = [named(e.recipe) for e in found if e.is_lost]
+    late = [named(e.recipe) for e in found if e.when == "last"]
     last = f" Last, known losers: {', '.join(late)}." if late else ""
     begin = f"First of all, so that something can ship: {named(opener.recipe)}.{last}"
     changes = [f"{name} ({gain:+.1%})" for name, gain in mutations[:N_NAMED] if gain > 0]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from mendel.kinds import KINDS, Maker, Shape
 from mendel.propose.evidence import REFERENCE, Past, Tried
 from mendel.propose.relative import Relative, absolute, relative
 from mendel.propose.traits import Traits, likeness
 
+When = Literal["first", "then", "last"]
 LIKE = 0.05  # tasks less alike than this say nothing
 PRIOR = 0.25  # weight of what is expected without evidence
 LOST = -0.25  # who makes a quarter more errors than the linear model is tried last
@@ -30,6 +31,7 @@ class Expected:
     """What earlier runs say of one recipe on the new task.
 
     carried   it was found on another task: no rung of this one's ladder
+    when      first: worth an early look; last: a known loser
     seen      earlier runs that tried it, each with its weight, the weightiest first
     """
 
@@ -39,10 +41,7 @@ class Expected:
     seconds: float
     carried: bool
     seen: tuple[tuple[float, Past, Tried], ...]
-
-    @property
-    def is_lost(self) -> bool:
-        return self.gain < LOST
+    when: When = "then"
 
 
 def alike(traits: Traits, earlier: Sequence[Past]) -> list[tuple[float, Past]]:
@@ -52,7 +51,8 @@ def alike(traits: Traits, earlier: Sequence[Past]) -> list[tuple[float, Past]]:
 
 
 def ordered(traits: Traits, near: Sequence[tuple[float, Past]], looking_s: float) -> list[Expected]:
-    """The quickest linear model, so that something can ship; then by worth; losers last.
+    """The quickest linear model, so that something can ship; the best, and beside it what the
+    ladder would start from; then by worth; losers last.
 
     near        as `alike` gives them, at least one
     looking_s   seconds for training, before what is kept for the end
@@ -65,10 +65,25 @@ def ordered(traits: Traits, near: Sequence[tuple[float, Past]], looking_s: float
     def worth(e: Expected) -> tuple[bool, bool, float]:
         left_s = looking_s - traits.n_folds * e.seconds
         promising = e.gain > 0 and left_s > 0
-        return e.is_lost, not promising, -e.gain * (left_s if promising else 1.0)
+        return e.gain < LOST, not promising, -e.gain * (left_s if promising else 1.0)
 
     rest.sort(key=worth)  # stable: what is level stays in the ladder's order
-    return ([opener] if opener else []) + rest
+    usual = _key(_usual(KINDS[traits.kind].builder, traits.shape))
+    hedge = [e for e in rest if _key(e.recipe) == usual]
+    early = [opener] if opener else []
+    early += rest[:1] + [e for e in hedge if e not in rest[:1]]
+    later = [replace(e, when=_when(e)) for e in rest if e not in early]
+    return [replace(e, when="first") for e in early] + later
+
+
+def _when(e: Expected) -> When:
+    return "last" if e.gain < LOST else "first" if e.gain > 0 else "then"
+
+
+def _usual(maker: Maker, shape: Shape) -> Relative:
+    """What the task starts from by its size alone. It is tried early whatever was seen elsewhere:
+    a few runs on other tasks have been wrong about it."""
+    return relative(maker, maker.within(maker.starting_point(shape), shape), shape)
 
 
 def expectations(traits: Traits, near: Sequence[tuple[float, Past]]) -> list[Expected]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from mendel.kinds import KINDS
 from mendel.propose.evidence import Past
 from mendel.propose.explain import COLD, explained, why
-from mendel.propose.order import alike, changes, ordered
+from mendel.propose.order import When, alike, changes, ordered
 from mendel.propose.traits import Traits
 from mendel.spec import Spec
 
@@ -28,7 +27,7 @@ class Step(Spec):
     gain: float
     seconds: float
     n_seen: int
-    when: Literal["first", "then", "last"]
+    when: When
 
 
 class Start(Spec):
@@ -60,9 +59,9 @@ def start_from(traits: Traits, earlier: Sequence[Past], looking_s: float) -> Sta
             gain=round(e.gain, 4),
             seconds=round(e.seconds, 2),
             n_seen=len(e.seen),
-            when="last" if e.is_lost else "first" if e.gain > 0 or i == 0 else "then",
+            when=e.when,
         )
-        for i, e in enumerate(found)
+        for e in found
     )
     mutations = changes(KINDS[traits.kind].builder, near)
     return Start(
