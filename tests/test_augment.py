@@ -276,6 +276,7 @@ def test_copies_ship_where_they_are_judged_to_help_and_only_there(
     [verdict] = chosen.judged.values()
     assert verdict.keep == ships
     assert is_augmented(chosen.standing.spec) == ships
+    assert clock.champion().candidate.motivation == "plain"  # the other leads only where judged
 
 
 # -- what the project keeps --

@@ -122,6 +122,8 @@ class DesignClock:
             return Verdict(Decision.CONTINUE, f"{told}: goes on")
         complete = [s.scores for s in others if len(s.turns) == self.shape.n_folds]
         best = max((sum(a) / len(a) for a in complete), default=-math.inf)
+        if ladder.is_augmented(TextSpec.parse(dict(trial.candidate.state["model"]))):
+            return Verdict(Decision.DISCARD, f"{told}: complete; judged when the run chooses")
         if mean > best:
             before = f" (before: {best:.1%})" if complete else ""
             return Verdict(Decision.KEEP, f"{told}: leads{before}")
