@@ -35,6 +35,7 @@ from mendel.parts.search.recipe import SearchRecipe
 from mendel.parts.search.runner import Runner
 from mendel.parts.search.store import pack, unpack
 from mendel.parts.search.twin import dequantised, training_scores
+from mendel.spec import Limits
 from mendel.train.folds import Inputs, Rows
 from mendel.train.made_queries import make_queries
 from mendel.train.queries import read_queries
@@ -243,6 +244,22 @@ def test_queries_of_files_that_are_not_there_are_counted_and_strict_refuses(
     with pytest.raises(InputError, match="does not say what is asked"):
         wrong = written(tmp_path / "wrong.jsonl", [{"said": "a", "of": "b"}])
         plan(request_of(folder, tmp_path, queries=wrong))
+
+
+def test_queries_that_cannot_be_split_and_limits_that_cannot_be_met_are_refused(
+    folder: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    rows = [{"query": f"thing {chr(97 + i) * 4} of {i}", "file": "page1.md"} for i in range(25)]
+    asked = request_of(folder, tmp_path, queries=written(tmp_path / "one.jsonl", rows))
+    with pytest.raises(InputError, match="one document answers all"):
+        prepare(plan(asked), ledger)
+    few = written(tmp_path / "few.jsonl", rows[:3])
+    with pytest.raises(InputError, match=r"few\.jsonl has 3 usable rows"):
+        plan(replace(asked, queries=few))
+    with pytest.raises(InputError, match=r"every model for \d+ passages"):
+        plan(request_of(DOCS, tmp_path, limits=Limits(max_bytes=1_000)))
+    with pytest.raises(InputError, match="say --kind retrieve"):
+        plan(request_of(folder, tmp_path, kind="auto"))
 
 
 def test_made_queries_are_the_same_every_time_and_ask_for_what_is_there(

@@ -39,7 +39,8 @@ def read_bytes(path: Path) -> bytes:
         elif isinstance(error, IsADirectoryError):
             do = (
                 "Name a file in it; a folder is read if it has seq.in with seq.out or label, or "
-                "is a data set that save_to_disk wrote."
+                "is a data set that save_to_disk wrote; for documents to search, say "
+                "--kind retrieve."
             )
         why = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: {why}. Wanted a CSV or JSON lines file. {do}") from None

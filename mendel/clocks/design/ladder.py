@@ -181,6 +181,7 @@ def fits(recipe: Any, shape: Shape, found: Sequence[Standing], left_s: float) ->
 def check_limits(shape: Shape, budget_s: float) -> None:
     """Refuse before training what arithmetic rules out; raises InputError."""
     limits = shape.limits
+    what = f"{shape.n_passages} passages" if shape.n_passages else f"{shape.n_labels} labels"
     n_params, n_bytes = _maker(shape).least(shape)
     floors = [
         ("--max-size", limits.max_bytes, n_bytes, "bytes"),
@@ -191,7 +192,7 @@ def check_limits(shape: Shape, budget_s: float) -> None:
     for flag, got, least, unit in floors:
         if got < least:
             raise InputError(
-                f"{flag} {got:g} {unit} rules out every model for {shape.n_labels} labels. "
+                f"{flag} {got:g} {unit} rules out every model for {what}. "
                 f"Wanted at least {least:g} {unit}. Raise {flag}."
             )
 

@@ -109,7 +109,8 @@ def _hold_out(
             return held
     raise InputError(
         f"{len(labels)} rows leave none to seal: they are near-duplicates of one another, or each "
-        "label has too few. Wanted rows that differ. Add some, or give a --test file."
+        "label has too few, or one document answers all. Wanted rows that differ. "
+        "Add some, or give a --test file."
     )
 
 
