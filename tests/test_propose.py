@@ -164,6 +164,13 @@ def test_mutations_that_gained_elsewhere_come_first() -> None:
     assert len({*changed}) == len(MAKER.mutations)
 
 
+def test_what_the_ladder_would_start_from_is_tried_early_even_where_it_lost_elsewhere() -> None:
+    earlier = [past for name in "abc" for past in pasts(run_of({**CNN_WON, "dual": 0.6}, name))]
+    start = start_from(traits(), earlier, LOOKING_S)
+    assert [step.recipe for step in start.steps[1:3]] == [{"family": "cnn"}, {"family": "dual"}]
+    assert start.steps[2].gain < -0.25 and start.steps[2].when == "first"
+
+
 def test_sealed_scores_are_out_of_a_proposers_reach(tmp_path: Path) -> None:
     ledger = Ledger(folder=tmp_path)
     turns = run_of(CNN_WON)
