@@ -1,19 +1,18 @@
 """What each section of a report says, in plain prose and tables.
 
 Whatever the report lacks is left out or said to be not measured. Nothing is escaped here.
-Longer than most files: one short function a section, in the order in which they are read.
+One short function a section; answered.py has those on the answers, by kind of task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from mendel.emit.answered import BY_KIND, LABELS
 from mendel.emit.origins import cost_line, licence_line
-from mendel.emit.plots import confusion_plot, coverage_plot, ladder_plot, reliability_plot
-from mendel.emit.section import Section
-from mendel.emit.section import section as _section
+from mendel.emit.plots import ladder_plot
+from mendel.emit.section import Section, section
 from mendel.emit.values import (
-    MAX_ROWS,
     Row,
     braced,
     count,
@@ -42,7 +41,7 @@ from mendel.emit.weaknesses import weaknesses
 
 def sections(report: Row) -> list[Section]:
     """What the report says, in the order of who needs it."""
-    answers = OF_KIND.get(str(part(report, "task", "kind")), OF_LABELS)
+    answers = BY_KIND.get(str(part(report, "task", "kind")), LABELS)
     again = (_repair,) if report.get("repair") else ()
     changed = (_changes, _flows) if report.get("changes") else ()
     return [
@@ -78,7 +77,7 @@ def _shipped(r: Row) -> Section:
     )
     has = ", ".join(trait for trait in traits if trait)
     error = say(" ± {} points", points(s.get("oof_se"))) or ""
-    return _section(
+    return section(
         "The model",
         say("Task: {}", None if task == title(r) else task),
         say("Ships {}" + (f" ({braced(has)})." if has else "."), text(s.get("name"))),
@@ -95,12 +94,12 @@ def _limits(r: Row) -> Section:
     rows, asked = rows_of(r, "limits"), part(r, "task", "limits")
     none_asked = isinstance(asked, dict) and all(value is None for value in asked.values())
     if rows == [] or (rows is None and none_asked):
-        return _section("Limits", "No limit was set.")
+        return section("Limits", "No limit was set.")
     shown = [
         row | {k: quantity(row.get("limit"), row.get(k)) for k in ("wanted", "got")}
         for row in rows or []
     ]
-    return _section(
+    return section(
         "Limits",
         table=table_of(
             shown, ("Limit", "limit", text), ("Wanted", "wanted", given), ("Got", "got", given),
@@ -116,7 +115,7 @@ def _baselines(r: Row) -> Section:
     seconds = [x.get("seconds") for x in rows_of(r, "ladder") or [] if x.get("name") == name]
     own |= {"name": f"{name} (this model)", "seconds": seconds[0] if seconds else None}
     shown = [x | {"span": span(x)} for x in [own, *rows]] if rows else None
-    return _section(
+    return section(
         "Baselines",
         f"{metric(r)}, all on the same sealed texts. What a difference shows is said under Claims."
         if shown else None,
@@ -133,7 +132,7 @@ def _claims(r: Row) -> Section:
     shown = [
         x | {"allowed": either(x.get("allowed"), "may be said", "not shown")} for x in rows or []
     ]
-    return _section(
+    return section(
         "Claims",
         "No claim was asked for." if rows == [] else None,
         say("The judge: {} confirmations begun on this task so far, {} kept; false discoveries "
@@ -149,7 +148,7 @@ def _repair(r: Row) -> Section:
         x | {"moved": points(x.get("change")), "least": points(x.get("low"))}
         for x in rows_of(r, "repair", "looked") or []
     ]
-    return _section(
+    return section(
         "Errors mended",
         say("{}.", (text(part(r, "repair", "reason")) or "").rstrip(".") or None),
         say("{} errors were given that the model before made. An error counts as fixed where the "
@@ -168,7 +167,7 @@ def _changes(r: Row) -> Section:
         x | (x.get("labelled") or {}) | {"moved": part(x, "shift", "mean")}
         for x in rows_of(r, "changes", "groups") or []
     ]
-    return _section(
+    return section(
         "What changes",
         say("Beside {}, which this model goes on from.", text(part(r, "changes", "before"))),
         say("Of the {} sealed rows {} were wrong before and are right now, {} were right and are "
@@ -185,181 +184,12 @@ def _changes(r: Row) -> Section:
 def _flows(r: Row) -> Section:
     groups = rows_of(r, "changes", "groups") or []
     rows = [flow | {"name": x.get("name")} for x in groups for flow in x.get("flows") or []]
-    return _section(
+    return section(
         "Answers that change",
         "None." if not rows else None,
         table=table_of(sorted(rows, key=lambda x: -x["count"]), ("Before", "from", text),
                        ("Now", "to", text), ("Count", "count", count), ("Texts", "name", text),
                        ("Example", "example", quote)),
-    )  # fmt: skip
-
-
-def _classes(r: Row) -> Section:
-    rows = rows_of(r, "sealed", "per_class")
-    ranked = sorted(rows or [], key=lambda x: _order(x.get("f1")))
-    weak = [say("{} (F1 {})", text(x.get("label")), pct(x.get("f1"))) for x in ranked[:3]]
-    return _section(
-        "Classes, worst first",
-        say("Weakest of {}: {}.", count(len(ranked)), ", ".join(w for w in weak if w) or None)
-        if len(ranked) > MAX_ROWS else None,
-        table=table_of(ranked, ("Class", "label", text), ("n", "n", count),
-                       ("Precision", "precision", pct), ("Recall", "recall", pct),
-                       ("F1", "f1", pct)),
-    )  # fmt: skip
-
-
-def _calibration(r: Row) -> Section:
-    c = part(r, "sealed", "calibration") or {}
-    names = {"ece": "calibration error (ECE)", "nll": "log loss (NLL)", "brier": "Brier score"}
-    rows = [
-        {"name": name} | {side: part(c, side, key) for side in ("before", "after")}
-        for key, name in names.items()
-    ]
-    known = [row for row in rows if row["before"] is not None or row["after"] is not None]
-    return _section(
-        "Calibration",
-        say("One temperature of {} divides the logits; it was fitted without the sealed data.",
-            decimal(part(r, "sealed", "temperature"))),
-        say("Lower is better in each row. ECE over {} bins of equal mass.", count(c.get("n_bins")))
-        if known else None,
-        table=table_of(known, ("Measure", "name", text), ("Before", "before", decimal),
-                       ("After", "after", decimal)),
-        plot=reliability_plot,
-        caption="Reliability: on the diagonal, a confidence is the share that is right.",
-    )  # fmt: skip
-
-
-def _abstention(r: Row) -> Section:
-    a = part(r, "sealed", "abstention") or {}
-    outside, sets = a.get("outside") or {}, part(r, "sealed", "sets") or {}
-    return _section(
-        "When it does not answer",
-        say("A text is given no label where it is further than {} outside what was learnt.",
-            decimal(a.get("threshold"))),
-        say("Fitted out of fold so that it costs at most {} of the texts their right answer; there "
-            "it cost {} of {}.", pct(part(a, "fitted", "max_wrong_rejections")),
-            count(part(a, "fitted", "n_right_rejected")), count(part(a, "fitted", "n"))),
-        say("Sealed texts that have a label: {} are answered, {} of these answers are right; with "
-            "rejections counted as errors, {} are right.", pct(a.get("coverage")),
-            pct(a.get("accuracy")), pct(a.get("net_accuracy"))),
-        say("Sealed texts that have none: {} of {} are rejected (95 % interval {}).",
-            pct(outside.get("recall")), count(outside.get("n")), span(outside)),
-        say("Sets of labels, asked to hold the true one for {}: they hold it for {} of the sealed "
-            "texts, with {} labels on average.", pct(sets.get("asked")), pct(sets.get("coverage")),
-            decimal(sets.get("mean_size"))),
-        plot=coverage_plot,
-        caption="Accuracy of what is answered, when the texts furthest outside are not.",
-    )  # fmt: skip
-
-
-def _confusions(r: Row) -> Section:
-    rows = rows_of(r, "sealed", "confusions")
-    return _section(
-        "Confusions",
-        "No message was taken for another class." if rows == [] else None,
-        table=table_of(
-            rows and rows[:10], ("True class", "true", text), ("Taken for", "predicted", text),
-            ("Count", "count", count), ("Of the class", "share", pct),
-            ("Example", "example", quote),
-        ),
-        plot=confusion_plot,
-        caption="True class (rows) and predicted class (columns) of the most confused classes, in "
-        "messages. Pairs rarer than those listed are blank; grey is right.",
-    )  # fmt: skip
-
-
-def _worst(r: Row) -> Section:
-    rows = rows_of(r, "sealed", "worst")
-    return _section(
-        "Most confident errors",
-        "No error." if rows == [] else "Wrong labels in the data often show up here."
-        if rows else None,
-        table=table_of(rows and rows[:10], ("Text", "text", quote), ("True class", "true", text),
-                       ("Taken for", "predicted", text), ("Confidence", "probability", pct)),
-    )  # fmt: skip
-
-
-def _whole(r: Row) -> Section:
-    s = r.get("sealed") or {}
-    return _section(
-        "Whole answers",
-        say("{} of the texts are answered exactly as wanted.", pct(s.get("exact"))),
-        say("{} spans were wanted.", count(s.get("n_spans"))),
-        *_forms(s),
-    )
-
-
-def _forms(sealed: Row) -> list[str | None]:
-    rows = rows_of(sealed, "forms") or []
-    return [
-        say("F1 {} on {} spans of " + f"{text(row.get('name'))}.", pct(row.get("f1")),
-            count(row.get("n")))
-        for row in rows
-    ]  # fmt: skip
-
-
-def _cuts(r: Row) -> Section:
-    cuts = part(r, "fitted", "cuts")
-    rows = [{"label": k, "cut": v} for k, v in cuts.items()] if isinstance(cuts, dict) else None
-    return _section(
-        "Cuts",
-        "A label is given where its logit is above its cut; the cuts were fitted out of fold."
-        if rows else None,
-        table=table_of(rows, ("Label", "label", text), ("Cut", "cut", decimal)),
-    )  # fmt: skip
-
-
-def _span_errors(r: Row) -> Section:
-    rows = rows_of(r, "sealed", "span_errors")
-    return _section(
-        "Spans found wrongly or missed",
-        "None." if rows == [] else "The first of them, in the order of the texts."
-        if rows else None,
-        table=table_of(rows, ("Text", "text", quote), ("Span", "span", quote),
-                       ("Label", "label", text), ("Error", "error", text)),
-    )  # fmt: skip
-
-
-def _fields(r: Row) -> Section:
-    rows = rows_of(r, "sealed", "per_field")
-    ranked = sorted(rows or [], key=lambda x: _order(x.get("f1")))
-    told = [x for x in ranked if x.get("said") is not None]
-    seldom = ", ".join(str(text(x.get("label"))) for x in told if x["said"] < 0.5)
-    return _section(
-        "Fields, worst first",
-        say("{} values were wanted; {} of the records are right in every field.",
-            count(part(r, "sealed", "n_values")), pct(part(r, "sealed", "exact"))),
-        "Said: the share of values in training that their text says. The others cannot be learned: "
-        "the model copies, it does not infer." if told else None,
-        say("Less than half is said of: {}.", seldom or None),
-        table=table_of(ranked, ("Field", "label", text), ("Type", "type", text), ("n", "n", count),
-                       ("Precision", "precision", pct), ("Recall", "recall", pct),
-                       ("F1", "f1", pct), ("Said", "said", pct)),
-    )  # fmt: skip
-
-
-def _field_errors(r: Row) -> Section:
-    rows = rows_of(r, "sealed", "field_errors")
-    return _section(
-        "Fields read wrongly",
-        "None." if rows == [] else "The first of them, in the order of the texts."
-        if rows else None,
-        table=table_of(rows, ("Text", "text", quote), ("Field", "field", text),
-                       ("Wanted", "wanted", quote), ("Said", "said", quote)),
-    )  # fmt: skip
-
-
-def _numbers(r: Row) -> Section:
-    s = r.get("sealed") or {}
-    return _section(
-        "Misses",
-        say("A number is off by {} on average, by {} in the median.", given(s.get("mean_miss")),
-            given(s.get("median_miss"))),
-        say("The interval of plus and minus {} was asked to hold for {} and holds for {}.",
-            given(s.get("half_width")), pct(part(s, "coverage", "asked")),
-            pct(part(s, "coverage", "got"))),
-        table=table_of(rows_of(r, "sealed", "misses"), ("Text", "text", quote),
-                       ("True", "true", given), ("Said", "said", given)),
     )  # fmt: skip
 
 
@@ -369,7 +199,7 @@ def _start(r: Row) -> Section:
         x | {"gain": "a known loser" if x.get("when") == "last" else pct(x.get("gain"))}
         for x in steps or []
     ]
-    return _section(
+    return section(
         "What it started from",
         *(text(line) for line in part(r, "start", "why") or ()),
         "Gains are shares of the linear model's errors, as earlier runs on held-out folds led to "
@@ -377,64 +207,6 @@ def _start(r: Row) -> Section:
         table=table_of(shown, ("Recipe", "name", text), ("Expected", "gain", given),
                        ("A round", "seconds", duration), ("Runs", "n_seen", count),
                        ("Why", "why", text)),
-    )  # fmt: skip
-
-
-def _search(r: Row) -> Section:
-    s, f = r.get("sealed") or {}, r.get("fitted") or {}
-    recall = s.get("recall") or {}
-    shares = {1.0: "BM25 answers alone", 0.0: "learned vectors answer alone"}
-    how = shares.get(f.get("bm25_share", -1.0)) or say(
-        "a score is {} BM25, the rest is the cosine of learned vectors", pct(f.get("bm25_share"))
-    )
-    return _section(
-        "Passages found",
-        say("A right passage comes first for {} of the sealed queries, is among 5 for {}, among 10 "
-            "for {}.", *(pct(recall.get(k)) for k in ("1", "5", "10"))),
-        say("How much BM25 counts was fitted out of fold: {}.", how if f else None),
-        say("There BM25 alone has {}{}.", pct(f.get("bm25_alone")),
-            say(", vectors alone {}", pct(f.get("vectors_alone"))) or ""),
-        say("Queries without a right passage among 10: {}.", count(s.get("n_missed"))),
-        table=table_of(rows_of(r, "sealed", "missed"), ("Query", "text", quote),
-                       ("First passage given", "first", text)),
-    )  # fmt: skip
-
-
-def _bits(r: Row) -> Section:
-    s = r.get("sealed") or {}
-    beside = [
-        x | {"bits": decimal(8 * (1 - x["score"]))}
-        for x in [{"name": "this model", "score": s.get("score")}, *(rows_of(r, "baselines") or [])]
-        if isinstance(x.get("score"), float)
-    ]
-    return _section(
-        "Bits per byte",
-        say("A byte of the {} sealed ones costs {} bits, the end of a text counted as a byte; 8 "
-            "would be no knowledge at all.", count(s.get("n_bytes")),
-            decimal(s.get("bits_per_byte"))),
-        table=table_of(beside, ("Model", "name", text), ("Bits per byte", "bits", given)),
-    )  # fmt: skip
-
-
-def _samples(r: Row) -> Section:
-    c = part(r, "about", "copied") or {}
-    shown = [{"text": t} for t in part(r, "about", "samples") or []]
-    return _section(
-        "What it writes",
-        say("Of {} texts (temperature 0.8, seeds 0, 1, ...), {} differ from one another, {} are no "
-            "training text, and {} are one word for word.", count(c.get("n")),
-            count(c.get("n_distinct")), count(c.get("n_new")), count(c.get("n_whole"))),
-        say("The longest run that stands in a training text has {} characters: {}.",
-            count(c.get("longest")), quote(c.get("run"))),
-        table=table_of(shown, ("The first of them", "text", quote)),
-    )  # fmt: skip
-
-
-def _surprising(r: Row) -> Section:
-    return _section(
-        "Sealed texts that it foresaw the least",
-        table=table_of(rows_of(r, "sealed", "surprising"), ("Text", "text", quote),
-                       ("Bits per byte", "bits_per_byte", decimal)),
     )  # fmt: skip
 
 
@@ -446,7 +218,7 @@ def _ladder(r: Row) -> Section:
                            say(" ± {}", points(x.get("se"))) or "")}
         for x in rows or []
     ]  # fmt: skip
-    return _section(
+    return section(
         "Everything that was tried",
         "Selected by these scores, which are not of the sealed data and claim nothing."
         if shown else None,
@@ -466,7 +238,7 @@ def _ladder(r: Row) -> Section:
 def _data(r: Row) -> Section:
     d, labels = r.get("data") or {}, part(r, "task", "labels")
     classes = say(" in {} classes", count(len(labels))) if labels else ""
-    return _section(
+    return section(
         "Data",
         say("{} rows{}: {} to train on, {} sealed{}.", count(d.get("rows")), classes,
             count(d.get("n_train")), count(d.get("n_sealed")),
@@ -483,7 +255,7 @@ def _data(r: Row) -> Section:
 
 def _faults(r: Row) -> Section:
     rows = rows_of(r, "data", "faults")
-    return _section(
+    return section(
         "Faults of the data",
         "None was found." if rows == [] else None,
         table=table_of(rows, ("Fault", "kind", text), ("Count", "count", count),
@@ -504,7 +276,7 @@ def _speed(r: Row) -> Section:
         ("whole project", size(part(r, "resources", "project_bytes"))),
     )
     rows = [{"name": name, "value": value} for name, value in facts if value is not None]
-    return _section(
+    return section(
         "Speed and size",
         cost_line(r),
         table=table_of(rows, ("Measure", "name", text), ("Value", "value", given)),
@@ -513,7 +285,7 @@ def _speed(r: Row) -> Section:
 
 def _time(r: Row) -> Section:
     t = r.get("time") or {}
-    return _section(
+    return section(
         "Time",
         say("Spent {}{}.", duration(t.get("spent_s")),
             say(" of a budget of {}", duration(t.get("budget_s"))) or ""),
@@ -530,7 +302,7 @@ def _reproduce(r: Row) -> Section:
             ", ".join(f"{text(k)} {text(v)}" for k, v in (p.get(key) or {}).items()) or None)
         for key, title in (("versions", "Versions"), ("machine", "Machine"))
     ]  # fmt: skip
-    return _section(
+    return section(
         "To reproduce",
         say("Seed {}.", text(p.get("seed"))),
         say("Line of the ledger: {}.", text(p.get("line"))),
@@ -538,18 +310,3 @@ def _reproduce(r: Row) -> Section:
         *listed,
         code=(command,) if command else (),
     )
-
-
-def _order(value: float | None) -> tuple[bool, float]:
-    return value is None, value or 0.0
-
-
-OF_LABELS = (_classes, _calibration, _abstention, _confusions, _worst)
-OF_KIND = {  # what a report says of the answers, by kind of task
-    "extract": (_fields, _field_errors),
-    "generate": (_bits, _samples, _surprising),
-    "multilabel": (_whole, _classes, _cuts),
-    "regress": (_numbers,),
-    "retrieve": (_search,),
-    "tag": (_whole, _classes, _span_errors),
-}
