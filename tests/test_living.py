@@ -197,7 +197,7 @@ def test_what_shipped_is_tried_before_the_ladder(
     from mendel.kinds import Shape
 
     shape = Shape(400, 16, was.run.spec.task.limits, 5)
-    first = next(ladder.proposals(shape, [], was.after()))
+    first = next(ladder.proposals(shape, [], after=was.after()))
     assert first.state["model"] == was.recipe.to_dict()
     assert next(ladder.proposals(shape, [])).state != first.state
 

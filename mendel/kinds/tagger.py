@@ -69,12 +69,14 @@ class TaggerMaker(Maker):
     def rungs(self, shape: Shape) -> Iterator[Rung]:
         base = self.starting_point(shape)
         noisy, for_noise = self._noisy(base), "clues and two that read, words hidden: for new names"
-        yield Rung(replace(base, family="linear", looks=20), "clues of a word, few looks: soonest")
+        clues = replace(base, family="linear", epochs=TagRecipe().epochs)  # which count in looks
+        yield Rung(replace(clues, looks=20), "clues of a word, few looks: soonest")
         if shape.n_lists and shape.n_rows < FEW:  # lists say most of what few rows do not
-            yield Rung(replace(noisy, family="linear", copies=1), "clues alone, and finds more")
+            alone = replace(noisy, family="linear", copies=1, epochs=clues.epochs)
+            yield Rung(alone, "clues alone, and finds more")
             yield Rung(noisy, for_noise)
         yield Rung(base, "reads each text from both ends")
-        yield Rung(replace(base, family="linear"), "clues of a word and its neighbours")
+        yield Rung(clues, "clues of a word and its neighbours")
         both = "clues and two that read, scores averaged: errors that differ cancel"
         yield Rung(replace(base, family="dual", copies=2), both)
         yield Rung(replace(base, dim=32, width=64), "reads at half the size")
