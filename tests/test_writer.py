@@ -18,13 +18,14 @@ from mendel.generate import Sampler as EngineSampler
 from mendel.kinds import KINDS
 from mendel.kinds.writer import engine, model_spec, n_params_of
 from mendel.model import build
+from mendel.parts.carried.running import session_of
 from mendel.parts.writer import features
 from mendel.parts.writer.counts import N_PARTS, Counts, keys_of
 from mendel.parts.writer.export import dequantised, files, golden, training_bits
 from mendel.parts.writer.features import Featurizer, symbols
 from mendel.parts.writer.fit import Examples, OutOfTime, Trained, Windows, fit
 from mendel.parts.writer.recipe import FAMILIES, WriterRecipe
-from mendel.parts.writer.runner import Runner, session_of
+from mendel.parts.writer.runner import Runner
 from mendel.parts.writer.sampling import Sampler
 from mendel.parts.writer.store import pack, unpack
 from mendel.train.baseline import FITS

@@ -1,9 +1,9 @@
 """An agent as a folder that runs, serves, tests and trains itself where mendel is not installed.
 
 templates/*.py and the like are copied as they are; README.md and MODEL_CARD.md are rendered;
-textmodel/ is parts/text as it is, tagmodel/ parts/tagger, searchmodel/ parts/search. What depends
-on the kind of task is in answers.py, learning.py and tests/test_answers.py. The model's files are
-written by parts/shipping.py, which is also what the emitted train.py writes them by.
+textmodel/ is parts/text with parts/carried inside it, and likewise for the other models. What
+depends on the kind of task is in answers.py, learning.py and tests/test_answers.py. The model's
+files are written by parts/shipping.py, which is also what the emitted train.py writes them by.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ OF_WORDS = ("behaviour.py", "tests/test_behaviour.py", "tests/test_explain.py")
 # a package leaves hidden files out, and a ruff.toml here would rule over ours
 RENDERED = {"README.md.j2": "README.md", "Dockerfile": "Dockerfile"}
 RENAMED = {"dockerignore": ".dockerignore", "ruff": "ruff.toml"}
+CARRIED = "carried"  # folder of parts that every model's package gets
 NEEDED_TO_ANSWER = ("model.onnx", "vocabulary.npz")
 
 __all__ = ["Agent", "Emitted", "emit_project"]
@@ -78,8 +79,7 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
     for name in ("shipping.py", "conformal.py"):
         _copy(PARTS / name, folder / name)
     package, export = packages(agent.kind)
-    for module in sorted((PARTS / package).glob("*.py")):
-        _copy(module, folder / TRAVELS_AS[package] / module.name)
+    _write_package(PARTS / package, folder / TRAVELS_AS[package])
     signature = answers_of(agent.kind).SIGNATURE
     _write_rendered(agent, signature, folder)
     digest = write_model(agent, export, signature, folder)
@@ -103,6 +103,16 @@ def _check(agent: Agent) -> None:
             f"labels: {len(agent.labels)} for a model with {export.n_outputs(agent.trained)} "
             "outputs. Wanted as many as it has."
         )
+
+
+def _write_package(part: Path, target: Path) -> None:
+    """The model's own code, and inside it what all models carry."""
+    for source, place in ((part, target), (PARTS / CARRIED, target / CARRIED)):
+        place.mkdir()
+        for module in sorted(source.glob("*.py")):
+            code = module.read_text(encoding="utf-8")
+            code = code.replace(f"from ..{CARRIED}", f"from .{CARRIED}")
+            (place / module.name).write_text(code, encoding="utf-8", newline="\n")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,10 +16,11 @@ from mendel.emit.copied import copied
 from mendel.emit.counts import bootstrap
 from mendel.kinds.kind import Fitted, Kind
 from mendel.kinds.writer import WriterMaker
+from mendel.parts.carried.running import session_of
 from mendel.parts.writer.export import files
 from mendel.parts.writer.features import BREAK
 from mendel.parts.writer.fit import Examples
-from mendel.parts.writer.runner import PROMPT, Runner, session_of
+from mendel.parts.writer.runner import PROMPT, Runner
 from mendel.parts.writer.sampling import Sampler
 from mendel.spec import TaskSpec
 from mendel.train.folds import Kept, Ran, Rows

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mendel.kinds.kind import Maker, Rung, Shape
+from mendel.parts.carried.running import session_of
 from mendel.parts.writer.export import files
 from mendel.parts.writer.features import N_SYMBOLS
 from mendel.parts.writer.fit import Engine, Trained, fit
 from mendel.parts.writer.recipe import WriterRecipe
-from mendel.parts.writer.runner import Runner, session_of
+from mendel.parts.writer.runner import Runner
 from mendel.parts.writer.store import pack, unpack
 from mendel.spec import ModelSpec, PartSpec
 from mendel.train.folds import Ran, Rows

@@ -180,7 +180,8 @@ def write_project(agent: Agent, folder: Path) -> None:
 
 
 def _not_source(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if not name.endswith(".py")]
+    """What is no code; folders of code have no suffix."""
+    return [n for n in names if Path(n).suffix not in ("", ".py") or n == "__pycache__"]
 
 
 def main() -> int:

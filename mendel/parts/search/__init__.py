@@ -1,4 +1,4 @@
-"""The search model: documents -> passages -> index and vectors. Imports nothing of mendel's.
+"""The search model: documents -> passages -> index and vectors. Imports ..carried alone.
 
 passages.py   what an answer is, and passages <-> bytes        (needed to run)
 words.py      text -> words, character n-grams, keys           (needed to run)

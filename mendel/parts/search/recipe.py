@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+
+from ..carried.fields import Fields
 
 FAMILIES = ("words", "grams", "hybrid")
 
 
 @dataclass(frozen=True)
-class SearchRecipe:
+class SearchRecipe(Fields):
     """Every dial of a search model.
 
     family       words: BM25. grams: BM25 of words and of character n-grams. hybrid: grams, and the
@@ -26,6 +25,8 @@ class SearchRecipe:
     crops        pieces of passages that are learned from beside each query, as a share
     drop passage_drop   share of features of a query, of a passage that training does not see
     """
+
+    of = "a search model"
 
     family: str = "hybrid"
     k1: float = 1.2
@@ -57,19 +58,3 @@ class SearchRecipe:
     @property
     def counts_grams(self) -> bool:
         return self.family != "words"
-
-    def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, and the family: short to read, and stable."""
-        mine, default = asdict(self), asdict(SearchRecipe())
-        return {k: v for k, v in mine.items() if k == "family" or v != default[k]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> SearchRecipe:
-        """Raises ValueError that names the nearest field where one is unknown."""
-        known = [field.name for field in fields(cls)]
-        for name in data:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-                raise ValueError(f"a search model has no field {name!r}. {hint}")
-        return cls(**data)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 
+from ..carried.running import median_ms, session_of
 from .features import Featurizer, Floats
 
 BATCH = 64
@@ -18,9 +16,7 @@ class Runner:
     """Scores of all passages for each text, and how long one text takes."""
 
     def __init__(self, graph: bytes, featurizer: Featurizer) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(graph, options)
+        self._session = session_of(graph)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._featurizer = featurizer
 
@@ -31,12 +27,7 @@ class Runner:
 
     def latency_ms(self, texts: Sequence[str]) -> float:
         """Median, one text at a time."""
-        times = []
-        for text in texts:
-            started = time.perf_counter()
-            self._run([text])
-            times.append(time.perf_counter() - started)
-        return statistics.median(times) * 1000
+        return median_ms(lambda text: self._run([text]), texts)
 
     def _run(self, texts: Sequence[str]) -> Floats:
         arrays = self._featurizer.arrays(texts)

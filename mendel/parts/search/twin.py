@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..carried.drawing import quantise
 from .features import Floats
 from .fit import Trained, encoded
-from .graph import quantise
 from .words import grams, words
 
 

@@ -1,4 +1,4 @@
-"""The span tagger: tokens -> features -> network -> chain -> spans. Imports nothing of mendel's.
+"""The span tagger: tokens -> features -> network -> chain -> spans. Imports ..carried alone.
 
 spans.py      text -> tokens; spans <-> tags; what is right     (needed to run)
 words.py      a word as strings and keys                       (needed to run)

@@ -10,46 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from ..carried.drawing import Graph, quantise, value
 from .fit import Tensors, Trained
 from .recipe import TagRecipe
-
-OPSET = 17
-
-
-class Graph:
-    """Nodes and weights in the order in which they were said; `int8` is how matrices are kept."""
-
-    def __init__(self, int8: bool) -> None:
-        self.int8 = int8
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, NDArray[Any]] = {}
-
-    def weight(self, name: str, value: NDArray[Any]) -> str:
-        self.weights[name] = value
-        return name
-
-    def matrix(self, name: str, value: NDArray[Any]) -> str:
-        """A weight (..., R, C); an int8 one is made float32 when the graph is loaded."""
-        if not self.int8:
-            return self.weight(name, value)
-        rows, scale = quantise(value)
-        found = self.op("Cast", self.weight(name, rows), to=TensorProto.FLOAT)
-        return self.op("Mul", found, self.weight(name + ".scale", scale))
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        return self.ops(kind, *inputs, n=1, **attributes)[0]
-
-    def ops(self, kind: str, *inputs: str, n: int, **attributes: Any) -> list[str]:
-        """A node with n outputs."""
-        name = f"{kind.lower()}_{len(self.nodes)}"
-        outputs = [name, *(f"{name}_{i}" for i in range(1, n))]
-        self.nodes.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
-        return outputs
-
-    def ints(self, *values: int) -> str:
-        return self.weight("i_" + "_".join(map(str, values)), np.array(values, np.int64))
 
 
 def build_graph(trained: Trained, *, int8: bool) -> bytes:
@@ -70,22 +35,8 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
         part = graph.weight(prefix + "share", np.array([share], np.float32))
         scores.append(graph.op("Mul", found, part))
     last = graph.op("Sum", *scores)
-    graph.nodes[-1].output[0] = "emissions"
-    assert last == graph.nodes[-1].name
-    shape: list[str | int | None] = ["B", "T", 1 + 2 * len(trained.names)]
-    output = helper.make_tensor_value_info("emissions", TensorProto.FLOAT, shape)
-    weights = [numpy_helper.from_array(value, name) for name, value in graph.weights.items()]
-    inputs = _inputs(recipe, trained.featurizer.n_flags)
-    made = helper.make_graph(graph.nodes, "tagger", inputs, [output], weights)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 with one scale a row: (..., R, D) -> (..., R, D) int8, (..., R, 1) float32."""
-    scale = np.maximum(np.abs(table).max(-1, keepdims=True), 1e-12) / 127
-    return np.round(table / scale).astype(np.int8), scale.astype(np.float32)
+    output = graph.output("emissions", last, ["B", "T", 1 + 2 * len(trained.names)])
+    return graph.drawn(_inputs(recipe, trained.featurizer.n_flags), [output])
 
 
 def _linear(graph: Graph, tensors: Tensors, prefix: str) -> str:
@@ -198,15 +149,14 @@ def _layer(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> st
 def _inputs(recipe: TagRecipe, n_flags: int) -> list[onnx.ValueInfoProto]:
     inputs = []
     if recipe.has_clues:
-        inputs.append(_input("clues", ["B", "T", "N"]))
+        inputs.append(value("clues", ["B", "T", "N"], TensorProto.INT64))
     if recipe.has_reader:
-        inputs += [_input("tokens", ["B", "T"]), _input("grams", ["U", "G"])]
+        inputs += [
+            value("tokens", ["B", "T"], TensorProto.INT64),
+            value("grams", ["U", "G"], TensorProto.INT64),
+        ]
     if recipe.has_reader and n_flags:
-        inputs.append(_input("flags", ["B", "T", n_flags], TensorProto.FLOAT))
+        inputs.append(value("flags", ["B", "T", n_flags]))
     if recipe.family in ("lstm", "dual"):
-        inputs.append(_input("lengths", ["B"], TensorProto.INT32))
+        inputs.append(value("lengths", ["B"], TensorProto.INT32))
     return inputs
-
-
-def _input(name: str, shape: list[str | int | None], kind: int = TensorProto.INT64) -> Any:
-    return helper.make_tensor_value_info(name, kind, shape)

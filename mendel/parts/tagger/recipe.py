@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
+from ..carried.fields import Fields
 from .augment import WAYS
 from .features import Config
 
@@ -14,7 +12,7 @@ FAMILIES = ("linear", "lstm", "cnn", "dual")
 
 
 @dataclass(frozen=True)
-class TagRecipe:
+class TagRecipe(Fields):
     """Every dial of a tagger; the defaults suit thousands of sentences.
 
     family          linear: a conditional random field over clues. lstm: a network that reads from
@@ -32,6 +30,8 @@ class TagRecipe:
     augment amount  altered copies of the rows beside them: swap, fill or noise (see augment.py),
                     and so many of each row
     """
+
+    of = "a tagger"
 
     family: str = "lstm"
     char_min: int = 3
@@ -97,19 +97,3 @@ class TagRecipe:
         linear = {"linear": self.share} if self.family == "dual" else {}
         each = (1 - sum(linear.values())) / self.copies
         return linear | {str(copy): each for copy in range(self.copies)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, and the family: short to read, and stable."""
-        mine, default = asdict(self), asdict(TagRecipe())
-        return {k: v for k, v in mine.items() if k == "family" or v != default[k]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> TagRecipe:
-        """Raises ValueError that names the nearest field where one is unknown."""
-        known = [field.name for field in fields(cls)]
-        for key in data:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-                raise ValueError(f"a tagger has no field {key!r}. {hint}")
-        return cls(**data)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 
+from ..carried.running import median_ms, session_of
 from .chain import Chain, Floats, decode
 from .features import Featurizer
 from .spans import Span, spans_of
@@ -26,9 +24,7 @@ class Runner:
     def __init__(
         self, graph: bytes, featurizer: Featurizer, chain: Chain, names: Sequence[str]
     ) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(graph, options)
+        self._session = session_of(graph)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._featurizer, self._chain, self._names = featurizer, chain, tuple(names)
 
@@ -51,12 +47,7 @@ class Runner:
 
     def latency_ms(self, texts: Sequence[str]) -> float:
         """Median of the texts alone, from the string."""
-        times = []
-        for text in texts:
-            started = time.perf_counter()
-            self.answers([text])
-            times.append(time.perf_counter() - started)
-        return statistics.median(times) * 1000
+        return median_ms(lambda text: self.answers([text]), texts)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

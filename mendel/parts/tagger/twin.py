@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..carried.drawing import quantise
 from .features import Floats, Ragged
 from .fit import Trained, make_batch
-from .graph import quantise
 from .network import Batch, TagNet
 
 

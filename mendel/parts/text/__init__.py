@@ -1,4 +1,4 @@
-"""The text classifier: features -> network -> fit -> graph. Imports nothing of mendel's.
+"""The text classifier: features -> network -> fit -> graph. Imports ..carried alone.
 
 features.py   text -> ids and weights, numpy only       (needed to run)
 network.py    the torch modules                         (needed to train)

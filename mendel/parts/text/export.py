@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..carried.drawing import quantise
 from .features import Floats, split
 from .fit import Tensors, Trained, make_batch, tensors_of_copy
-from .graph import build_graph, n_labels, quantise
+from .graph import build_graph, n_labels
 from .store import pack
 
 

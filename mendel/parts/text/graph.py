@@ -8,34 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from ..carried.drawing import Graph, quantise, value
 from .fit import Tensors, Trained, tensors_of_copy
 
-OPSET = 17
 LAST_BIASES = ("bag.bias", "out.bias")  # of a linear model, of a branch
-
-
-class Graph:
-    """Nodes and weights in the order in which they were said."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, NDArray[Any]] = {}
-
-    def weight(self, name: str, value: NDArray[Any]) -> str:
-        self.weights[name] = value
-        return name
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def ints(self, *values: int) -> str:
-        return self.weight("i_" + "_".join(map(str, values)), np.array(values, np.int64))
 
 
 def build_graph(trained: Trained, *, int8: bool) -> bytes:
@@ -47,9 +26,12 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
     graph, recipe = Graph(), trained.recipe
     inputs = []
     if recipe.has_bag:
-        inputs += [_input("ids", "B", "N"), _input("weights", "B", "N", TensorProto.FLOAT)]
+        inputs += [value("ids", ["B", "N"], TensorProto.INT64), value("weights", ["B", "N"])]
     if recipe.has_cnn:
-        inputs += [_input("tokens", "B", "T"), _input("grams", "U", "G")]
+        inputs += [
+            value("tokens", ["B", "T"], TensorProto.INT64),
+            value("grams", ["U", "G"], TensorProto.INT64),
+        ]
     if recipe.is_learned:
         branches = _networks(graph, trained, int8)
     else:
@@ -58,32 +40,13 @@ def build_graph(trained: Trained, *, int8: bool) -> bytes:
     if recipe.copies > 1:
         share = graph.weight("share", np.array([1 / recipe.copies], np.float32))
         last = graph.op("Mul", last, share)
-    graph.nodes[-1].output[0] = "logits"
-    assert last == graph.nodes[-1].name
-    n_classes = n_labels(trained)
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", n_classes])
-    made = helper.make_graph(
-        graph.nodes,
-        "text",
-        inputs,
-        [output],
-        [numpy_helper.from_array(value, name) for name, value in graph.weights.items()],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
+    return graph.drawn(inputs, [graph.output("logits", last, ["B", n_labels(trained)])])
 
 
 def n_labels(trained: Trained) -> int:
     """Labels that the model tells apart: K."""
     last = (value for name, value in trained.tensors.items() if name.endswith(LAST_BIASES))
     return len(next(last))
-
-
-def quantise(table: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 with one scale a row: (R, D) -> (R, D) int8, (R, 1) float32."""
-    scale = np.maximum(np.abs(table).max(1, keepdims=True), 1e-12) / 127
-    return np.round(table / scale).astype(np.int8), scale.astype(np.float32)
 
 
 def _look_up(
@@ -162,9 +125,3 @@ def _linear(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> s
     product = graph.op("MatMul", x, graph.weight(prefix + name + ".weight", weight))
     bias = graph.weight(prefix + name + ".bias", tensors[name + ".bias"])
     return graph.op("Add", product, bias)
-
-
-def _input(
-    name: str, rows: str, columns: str, kind: int = TensorProto.INT64
-) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, [rows, columns])

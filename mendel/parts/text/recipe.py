@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
+from ..carried.fields import Fields
 from .features import Config
 
 FAMILIES = ("keywords", "linear", "bag", "cnn", "dual")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Fields):
     """Every dial of a text model; the defaults suit thousands of short texts.
 
     family          keywords: label names only. linear: TF-IDF and a linear SVM. bag: a sum of
@@ -30,6 +28,8 @@ class Recipe:
     c               inverse regularisation of the linear SVM
     keep            share of the n-grams that stay after training; see prune.py
     """
+
+    of = "a text model"
 
     family: str = "dual"
     char_min: int = 2
@@ -84,19 +84,3 @@ class Recipe:
     @property
     def config(self) -> Config:
         return Config(**{f.name: getattr(self, f.name) for f in fields(Config)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, and the family: short to read, and stable."""
-        mine, default = asdict(self), asdict(Recipe())
-        return {k: v for k, v in mine.items() if k == "family" or v != default[k]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """Raises ValueError that names the nearest field where one is unknown."""
-        known = [field.name for field in fields(cls)]
-        for key in data:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-                raise ValueError(f"a text model has no field {key!r}. {hint}")
-        return cls(**data)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
+from ..carried.running import median_ms, session_of
 from .features import Featurizer, Floats
 
 
@@ -16,9 +14,7 @@ class Runner:
     """Logits of texts, and how long one text takes."""
 
     def __init__(self, graph: bytes, featurizer: Featurizer) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(graph, options)
+        self._session = session_of(graph)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._featurizer = featurizer
 
@@ -36,9 +32,4 @@ class Runner:
 
     def latency_ms(self, texts: list[str]) -> float:
         """Median, one text at a time."""
-        times = []
-        for text in texts:
-            started = time.perf_counter()
-            self.logits([text])
-            times.append(time.perf_counter() - started)
-        return statistics.median(times) * 1000
+        return median_ms(lambda text: self.logits([text]), texts)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
-from safetensors.numpy import load, save
 
+from ..carried.keeping import packed, unpacked
 from .features import Config, Featurizer
 from .fit import Trained
 from .recipe import Recipe
@@ -28,13 +26,12 @@ def pack(trained: Trained) -> bytes:
         "n_texts": featurizer.n_texts,
         "n_subwords": featurizer.n_subwords,
     }
-    return save(tensors, {"mendel": json.dumps(about, sort_keys=True)})
+    return packed(tensors, about)
 
 
 def unpack(data: bytes) -> Trained:
     """The model that `pack` was given; raises SafetensorError where the bytes are damaged."""
-    tensors = load(data)
-    about: dict[str, Any] = json.loads(_metadata(data)["mendel"])
+    tensors, about = unpacked(data)
     keys, df = tensors.pop("features.keys"), tensors.pop("features.df")
     featurizer = Featurizer(
         Config(**about["features"]),
@@ -44,10 +41,3 @@ def unpack(data: bytes) -> Trained:
         about["n_subwords"],
     )
     return Trained(Recipe.from_dict(about["recipe"]), featurizer, tensors)
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """The header's `__metadata__`: 8 bytes of length, then JSON."""
-    length = int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
-    return metadata

@@ -1,4 +1,4 @@
-"""The small language model: bytes -> attention -> the next byte. Imports nothing of mendel's.
+"""The small language model: bytes -> attention -> the next byte. Imports ..carried alone.
 
 features.py   text -> bytes and the empty state, numpy only     (needed to run)
 sampling.py   logits -> a byte, by counted random numbers       (needed to run)

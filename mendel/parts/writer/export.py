@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..carried.drawing import quantise
 from .fit import Trained
-from .graph import build_graph, quantise
+from .graph import build_graph
 from .store import pack
 
 

@@ -10,42 +10,23 @@ of one. Keys are kept as they are and turned by their place in the block: only d
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from ..carried import drawing
 from .features import N_SYMBOLS
 from .fit import Trained
 from .recipe import WriterRecipe
 
-OPSET = 17
 EPS = 1e-5
 BASE = 10_000.0
 FAR = -1e9  # added to the score of what is not to be seen
 
 
-class Graph:
-    """Nodes and weights in the order in which they were said; `int8` is how matrices are kept."""
-
-    def __init__(self, int8: bool) -> None:
-        self.int8 = int8
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, NDArray[Any]] = {}
-
-    def weight(self, name: str, value: NDArray[Any]) -> str:
-        self.weights[name] = value
-        return name
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def ints(self, *values: int) -> str:
-        return self.weight("i_" + "_".join(map(str, values)), np.array(values, np.int64))
+class Graph(drawing.Graph):
+    """With the nodes that attention needs again and again."""
 
     def number(self, value: float) -> str:
         return self.weight(f"f_{value!r}", np.array(value, np.float32))
@@ -56,12 +37,6 @@ class Graph:
     def shaped(self, x: str, *sizes: str) -> str:
         """Reshape to sizes that are names of one-element tensors; 0 keeps a size."""
         return self.op("Reshape", x, self.op("Concat", *sizes, axis=0))
-
-
-def quantise(matrix: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 with one scale a row: (R, D) -> (R, D) int8, (R, 1) float32."""
-    scale = np.maximum(np.abs(matrix).max(1, keepdims=True), 1e-12) / 127
-    return np.round(matrix / scale).astype(np.int8), scale.astype(np.float32)
 
 
 def build_graph(trained: Trained, *, int8: bool) -> bytes:
@@ -208,7 +183,7 @@ def _product(graph: Graph, trained: Trained, name: str, x: str) -> str:
     matrix = trained.tensors[name]
     if not graph.int8:
         return graph.op("MatMul", x, graph.weight(name, np.ascontiguousarray(matrix.T)))
-    rows, scale = quantise(matrix)
+    rows, scale = drawing.quantise(matrix)
     found = graph.op("Cast", graph.weight(name, rows), to=TensorProto.FLOAT)
     found = graph.op("Mul", found, graph.weight(name + ".scale", scale))
     return graph.op("MatMul", x, graph.op("Transpose", found, perm=[1, 0]))
@@ -217,7 +192,7 @@ def _product(graph: Graph, trained: Trained, name: str, x: str) -> str:
 def _look_up(graph: Graph, table: NDArray[np.float32]) -> str:
     if not graph.int8:
         return graph.op("Gather", graph.weight("table", table), "tokens")
-    rows, scale = quantise(table)
+    rows, scale = drawing.quantise(table)
     found = graph.op("Gather", graph.weight("table", rows), "tokens")
     scales = graph.op("Gather", graph.weight("table.scale", scale), "tokens")
     return graph.op("Mul", graph.op("Cast", found, to=TensorProto.FLOAT), scales)
@@ -243,30 +218,19 @@ def _bits(graph: Graph, logits: str) -> str:
 
 def _model(graph: Graph, found: list[str], recipe: WriterRecipe) -> bytes:
     L, W, C = recipe.layers, recipe.window, recipe.width
-    whole, known, past = ["B", "T"], ["B", W], [L, "B", W, C]
+    whole: list[str | int] = ["B", "T"]
+    known: list[str | int] = ["B", W]
+    past: list[str | int] = [L, "B", W, C]
     inputs = [
-        _value("tokens", whole, TensorProto.INT64),
-        _value("targets", whole, TensorProto.INT64),
-        *[_value("hints", [*whole, N_SYMBOLS])][: recipe.has_counts],
-        *(_value(*pair) for pair in (("known", known), ("keys", past), ("values", past))),
+        drawing.value("tokens", whole, TensorProto.INT64),
+        drawing.value("targets", whole, TensorProto.INT64),
+        *[drawing.value("hints", [*whole, N_SYMBOLS])][: recipe.has_counts],
+        *(drawing.value(*pair) for pair in (("known", known), ("keys", past), ("values", past))),
     ]
-    outputs = [
-        _value(*pair)
-        for pair in (
-            ("bits", whole), ("last", ["B", N_SYMBOLS]), ("known_after", known),
-            ("keys_after", past), ("values_after", past),
-        )
-    ]  # fmt: skip
-    named = [
-        helper.make_node("Identity", [name], [output.name])
-        for name, output in zip(found, outputs, strict=True)
-    ]
-    weights = [numpy_helper.from_array(value, name) for name, value in graph.weights.items()]
-    made = helper.make_graph([*graph.nodes, *named], "writer", inputs, outputs, weights)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-def _value(name: str, shape: Any, kind: int = TensorProto.FLOAT) -> Any:
-    return helper.make_tensor_value_info(name, kind, shape)
+    shapes: tuple[tuple[str, list[str | int]], ...] = (
+        ("bits", whole), ("last", ["B", N_SYMBOLS]), ("known_after", known),
+        ("keys_after", past), ("values_after", past),
+    )  # fmt: skip
+    named = zip(shapes, found, strict=True)
+    outputs = [graph.output(name, node, shape) for (name, shape), node in named]
+    return graph.drawn(inputs, outputs)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..carried.fields import Fields
 
 FAMILIES = ("attention", "dual")
 
 
 @dataclass(frozen=True)
-class WriterRecipe:
+class WriterRecipe(Fields):
     """Every dial of a writer; the defaults suit a megabyte of text and a minute.
 
     family       attention: blocks of attention and a gated net over bytes. dual: the same, added
@@ -26,6 +26,8 @@ class WriterRecipe:
     lr           of Adam, for tables; matrix_lr: of Muon, for the matrices between layers
     decay        of matrices
     """
+
+    of = "a writer"
 
     family: str = "dual"
     order: int = 6
@@ -59,19 +61,3 @@ class WriterRecipe:
     def hidden(self) -> int:
         """Units of the gated net: as many parameters as a plain one of ratio 4."""
         return max(4, round(self.width * 8 / 3 / 4) * 4)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, and the family: short to read, and stable."""
-        mine, default = asdict(self), asdict(WriterRecipe())
-        return {k: v for k, v in mine.items() if k == "family" or v != default[k]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> WriterRecipe:
-        """Raises ValueError that names the nearest field where one is unknown."""
-        known = [field.name for field in fields(cls)]
-        for key in data:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-                raise ValueError(f"a writer has no field {key!r}. {hint}")
-        return cls(**data)

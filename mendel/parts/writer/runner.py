@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..carried.running import median_ms
 from .features import END, Featurizer, spelled, symbols
 from .sampling import Sampler
 
@@ -71,22 +70,7 @@ class Runner:
 
     def latency_ms(self, texts: Sequence[str]) -> float:
         """Median of the first symbol after a short prompt, from the string."""
-        times = []
-        for text in texts:
-            started = time.perf_counter()
-            list(self.write(text[:PROMPT], [Sampler()], 1))
-            times.append(time.perf_counter() - started)
-        return statistics.median(times) * 1000
-
-
-def session_of(graph: bytes) -> Any:
-    """A session on one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return median_ms(lambda text: list(self.write(text[:PROMPT], [Sampler()], 1)), texts)
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
