@@ -92,6 +92,16 @@ def test_a_request_that_makes_no_sense_is_refused(
         plan(replace(request_, **change))
 
 
+def test_faults_of_what_is_given_besides_the_rows_are_on_the_plan(
+    request_: Request, tmp_path: Path
+) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("where is my parcel\n\nwhere is my parcel\nmy invoice is wrong\n", "utf-8")
+    found = {f.kind: f.count for f in plan(replace(request_, unlabeled=more)).faults}
+    assert found["unlabelled texts: empty-line"] == 1
+    assert found["unlabelled texts: duplicate"] == 1
+
+
 def test_a_place_below_a_file_is_refused_before_training(request_: Request, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be made"):

@@ -39,8 +39,7 @@ def two_class(confidence: list[float], right: list[int]) -> tuple[np.ndarray, np
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
-    threshold = measure.fit_threshold(PROBS, Y)
-    abstention = {**threshold, **measure.abstention(Y, PROBS, threshold["threshold"])}
+    abstention = {"threshold": 0.6, **measure.abstention(Y, PROBS, 0.6)}
     return {
         "title": "Route messages",
         "task": {
@@ -175,7 +174,6 @@ def test_nothing_measured_is_none_and_not_zero() -> None:
     assert measure.abstention([], none, 0.5)["coverage"] is None
     assert measure.calibration([], none, none)["after"]["ece"] is None
     assert measure.fit_temperature(none, []) == 1.0
-    assert measure.fit_threshold(none, [])["reached"] is False
 
 
 def test_calibration_error_likelihood_and_brier_score_are_those_by_hand() -> None:
@@ -215,34 +213,19 @@ def test_a_temperature_stays_in_bounds_and_is_one_where_it_makes_no_difference()
     assert measure.fit_temperature([[1e6, 0.0]], [0]) == 1.0  # right beyond floats at any T
 
 
-def test_the_threshold_is_the_lowest_that_reaches_the_target() -> None:
-    probs, y = two_class([0.95, 0.9, 0.8, 0.7, 0.6], [1, 1, 1, 0, 0])
-    found = measure.fit_threshold(probs, y, target=0.75)
-    assert found == dict(threshold=0.7, target=0.75, reached=True, coverage=0.8, accuracy=0.75)
-    assert measure.fit_threshold(probs, y, target=0.6)["threshold"] == 0.0
-    assert measure.fit_threshold(probs, y, target=0.6)["coverage"] == 1.0
-
-
-def test_a_target_out_of_reach_is_said_to_be_and_half_is_answered() -> None:
-    probs, y = two_class([0.95, 0.9, 0.8, 0.7], [1, 0, 1, 0])  # only 1 of 4 would reach it
-    found = measure.fit_threshold(probs, y, target=0.95)
-    assert found == dict(threshold=0.9, target=0.95, reached=False, coverage=0.5, accuracy=0.5)
-
-
 @given(st.lists(st.tuples(st.integers(50, 100), st.booleans()), min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None)
-def test_a_fitted_threshold_does_on_its_own_rows_what_it_says(rows: list[tuple[int, bool]]) -> None:
+def test_the_curve_of_abstention_begins_with_all_rows(rows: list[tuple[int, bool]]) -> None:
     probs, y = two_class([c / 100 for c, _ in rows], [int(r) for _, r in rows])
     right = (y == probs.argmax(1)).astype(int)  # at 0.5 the first class is taken
-    found = measure.fit_threshold(probs, y)
-    seen = measure.abstention(y, probs, found["threshold"])
-    assert seen["coverage"] == found["coverage"] >= 0.5
-    assert seen["accuracy"] == pytest.approx(found["accuracy"])
-    assert found["reached"] == (found["accuracy"] >= 0.95)
-    assert (found["threshold"] == 0) == (right.mean() >= 0.95 or found["coverage"] == 1)
-    assert len(seen["curve"]) <= 21
-    assert seen["curve"][0]["coverage"] == 1
-    assert seen["curve"][0]["accuracy"] == pytest.approx(right.mean())
+    curve = measure.abstention(y, probs, 0.0)["curve"]
+    assert len(curve) <= 21
+    assert curve[0]["coverage"] == 1
+    assert curve[0]["accuracy"] == pytest.approx(right.mean())
+    for point in curve:
+        seen = measure.abstention(y, probs, point["threshold"])
+        assert seen["coverage"] == pytest.approx(point["coverage"])
+        assert seen["accuracy"] == pytest.approx(point["accuracy"])
 
 
 def test_confusions_and_worst_errors_name_the_rows_that_went_wrong() -> None:

@@ -25,7 +25,6 @@ Bools = NDArray[np.bool_]
 
 N_BINS = 15
 N_POINTS = 20  # of the coverage curve
-MIN_COVERAGE = 0.5  # a threshold that answers less than half is no threshold
 COLDEST, HOTTEST = 0.05, 20.0
 LEAST = 1e-12  # a probability of 0 counts as this much in the NLL, which stays finite
 MAX_CHARS = 200
@@ -115,27 +114,6 @@ def fit_temperature(logits: ArrayLike, y: ArrayLike) -> float:
     found = float(minimize_scalar(nll, bounds=ends, method="bounded", options={"xatol": 1e-6}).x)
     best = min([0.0, *ends, found], key=nll)  # the first of equals: 0, which is T = 1
     return float(np.clip(np.exp(best), COLDEST, HOTTEST))
-
-
-def fit_threshold(probs: ArrayLike, y: ArrayLike, *, target: float = 0.95) -> Section:
-    """The lowest confidence at which enough of what is answered is right.
-
-    probs    out of fold, so that the threshold is not fitted to what was learned
-    target   accuracy asked of what is answered
-    returns  threshold target reached coverage accuracy. 0 = nothing needs to be left unanswered;
-             where no threshold reaches the target and answers half, the one that answers half
-    """
-    truth, p = _checked(y, probs)
-    if len(truth) == 0:
-        return _threshold(0.0, target, False, None, None)
-    thresholds, coverage, accuracy = _levels(p.argmax(axis=1) == truth, p.max(axis=1))
-    thresholds[-1] = 0.0  # the level of all rows
-    allowed = np.flatnonzero(coverage >= MIN_COVERAGE)
-    reached = allowed[accuracy[allowed] >= target]
-    i = int(reached[-1] if len(reached) else allowed[0])
-    return _threshold(
-        float(thresholds[i]), target, len(reached) > 0, float(coverage[i]), float(accuracy[i])
-    )
 
 
 def confusions(
@@ -259,15 +237,3 @@ def _curve(right: Bools, confidence: Floats) -> list[Section]:
     chosen = np.unique(np.searchsorted(levels[1], grid))[::-1]
     keys = ("threshold", "coverage", "accuracy")
     return [dict(zip(keys, (float(x[i]) for x in levels), strict=True)) for i in chosen]
-
-
-def _threshold(
-    threshold: float, target: float, reached: bool, coverage: float | None, accuracy: float | None
-) -> Section:
-    return {
-        "threshold": threshold,
-        "target": target,
-        "reached": reached,
-        "coverage": coverage,
-        "accuracy": accuracy,
-    }

@@ -33,7 +33,7 @@ AS_IN_PROJECT = (
     "explain",
 )  # modules of a project that import by these names
 ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
-NEEDED_TO_ANSWER = {
+IMPORTED_TO_ANSWER = {
     "text": ("features",),
     "tagger": ("features", "chain", "spans", "fields", "records"),
     "writer": ("features", "runner", "sampling"),
@@ -113,7 +113,7 @@ def _their_names(kind: str) -> Iterator[None]:
     before = {n: m for n, m in sys.modules.items() if n.split(".")[0] in (theirs, *AS_IN_PROJECT)}
     sys.modules["conformal"] = conformal
     sys.modules[theirs] = importlib.import_module(f"mendel.parts.{package}")
-    for name in NEEDED_TO_ANSWER[package]:
+    for name in IMPORTED_TO_ANSWER[package]:
         ours = importlib.import_module(f"mendel.parts.{package}.{name}")
         sys.modules[f"{theirs}.{name}"] = ours
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from mendel.clocks.design.request import Request
 from mendel.data.encoder import Encoder
@@ -32,13 +33,24 @@ def read_inputs(
     if request.teacher:
         Encoder.load(request.teacher)  # one of the wrong form is refused before training
     data, rest = _without(data, request.outside_label)
-    return data, Inputs(
-        outside=(*(read_texts(request.outside).texts if request.outside else ()), *rest),
-        unlabeled=read_texts(request.unlabeled).texts if request.unlabeled else (),
+    faults: list[Fault] = []
+    inputs = Inputs(
+        outside=(*_texts("outside texts", request.outside, faults), *rest),
+        unlabeled=_texts("unlabelled texts", request.unlabeled, faults),
         gazetteers={name: read_texts(file).texts for name, file in request.gazetteers},
         teacher=request.teacher,
         passages=documents.passages if documents else (),
     )
+    return replace(data, faults=(*data.faults, *faults)), inputs
+
+
+def _texts(what: str, path: Path | None, faults: list[Fault]) -> tuple[str, ...]:
+    """The texts of a file, whose own faults join those of the rows."""
+    if path is None:
+        return ()
+    found = read_texts(path)
+    faults += [replace(fault, kind=f"{what}: {fault.kind}") for fault in found.faults]
+    return found.texts
 
 
 def _without(data: Examples, none: str | None) -> tuple[Examples, list[str]]:
