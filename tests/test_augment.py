@@ -64,6 +64,12 @@ def words(text: str, spans: list[Span]) -> list[tuple[str, str]]:
     return [(text[s.start : s.end], s.label) for s in spans]
 
 
+def test_each_row_of_a_tagger_is_rated_once() -> None:
+    kept = np.array([[2, 0, 0, 0.1], [1, 1, 0, 0.0], [0, 0, 0, 0.5]], np.float32)
+    rows = Rows(("a", "b", "c"), ([], [], []), (), np.zeros(3, np.int64))
+    assert KINDS["tag"].each(kept, rows).tolist() == pytest.approx([1, 2 / 3, 1])
+
+
 def test_a_swapped_mention_is_another_of_its_label_and_its_span_lies_on_it() -> None:
     made = copies(DATA, "swap")
     assert len(made) > 5

@@ -166,6 +166,7 @@ def test_the_same_agent_has_the_same_digest_and_another_one_another(
     again.mkdir()
     other.mkdir()
     assert emit_project(agents["dual"], again).digest == first
+    assert emit_project(agents["dual"], again).digest == first  # as a run does, with its card
     assert (
         emit_project(replace(agents["dual"], settings=settings(outside_above=0.7)), other).digest
         != first

@@ -143,6 +143,10 @@ def test_an_amount_is_a_number_and_a_currency(written: str) -> None:
     assert amount_of(written) == "1200.00 EUR"
 
 
+def test_a_payment_is_no_refund() -> None:
+    assert key("-5.00 EUR") != key("5.00 EUR") and key("e-mail") == key("E mail")
+
+
 def test_what_lacks_a_currency_or_a_number_is_no_amount() -> None:
     assert [amount_of(text) for text in ("1200", "€", "EUR", "12 chairs", "€ x")] == [None] * 5
     assert amount_of("twelve dollars") == "12.00 USD" and amount_of("$0.005") == "0.005 USD"

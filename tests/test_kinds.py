@@ -366,6 +366,12 @@ def test_inputs_of_a_run_survive_the_disk(tmp_path: Path) -> None:
     assert list(again.targets) == list(rows.targets)
 
 
+def test_inputs_of_a_run_before_searches_are_read() -> None:
+    told = Inputs(("no label",)).to_dict()
+    del told["passages"]
+    assert Inputs.from_dict(told) == Inputs(("no label",))
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

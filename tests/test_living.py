@@ -209,8 +209,30 @@ def test_limits_and_flags_are_those_of_before_unless_given_anew(was: Before) -> 
     assert (request.budget_s, request.reject, request.description) == (7.0, 0.02, TASK)
 
 
+def test_records_differ_by_values_and_searches_by_passages() -> None:
+    span = {"field": "date", "start": 0, "end": 8, "text": "3/5/2024"}
+    one, other = (
+        {"record": {"date": day}, "spans": [span]} for day in ("2024-03-05", "2024-05-03")
+    )
+    found = compare([one], [other], ["3/5/2024"])
+    assert found["n_changed"] == 1
+    passages = [{"file": "a.md", "lines": [1, 4], "text": "words", "score": 0.4}]
+    turned = [{**passages[0], "score": 0.3}]
+    found = compare([{"passages": passages}], [{"passages": turned}], ["words"])
+    assert found["n_changed"] == 0
+
+
+def test_kinds_without_a_table_are_not_redesigned(was: Before) -> None:
+    task = was.run.spec.task.model_copy(update={"kind": "retrieve"})
+    run = replace(was.run, spec=was.run.spec.model_copy(update={"task": task}))
+    with pytest.raises(InputError, match="no table"):
+        again.read_more(replace(was, run=run), request_of(was, data=Path("x")), Path("x"))
+
+
 def test_a_new_project_does_not_take_an_old_one_s_place(tmp_path: Path) -> None:
     assert next_to(tmp_path / "desk") == tmp_path / "desk-2"
+    (tmp_path / "desk").mkdir()
+    assert next_to(tmp_path / "desk" / ".").parent == tmp_path
     (tmp_path / "desk-2").mkdir()
     assert next_to(tmp_path / "desk").name == next_to(tmp_path / "desk-2").name == "desk-3"
 
@@ -410,7 +432,7 @@ def test_where_no_error_is_left_there_is_nothing_to_mend(
 
 def test_a_number_has_no_errors_to_be_mended_one_by_one() -> None:
     rows = Rows((), (), (), np.zeros(0, np.int64))
-    with pytest.raises(InputError, match="redesign"):
+    with pytest.raises(InputError, match="Design it again"):
         KINDS["regress"].each(np.zeros((0, 1), np.float32), rows)
 
 

@@ -282,8 +282,14 @@ def test_the_longest_copied_run_is_the_longest_there_is() -> None:
         assert any(found in text for text in training)
 
 
+def test_a_text_that_was_cut_is_a_copy_where_a_training_text_begins_so() -> None:
+    training = ["once upon a time there was", "never"]
+    assert copied(["once upon", "once up!"], training, 8)["n_whole"] == 1
+    assert copied(["once upon"], training, 200)["n_whole"] == 0  # it ended by itself
+
+
 def test_whole_copies_are_counted() -> None:
-    found = copied(["emma", "emmo", "emmo", "zed"], ["emma", "ava", "lemmon"])
+    found = copied(["emma", "emmo", "emmo", "zed"], ["emma", "ava", "lemmon"], 200)
     assert (found["n"], found["n_whole"], found["n_new"], found["n_distinct"]) == (4, 1, 3, 3)
     assert found["run"] == "emma"
 

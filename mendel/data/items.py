@@ -82,6 +82,9 @@ def _of_folder(folder: Path, log: Log) -> list[str]:
     texts = []
     for file in sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder)):
         own = Log()
+        if not file.resolve().is_relative_to(folder.resolve()):  # a link to what nobody gave
+            log.add("no-text-file")
+            continue
         try:
             texts.append(decoded(file, read_bytes(file), own))
         except InputError:
@@ -109,7 +112,8 @@ def _cleaned(items: Sequence[str], log: Log) -> Iterable[str]:
     """Each once, without the white space around it, on one line."""
     seen: set[str] = set()
     for number, item in _short(items, log):
-        text = clean_text(item.strip().replace("\n", BREAK), number, log)
+        one_line = ENDS.sub("\n", item).strip().replace("\n", BREAK)
+        text = clean_text(one_line, number, log)
         if not text.strip(BREAK + " "):
             continue
         if text in seen:

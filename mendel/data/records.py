@@ -7,14 +7,14 @@ import math
 from typing import Any
 
 from mendel.data.cells import CONTROL, squeezed
-from mendel.data.delimited import TEXT_NAMES, Table, folded
+from mendel.data.delimited import Table, folded
 from mendel.data.faults import Log
 from mendel.data.targets import Entry
 from mendel.types import InputError
 
 RECORD_NAMES = ["record", "fields", "json", "extracted", "entities", "target", "label"]
 COLUMN = "record"  # where fields that had columns of their own are put
-NO_FIELDS = {*TEXT_NAMES, "provenance", "id", "idx", "index", "split", "fold"}
+NO_FIELDS = {"provenance", "id", "idx", "index", "split", "fold"}
 
 
 def is_record(cell: Any) -> bool:

@@ -10,6 +10,9 @@ TaskKind = Literal[
 ]
 
 
+NO_TABLE = ("generate", "retrieve")  # kinds whose data is no table of texts and answers
+
+
 class Span(NamedTuple):
     """A named piece of a text."""
 

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: of the polynomial that hashes runs, mod 2^64
 
 
-def copied(written: Sequence[str], training: Sequence[str]) -> dict[str, Any]:
+def copied(written: Sequence[str], training: Sequence[str], most: int) -> dict[str, Any]:
     """Whole items and runs of characters that training texts have too.
 
     written   texts without their prompts
+    most      bytes after which they were cut: such a text is whole where a training text begins so
     returns   n; n_whole, items that are a training text; n_new, the others; n_distinct; run, the
               longest that stands in a training text, and longest, its length in characters
     cost      a second for 10 MB of training text
     """
     known = set(training)
-    n_whole = sum(text in known for text in written)
+    n_whole = sum(text in known or _begins(text, training, most) for text in written)
     run = longest_run(written, training)
     return {
         "n": len(written),
@@ -30,6 +31,12 @@ def copied(written: Sequence[str], training: Sequence[str]) -> dict[str, Any]:
         "longest": len(run),
         "run": run,
     }
+
+
+def _begins(text: str, training: Sequence[str], most: int) -> bool:
+    """Whether a text that was cut is how a training text begins."""
+    whole = text.rstrip("\ufffd")  # half a character, where the cut went through it
+    return len(text.encode()) >= most and any(other.startswith(whole) for other in training)
 
 
 def longest_run(written: Sequence[str], training: Sequence[str]) -> str:

@@ -107,6 +107,10 @@ def differ(one: Answer, other: Answer) -> bool:
 
 def said(answer: Answer) -> Any:
     """What an answer says, without how sure it is; equal answers are equal whatever the order."""
+    if "record" in answer:
+        return frozenset(_frozen(_as_span(*entry)) for entry in answer["record"].items())
+    if "passages" in answer:
+        return json.dumps([[p["file"], p["lines"]] for p in answer["passages"]])
     for key in ("label", "value"):
         if key in answer:
             return answer[key]
@@ -114,6 +118,11 @@ def said(answer: Answer) -> Any:
         if key in answer:
             return frozenset(_frozen(item) for item in answer[key])
     return _frozen(answer)
+
+
+def _as_span(field: str, value: Any) -> dict[str, Any]:
+    """A field of a record, whose place is its name."""
+    return {"label": f"{field} = {value}", "start": field, "end": field, "text": " "}
 
 
 def shown(answer: Answer) -> str:

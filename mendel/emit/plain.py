@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mendel.emit.section import Section, section
 from mendel.emit.values import Row, count, part, rows_of, say, short, size, text
+from mendel.emit.weaknesses import is_below
 
 MIN_OF_CLASS = 5  # rows of a class, below which nothing is said of it
 WEAK = 0.8  # share of a class that is found, below which it is named
@@ -78,8 +79,7 @@ def _right(r: Row) -> Section:
 def weak_points(r: Row) -> tuple[str, ...]:
     """Classes rarely found, slices clearly below the whole, and changes that alter answers."""
     whole = part(r, "sealed", "score")
-    slices = [x for x in rows_of(r, "slices") or []
-              if isinstance(whole, float) and (x.get("high") or 1) < whole]  # fmt: skip
+    slices = [x for x in rows_of(r, "slices") or [] if is_below(x, whole)]
     changes = [x for x in rows_of(r, "behaviour", "tests") or []
                if x.get("expected") == "same" and (x.get("share") or 0) < FRAGILE]  # fmt: skip
     said = (

@@ -108,7 +108,7 @@ def _check(agent: Agent) -> None:
 def _write_package(part: Path, target: Path) -> None:
     """The model's own code, and inside it what all models carry."""
     for source, place in ((part, target), (PARTS / CARRIED, target / CARRIED)):
-        place.mkdir()
+        place.mkdir(exist_ok=True)  # a project is written again with its card's facts
         for module in sorted(source.glob("*.py")):
             code = module.read_text(encoding="utf-8")
             code = code.replace(f"from ..{CARRIED}", f"from .{CARRIED}")

@@ -34,6 +34,8 @@ ABOUT = (
     "use."
 )
 
+WATCHED = ("classify", "pair", "tag")  # kinds whose projects have the alarm
+
 
 def technical(report: Row) -> list[Section]:
     """Sections of the technical file, by the numbers of the annex."""
@@ -152,7 +154,7 @@ def _oversight(r: Row) -> Section:
         _fact("What a person can look at", "the words that decided: predict.py --why"
               if r.get("behaviour") else None),
         _fact("Monitoring in use", "a line in the log when texts are no longer like those of "
-              "training" if a else None),
+              "training" if text(part(r, "task", "kind")) in WATCHED else None),
         _fact("Who oversees it, and how", None),
         _fact("Groups of people that it works worse for", "not known, but for the slices below"),
         table=table_of(

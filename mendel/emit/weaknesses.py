@@ -30,11 +30,15 @@ def weaknesses(report: Row) -> list[Section]:
     return [s for s in made if s.lines or s.table]
 
 
+def is_below(row: Row, whole: object) -> bool:
+    """Whether a slice's interval ends before the score of all rows."""
+    high = row.get("high")
+    return isinstance(whole, float) and isinstance(high, float) and high < whole
+
+
 def _slices(r: Row) -> Section:
     rows, whole = rows_of(r, "slices") or [], part(r, "sealed", "score")
-    below = [
-        row for row in rows if isinstance(whole, float) and (row.get("high") or 1) < whole
-    ]  # the interval ends before the score of all rows
+    below = [row for row in rows if is_below(row, whole)]
     names = [say("{} {}", text(row.get("by")), text(row.get("slice"))) for row in below[:4]]
     kept = rows if len(rows) <= N_SLICES else rows[:N_SLICES]
     return section(

@@ -52,6 +52,11 @@ class Extract(Kind):
             for record in targets
         ]
 
+    def like(self, data: Data, rows: Rows) -> Data:
+        """Values are read by the types that the fields have in the rows."""
+        fields, _ = learn(rows.texts, _records(rows.targets))
+        return replace(data, targets=_told(data.targets, fields))
+
     def told(self, data: Data, test: Data | None) -> tuple[Data, Data | None]:
         """Values as answers give them, by the types of the data's own fields.
 

@@ -93,7 +93,7 @@ class Generate(Kind):
         graph = files(trained, int8=int8)["model.onnx"]
         runner = Runner(session_of(graph), trained.featurizer)
         texts = runner.texts("", [Sampler(seed=seed) for seed in range(N_WRITTEN)], LENGTH)
-        found = copied(texts, [text.replace(BREAK, "\n") for text in rows.texts])
+        found = copied(texts, [text.replace(BREAK, "\n") for text in rows.texts], LENGTH)
         return {"samples": texts[:N_SHOWN], "copied": found}
 
     def predict_flags(self, names: Sequence[str]) -> list[str]:

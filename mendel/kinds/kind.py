@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mendel.data.readers import Examples as Data
 from mendel.spec import Limits, SpecError, TaskSpec, TextSpec
-from mendel.train.folds import Kept, Progress, Ran, Rows
+from mendel.train.folds import Inputs, Kept, Progress, Ran, Rows
 from mendel.types import InputError
 
 
@@ -152,6 +152,10 @@ class Kind(ABC):
         """The same files with targets as answers give them, and what is odd about them."""
         return data, test
 
+    def like(self, data: Data, rows: Rows) -> Data:
+        """New rows with targets as those that a run has, where the kind reads targets by them."""
+        return data
+
     @abstractmethod
     def names(self, targets: Sequence[Any]) -> tuple[str, ...]:
         """The labels that occur, sorted; none where targets are numbers."""
@@ -186,7 +190,7 @@ class Kind(ABC):
         """(n,) How right each row is out of fold, 0 to 1; 1 is wholly right."""
         raise InputError(
             f"errors of kind {self.name} cannot be mended one by one. Wanted classify, multilabel, "
-            "pair or tag. Give the rows to `mendel redesign --data`."
+            "pair or tag. Design it again with these rows among the others."
         )
 
     @abstractmethod
@@ -219,9 +223,24 @@ class Kind(ABC):
         """The same of the chosen rows, in a form in which parts compare with one another."""
         return self.total([answers[i] for i in chosen], [targets[i] for i in chosen])
 
-    def fills(self, rows: Rows) -> bool:
+    def fills(self, names: Sequence[str], inputs: Inputs) -> bool:
         """Are there phrases, listed or invented, for mentions in copies of rows?"""
         return False
+
+    def shape(
+        self, n_rows: int, names: Sequence[str], inputs: Inputs, limits: Limits, n_folds: int
+    ) -> Shape:
+        """What a ladder needs to know of a task; unlabelled texts count as rows."""
+        return Shape(
+            n_rows + len(inputs.unlabeled),
+            self.n_outputs(names),
+            limits,
+            n_folds,
+            self.name,
+            n_passages=len(inputs.passages),
+            n_lists=len(inputs.gazetteers),
+            fills=self.fills(names, inputs),
+        )
 
     def beside_training(
         self,

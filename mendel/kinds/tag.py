@@ -17,7 +17,7 @@ from mendel.parts.conformal import fit_drift
 from mendel.parts.tagger.fit import Examples
 from mendel.parts.tagger.spans import Span, span_counts
 from mendel.spec import TaskSpec
-from mendel.train.folds import Kept, Ran, Rows
+from mendel.train.folds import Inputs, Kept, Ran, Rows
 
 N_SHOWN = 20
 
@@ -60,15 +60,15 @@ class Tag(Kind):
         return bootstrap(kept[:, :3], f1).stderr
 
     def each(self, kept: Kept, rows: Rows) -> NDArray[np.float64]:
-        return f1_each(kept)
+        return f1_each(kept[:, :3])
 
     def fitted(self, kept: Kept, rows: Rows, task: TaskSpec) -> Fitted:
         """The alarm's reference: how many spans a text has, and how many words are new."""
         signals = {"spans": kept[:, 0] + kept[:, 1], "unseen": kept[:, 3]}
         return Fitted({"drift": fit_drift(signals)}, {})
 
-    def fills(self, rows: Rows) -> bool:
-        return bool(rows.inputs.gazetteers or inventable(rows.names))
+    def fills(self, names: Sequence[str], inputs: Inputs) -> bool:
+        return bool(inputs.gazetteers or inventable(names))
 
     def row_score(self, answer: Mapping[str, Any], target: Spans) -> float:
         return f1_of(_of(answer), {tuple(span) for span in target})

@@ -157,7 +157,8 @@ def _leaders(near: Sequence[tuple[float, Past]]) -> Iterator[Relative]:
     """Recipes that were among the best three of an earlier run, each once."""
     told: set[str] = set()
     for _, past in near:
-        for tried in sorted(past.tried, key=lambda t: -t.gain * t.sure)[:3]:
+        plain = [t for t in past.tried if not t.recipe.get("augment")]  # those are judged there
+        for tried in sorted(plain, key=lambda t: -t.gain * t.sure)[:3]:
             if _key(tried.recipe) not in told:
                 told.add(_key(tried.recipe))
                 yield tried.recipe

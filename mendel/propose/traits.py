@@ -27,6 +27,9 @@ class Traits(Spec):
     balance   entropy of the labels / the highest: 1 = all are alike often
     trigrams  the most common ones of characters, which tell the language
               (Cavnar and Trenkle 1994)
+    n_lists fills   as in Shape
+
+    Texts and shares of labels are looked at before rows are sealed, scores never.
     """
 
     name: str
@@ -39,10 +42,14 @@ class Traits(Spec):
     unseen: float
     balance: float
     trigrams: tuple[str, ...] = ()
+    n_lists: int = 0
+    fills: bool = False
 
     @property
     def shape(self) -> Shape:
-        return Shape(self.n_rows, self.n_labels, self.limits, self.n_folds, self.kind)
+        about = self.limits, self.n_folds, self.kind
+        lists = self.n_lists, self.fills
+        return Shape(self.n_rows, self.n_labels, *about, n_lists=lists[0], fills=lists[1])
 
 
 def traits_of(name: str, shape: Shape, texts: Sequence[str], strata: Sequence[str]) -> Traits:
@@ -66,6 +73,8 @@ def traits_of(name: str, shape: Shape, texts: Sequence[str], strata: Sequence[st
         unseen=round(_unseen(words), 4),
         balance=round(_balance(strata), 4),
         trigrams=tuple(most),
+        n_lists=shape.n_lists,
+        fills=shape.fills,
     )
 
 

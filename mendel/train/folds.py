@@ -47,7 +47,7 @@ class Inputs:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Inputs:
         gazetteers = {name: tuple(phrases) for name, phrases in data["gazetteers"].items()}
-        passages = tuple(Passage(*fields) for fields in data["passages"])
+        passages = tuple(Passage(*fields) for fields in data.get("passages", ()))
         texts = tuple(data["outside"]), tuple(data["unlabeled"])
         return cls(*texts, gazetteers, data["teacher"], passages)
 

@@ -48,18 +48,19 @@ def read_queries(
     table = read_table(path, {text_column} if text_column else set(), True, log)
     columns = _columns(path, table, text_column)
     search = _Places(passages)
-    texts, targets, origins = [], [], set()
+    found: dict[str, set[int]] = defaultdict(set)  # a query with several right files has many rows
+    origins = set()
     for asked in _rows(table, columns, log):
         target = search.of(asked, log)
         if target:
-            texts.append(asked.query)
-            targets.append(target)
+            found[asked.query] |= set(target)
             origins.add(asked.origin)
-    if not texts:
+    if not found:
         raise _none(path, log, search)
+    texts, targets = tuple(found), tuple(tuple(sorted(right)) for right in found.values())
     return Examples(
-        tuple(texts),
-        tuple(targets),
+        texts,
+        targets,
         "retrieve",
         log.faults(),
         columns["query"],

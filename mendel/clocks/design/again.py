@@ -26,7 +26,7 @@ from mendel.clocks.design.session import Observer, Silent, carry_out, design
 from mendel.clocks.design.sources import sources
 from mendel.data.faults import Fault
 from mendel.data.readers import Examples, read_examples
-from mendel.data.targets import TaskKind, as_json
+from mendel.data.targets import NO_TABLE, TaskKind, as_json
 from mendel.data.vault import Sealed, Vault
 from mendel.emit.runtime import load_model
 from mendel.kinds import KINDS, Kind
@@ -38,6 +38,7 @@ from mendel.train.outside import OUTSIDE
 from mendel.types import InputError, did_you_mean, digest
 
 AS_BEFORE = ", as before"
+FROM_BEFORE = "What shipped before is tried first; where more may be tried, the ladder follows."
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ def before(project: Path, ledger: Ledger) -> Before:
 def read_more(was: Before, request: Request, path: Path) -> Examples:
     """New rows of the same kind; one label or one row is enough."""
     kind: TaskKind = was.run.spec.task.kind
+    if kind in NO_TABLE:
+        raise InputError(
+            f"{was.project} is of kind {kind}, whose data is no table of answers to add to. "
+            "Wanted another kind. Give all texts to `mendel design`."
+        )
     found = read_examples(
         path,
         kind=kind,
@@ -120,6 +126,7 @@ def read_more(was: Before, request: Request, path: Path) -> Examples:
         label_column=request.label_column,
         joins=True,
     )
+    found = was.kind.like(found, was.rows)
     return replace(found, targets=tuple(as_json(target) for target in found.targets))
 
 
@@ -182,6 +189,8 @@ def request_of(was: Before, **changed: Any) -> Request:
         "coverage": spec.task.coverage,
         "reject": spec.task.reject,
         "seed": spec.train.seed,
+        "order": spec.task.order,
+        **spec.prices,
     }
     return Request(**asked | {name: value for name, value in changed.items() if value is not None})
 
@@ -201,6 +210,7 @@ def limits_of(
 
 def next_to(project: Path) -> Path:
     """DIR-2 beside DIR, DIR-3 beside DIR-2: the first that is free. A killed run leaves it free."""
+    project = project.resolve()
     stem, _, number = project.name.rpartition("-")
     name, n = (stem, int(number)) if stem and number.isdigit() else (project.name, 1)
     while (place := project.parent / f"{name}-{n + 1}").exists():
@@ -230,6 +240,9 @@ def planned(
     inputs   what the task is given beside rows, without what is nearly sealed
     """
     kind = was.kind
+    taken = {text.strip() for text in (*joined.texts, *inputs.outside)}  # labelled by now
+    rest = tuple(text for text in inputs.unlabeled if text.strip() not in taken)
+    inputs = replace(inputs, unlabeled=rest)
     labels = kind.names(joined.targets)
     data = replace(
         more,
@@ -239,8 +252,7 @@ def planned(
         notes=(*more.notes, *_notes(was, joined, labels)),
         provenance=_provenance(was, more),
     )
-    n_rows = len(data.texts) + len(inputs.unlabeled)
-    shape = shape_of(request, kind, n_rows, labels, inputs)
+    shape = shape_of(request, kind, len(data.texts), labels, inputs)
     ladder.check_limits(shape, request.budget_s)
     spec = was.run.spec
     return Plan(
@@ -257,7 +269,7 @@ def planned(
         sources=(*spec.sources, *sources(request)),
         prices=prices(request),
         traits=traits_of(request.description, shape, data.texts, kind.strata(data.targets)),
-        start=Start(),  # what shipped before is tried first, and then the ladder
+        start=Start(why=(FROM_BEFORE,)),
         again=Again(after, was.sealed, spec.near_duplicates, joined.added),
     )
 
@@ -276,6 +288,7 @@ def _inputs(old: Inputs, new: Inputs, sealed: Sealed, vault: Vault) -> Inputs:
         unlabeled=tuple(dict.fromkeys((*old.unlabeled, *apart(new.unlabeled)))),
         gazetteers={**old.gazetteers, **new.gazetteers},
         teacher=new.teacher or old.teacher,
+        passages=old.passages,
     )
 
 

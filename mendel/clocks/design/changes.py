@@ -13,7 +13,7 @@ from typing import Any
 
 from mendel.clocks.design.clock import DesignClock
 from mendel.data.readers import read_examples
-from mendel.data.targets import TaskKind, as_json
+from mendel.data.targets import NO_TABLE, TaskKind, as_json
 from mendel.data.texts import read_texts
 from mendel.data.vault import Opening
 from mendel.emit.diff import diff, labelled
@@ -76,9 +76,12 @@ def between(
         return diff(*models, found.texts, progress=progress)
     assert data is not None
     kind: TaskKind = models[0].agent["kind"]
+    if kind in NO_TABLE:
+        raise InputError(f"kind {kind} has no table of answers. Got --data. Give --texts.")
     rows = read_examples(
         data, kind=kind, text_column=text_column, label_column=label_column, joins=True
     )
+    rows, _ = KINDS[kind].told(rows, None)
     targets, rate = [as_json(target) for target in rows.targets], KINDS[kind].row_score
     return diff(*models, rows.texts, targets=targets, rate=rate, progress=progress)
 

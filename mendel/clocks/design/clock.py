@@ -120,7 +120,8 @@ class DesignClock:
             if ladder.mean_seconds(trial.results) > self.left_s(others):
                 return Verdict(Decision.DISCARD, f"{told}: no time for another fold")
             return Verdict(Decision.CONTINUE, f"{told}: goes on")
-        complete = [s.scores for s in others if len(s.turns) == self.shape.n_folds]
+        may_lead = [s for s in others if not ladder.is_augmented(s.spec)]
+        complete = [s.scores for s in may_lead if len(s.turns) == self.shape.n_folds]
         best = max((sum(a) / len(a) for a in complete), default=-math.inf)
         if ladder.is_augmented(TextSpec.parse(dict(trial.candidate.state["model"]))):
             return Verdict(Decision.DISCARD, f"{told}: complete; judged when the run chooses")
@@ -163,11 +164,8 @@ class DesignClock:
     def shape(self) -> Shape:
         spec = self.run.spec
         task, n_folds = spec.task, spec.train.n_folds
-        n_rows = task.data.n_rows + len(self.rows.inputs.unlabeled)
-        n_outputs = self.kind.n_outputs(task.labels)
-        given, fills = self.rows.inputs, self.kind.fills(self.rows)
-        sizes = {"n_passages": len(given.passages), "n_lists": len(given.gazetteers)}
-        return Shape(n_rows, n_outputs, task.limits, n_folds, task.kind, **sizes, fills=fills)
+        given = self.rows.inputs
+        return self.kind.shape(task.data.n_rows, task.labels, given, task.limits, n_folds)
 
 
 def _facts(form: Form) -> dict[str, float]:

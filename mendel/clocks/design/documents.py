@@ -18,6 +18,7 @@ MIN_PASSAGES = 10  # fewer are read sooner than searched
 NOTES = {
     "binary": "not text, whatever its name says: left out",
     "unreadable": "cannot be read: left out",
+    "linked": "a link to a file outside the folder: left out",
     "empty": "no word in it: left out",
     "encoding": "not UTF-8: read as Windows-1252, look at the accents",
 }

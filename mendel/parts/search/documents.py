@@ -39,7 +39,8 @@ class Documents:
 
     passages   in the order of file names, then of place
     files      that gave one or more
-    odd        what was odd -> the files: binary, unreadable, empty are left out, encoding is not
+    odd        what was odd -> the files: binary, unreadable, empty, linked (to
+               a file elsewhere) are left out, encoding is not
     others     files of other suffixes, which were not looked at
     """
 
@@ -69,7 +70,7 @@ def read_documents(folder: Path) -> Documents:
         if file.suffix.lower() not in SUFFIXES:
             others += 1
             continue
-        text, why = _read(file)
+        text, why = (None, "linked") if _leaves(file, folder) else _read(file)
         found = [] if text is None else passages_of(name, text)
         if not found:
             why = why if text is None else "empty"
@@ -104,6 +105,11 @@ def _files(folder: Path) -> Iterator[Path]:
             file = Path(place, name)
             if not name.startswith(".") and (file.is_file() or not file.exists()):
                 yield file
+
+
+def _leaves(file: Path, folder: Path) -> bool:
+    """A link to a file elsewhere: nobody asked for what lies there, and passages travel."""
+    return file.exists() and not file.resolve().is_relative_to(folder.resolve())
 
 
 def _read(file: Path) -> tuple[str | None, str]:
@@ -187,17 +193,21 @@ class _Html(HTMLParser):
         self._silent = max(self._silent - (tag in SILENT), 0)
 
     def handle_data(self, data: str) -> None:
-        if self._silent or not data.strip():
+        if self._silent:
+            return
+        if not data.strip():
+            self._said += [" "] if self._said else []
             return
         line, column = self.getpos()
         start = self._begins[line - 1] + column
         begin, end = start + len(data) - len(data.lstrip()), start + len(data.rstrip())
         self._place = (self._place[0] if self._said else begin, end)
-        self._said.append(" ".join(data.split()))
+        self._said.append(data)
 
     def _flush(self, is_heading: bool) -> None:
-        if self._said:
-            self.blocks.append(Block(*self._place, " ".join(self._said), is_heading))
+        said = " ".join("".join(self._said).split())  # a tag inside a word does not part it
+        if said:
+            self.blocks.append(Block(*self._place, said, is_heading))
         self._said = []
 
 

@@ -7,7 +7,8 @@ import unicodedata
 import zlib
 from collections.abc import Iterable
 
-ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # scripts that put no spaces between words
+from ..carried.scripts import ALONE
+
 WORD = re.compile(rf"[{ALONE}]|[^\W{ALONE}]+")
 MAX_TEXT = 20_000  # characters read of a query
 MAX_WORD = 32  # characters of a word that make n-grams
@@ -16,7 +17,7 @@ MAX_WORD = 32  # characters of a word that make n-grams
 def words(text: str) -> list[str]:
     """Lower-case words after NFKC; marks part them, and so does an underscore.
 
-    A Chinese or Japanese character is a word.
+    A character of a script without spaces, such as Chinese or Thai, is a word.
     """
     folded = unicodedata.normalize("NFKC", text[:MAX_TEXT]).lower().replace("_", " ")
     return WORD.findall(folded)

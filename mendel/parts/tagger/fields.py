@@ -74,6 +74,9 @@ class Field:
         return f"{self.type} ({more})" if more else self.type
 
 
+AMOUNT = re.compile(r"-?[0-9.]+ [A-Z]{3}")  # as values.py writes it
+
+
 @lru_cache(maxsize=50_000)
 def folded(text: str) -> str:
     """Without case, white space and punctuation: what makes two spellings one."""
@@ -84,6 +87,8 @@ def key(value: Value) -> Value:
     """What makes two values the same."""
     if isinstance(value, bool):
         return folded(str(value))
+    if isinstance(value, str) and AMOUNT.fullmatch(value):
+        return value  # its sign is no punctuation
     return folded(value) or value if isinstance(value, str) else value
 
 

@@ -12,14 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..carried.scripts import ALONE
+
 MAX_TEXT = 20_000  # characters read of a text
 
-# scripts that put no space between words: a token each
-_ALONE = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-)
 # a letter, digit or mark that combines with the letter before it (vowel signs of Indic scripts)
-_LETTER = rf"(?:[^\W{_ALONE}]|[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff\u200c\u200d])"
+_LETTER = rf"(?:[^\W{ALONE}]|[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff\u200c\u200d])"
 TOKEN = re.compile(
     rf"""
     (?:https?://|www\.)\S*[^\s.,;:!?'")\]}}>]         # a URL, without the mark behind it
@@ -32,7 +30,7 @@ TOKEN = re.compile(
     | ['’](?:s|S|d|m|ll|re|ve)\b                      # what English hangs on a word
     | (?:{_LETTER}\.){{2,}}                            # U.S.
     | {_LETTER}+(?:(?!['’](?:s|S|d|m|ll|re|ve)\b)['’.&-]{_LETTER}+)*  # O'Neil, AT&T, well-known
-    | [{_ALONE}]
+    | [{ALONE}]
     | ([.!?*~=_-])\1+                                 # a run of one mark
     | \S[\ufe0f\u200d\U0001f3fb-\U0001f3ff♀♂]*            # a mark; a picture with its variants
     """,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,8 @@ def _checked(record: Any) -> dict[str, Any]:
     for name, value in record.items():
         if isinstance(value, list | dict):
             raise ValueError(f"{name!r} is nested: wanted a string, number, true, false or null")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name!r} is {value}: wanted a finite number")
     return record
 
 

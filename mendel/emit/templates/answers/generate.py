@@ -106,8 +106,12 @@ def requested(given: Mapping[str, Any]) -> dict[str, Any]:
         fits = isinstance(value, OPTIONS[name]) or (OPTIONS[name] is float and type(value) is int)
         if not fits or (isinstance(value, bool) and OPTIONS[name] is not bool):
             raise ValueError(f"{name}={value!r}. Wanted {OPTIONS[name].__name__}.")
-    if found.get("n", 1) * found.get("length", LENGTH) > MOST:
-        raise ValueError(f"n times length. Wanted {MOST:,} at most.")
+    n, length, texts = found.get("n", 1), found.get("length", LENGTH), given.get("texts", ())
+    n_steps = n * (length + 1) * max(len(texts) if isinstance(texts, list) else 1, 1)
+    if n < 1 or length < 0 or n_steps > MOST:
+        raise ValueError(f"texts times n times length. Wanted 1 to {MOST:,}.")
+    if found.get("seed", 0) + n > 2**64:
+        raise ValueError(f"seed={found['seed']}. Wanted less than 2**64 - n.")
     Sampler(**{name: found[name] for name in ("temperature", "top_p", "seed") if name in found})
     return found
 

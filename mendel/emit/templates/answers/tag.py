@@ -74,7 +74,8 @@ class Decoder:
         self.labels: list[str] = list(agent["labels"])
         self.n_outputs = 1 + 2 * len(self.labels)
         self._features = features
-        self._drift = Drift(agent["settings"]["drift"])
+        never = {"window": 500, "signals": {}}  # taggers of before had no alarm
+        self._drift = Drift(agent["settings"].get("drift", never))
 
     def __call__(self, texts: Sequence[str], emissions: NDArray[np.float32]) -> list[Answer]:
         assert isinstance(self._features, Featurizer)

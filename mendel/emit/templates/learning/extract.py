@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tagmodel import export
 from tagmodel.chain import decode
+from tagmodel.features import Featurizer, Phrases
 from tagmodel.fields import canonical, fields_of, key, with_fields
 from tagmodel.fit import Examples, Trained, fit
 from tagmodel.records import align, learn, record_of
@@ -19,6 +21,7 @@ from tagmodel.twin import dequantised, training_emissions
 __all__ = ["COLUMN", "examples", "export", "fault", "fit", "measure", "names_of", "stratum",
            "target_of", "unmeasured", "unpack"]  # fmt: skip
 
+HERE = Path(__file__).resolve().parent
 COLUMN = "record"  # where targets stand
 Record = dict[str, Any]
 Row = tuple[str, Record]
@@ -26,7 +29,7 @@ Row = tuple[str, Record]
 
 def target_of(cell: object) -> Record | None:
     """A JSON object of field -> value, or its text; null and "" are no value."""
-    if cell is None:
+    if cell is None or cell == "":
         return None
     found = json.loads(cell) if isinstance(cell, str) else cell
     if not isinstance(found, dict):
@@ -50,13 +53,15 @@ def names_of(targets: Sequence[Record]) -> tuple[str, ...]:
 
 
 def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
-    """Gazetteers stay in the vocabulary that was shipped and are not read again."""
+    """Gazetteers are those of the vocabulary that was shipped: their phrases are keys by now."""
+    old = Featurizer.load(HERE / "vocabulary.npz")
+    known = Phrases(old.phrases, old.owners, old.gazetteers)
     texts = [text for text, _ in rows]
     fields, records = learn(texts, [record for _, record in rows])
     pairs = zip(texts, records, strict=True)
     spans = [align(text, record, fields) for text, record in pairs]
     about = {"fields": {name: found.to_dict() for name, found in fields.items()}}
-    return Examples(texts, spans, names, about=about)
+    return Examples(texts, spans, names, phrases=known, about=about)
 
 
 def unmeasured(names: Sequence[str]) -> dict[str, Any]:
