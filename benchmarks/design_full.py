@@ -67,7 +67,7 @@ def _run(task: Task, draw: int, folder: Path, options: argparse.Namespace) -> di
     return {
         "task": task.name,
         "draw": draw,
-        "command": shlex.join(["mendel", *argv]).replace(str(folder), "FOLDER"),
+        "command": _command(argv, {str(folder): "FOLDER", str(options.shared): "SHARED"}),
         "python": platform.python_version(),
         "metric": report["metric"],
         **{key: sealed[key] for key in ("n", "score", "low", "high", "opened")},
@@ -80,6 +80,14 @@ def _run(task: Task, draw: int, folder: Path, options: argparse.Namespace) -> di
         **{key: report["shipped"][key] for key in FACTS},
         "wall_s": time.monotonic() - started,
     }
+
+
+def _command(argv: list[str], names: dict[str, str]) -> str:
+    """As it was run, with names for the folders of this machine."""
+    command = shlex.join(["mendel", *argv])
+    for place, name in names.items():
+        command = command.replace(place, name)
+    return command
 
 
 def _peers(task: Task, options: argparse.Namespace) -> dict[str, float]:
