@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 from mendel.model import Model, ModelState
+from mendel.parts.carried.chance import drawn, uniforms
 from mendel.stream import Logits, Stream, is_small
 from mendel.types import InputError
-
-CHUNK = 64  # uniforms drawn at a time
 
 
 def generate(
@@ -92,31 +91,11 @@ class Sampler:
             )
         if self.temperature == 0:
             return best
-        return _draw(logits, best, self, uniform)
+        return drawn(logits, self.temperature, self.top_p, uniform)
 
     def uniforms(self, start: int) -> Iterator[float]:
         """The numbers of positions start, start + 1, ...: each by seed and position alone."""
-        while True:
-            # a counter of Philox gives four words; a position takes the first of its own
-            words = np.random.Philox(key=self.seed, counter=start).random_raw(4 * CHUNK)[::4]
-            yield from ((words >> np.uint64(11)) * 2.0**-53).tolist()
-            start += CHUNK
-
-
-def _draw(logits: Logits, best: int, sampler: Sampler, uniform: float) -> int:
-    """Inverse of the cumulative distribution, in float64 and in the order of the ids.
-
-    In the order of probabilities, two that are nearly equal could change places by rounding.
-    """
-    with np.errstate(over="ignore"):  # a tiny temperature makes -inf, whose exp is 0
-        p = np.exp((logits.astype(np.float64) - float(logits[best])) / sampler.temperature)
-    if sampler.top_p < 1:
-        order = np.argsort(-p, kind="stable")
-        mass = np.cumsum(p[order])
-        p[order[np.searchsorted(mass, sampler.top_p * mass[-1]) + 1 :]] = 0
-    mass = np.cumsum(p)
-    found = int(np.searchsorted(mass, uniform * mass[-1], side="right"))
-    return found if found < len(p) else int(np.flatnonzero(p)[-1])
+        return uniforms(self.seed, start)
 
 
 class _Steps(Protocol):

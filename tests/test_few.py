@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mendel.data.encoder import PACKAGE, Encoder
+from mendel.parts.carried.deadline import OutOfTime
 from mendel.parts.text.export import training_logits
-from mendel.parts.text.fit import Examples, OutOfTime, fit
+from mendel.parts.text.fit import Examples, fit
 from mendel.parts.text.recipe import Recipe
 from mendel.train.few.ask import most_useful
 from mendel.train.few.spread import balanced, neighbours, regress, spread

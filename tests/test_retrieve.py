@@ -26,9 +26,10 @@ from mendel.emit.sections import sections
 from mendel.kinds import KINDS
 from mendel.kinds.retrieve import _reciprocal_ranks
 from mendel.ledger import Ledger
+from mendel.parts.carried.deadline import OutOfTime
 from mendel.parts.search.documents import MAX_WORDS, passages_of, read_documents
 from mendel.parts.search.export import files
-from mendel.parts.search.fit import Examples, OutOfTime, Trained, fit
+from mendel.parts.search.fit import Examples, Trained, fit
 from mendel.parts.search.index import Index
 from mendel.parts.search.passages import Passage, from_bytes, to_bytes
 from mendel.parts.search.recipe import SearchRecipe

@@ -17,9 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mendel.parts.carried.deadline import OutOfTime
 from mendel.parts.tagger.chain import Chain, decode, forbidden
 from mendel.parts.tagger.features import MAX_PHRASE, Config, Featurizer
-from mendel.parts.tagger.fit import Examples, OutOfTime, Trained, fit
+from mendel.parts.tagger.fit import Examples, Trained, fit
 from mendel.parts.tagger.graph import build_graph
 from mendel.parts.tagger.linear import LinearFit
 from mendel.parts.tagger.network import loss

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mendel.kinds.text import TextMaker
+from mendel.parts.carried.deadline import OutOfTime
 from mendel.parts.carried.drawing import quantise
 from mendel.parts.text.export import dequantised, training_logits
 from mendel.parts.text.features import Config, Featurizer
-from mendel.parts.text.fit import Examples, OutOfTime, Trained, fit, schedule
+from mendel.parts.text.fit import Examples, Trained, fit, schedule
 from mendel.parts.text.graph import build_graph
 from mendel.parts.text.prune import prune
 from mendel.parts.text.recipe import FAMILIES, Recipe

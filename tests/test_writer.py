@@ -18,12 +18,13 @@ from mendel.generate import Sampler as EngineSampler
 from mendel.kinds import KINDS
 from mendel.kinds.writer import engine, model_spec, n_params_of
 from mendel.model import build
+from mendel.parts.carried.deadline import OutOfTime
 from mendel.parts.carried.running import session_of
 from mendel.parts.writer import features
 from mendel.parts.writer.counts import N_PARTS, Counts, keys_of
 from mendel.parts.writer.export import dequantised, files, golden, training_bits
 from mendel.parts.writer.features import Featurizer, symbols
-from mendel.parts.writer.fit import Examples, OutOfTime, Trained, Windows, fit
+from mendel.parts.writer.fit import Examples, Trained, Windows, fit
 from mendel.parts.writer.recipe import FAMILIES, WriterRecipe
 from mendel.parts.writer.runner import Runner
 from mendel.parts.writer.sampling import Sampler
@@ -286,6 +287,14 @@ def test_a_text_that_was_cut_is_a_copy_where_a_training_text_begins_so() -> None
     training = ["once upon a time there was", "never"]
     assert copied(["once upon", "once up!"], training, 8)["n_whole"] == 1
     assert copied(["once upon"], training, 200)["n_whole"] == 0  # it ended by itself
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_the_last_number_before_one_still_stands_for_a_symbol(top_p: float) -> None:
+    logits = np.array([0.0, 3.0, 1.0, -200.0], np.float32)  # the last has a share of 0
+    for uniform in (float(np.nextafter(1.0, 0.0)), 1.0):  # a product may round up to the whole
+        found = Sampler(temperature=0.1, top_p=top_p).pick(logits, uniform)
+        assert 0 <= found < len(logits) and logits[found] > -200
 
 
 def test_whole_copies_are_counted() -> None:

@@ -49,8 +49,9 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{folder} has no report that can be read: {error}. Wanted a folder that "
+            f"{folder} has no report that can be read: {why}. Wanted a folder that "
             "`mendel design` wrote. Look for the one with report.json in it."
         ) from None
     if not isinstance(told, dict):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
@@ -21,3 +22,18 @@ def unpacked(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     length = int.from_bytes(data[:8], "little")  # of the header, which is JSON
     about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["mendel"])
     return tensors, about
+
+
+class Saved(Protocol):
+    def save(self, file: BinaryIO) -> None: ...
+
+
+def files_of(graph: bytes, vocabulary: Saved, weights: bytes) -> dict[str, bytes]:
+    """What answering and training on need, by name."""
+    content = io.BytesIO()
+    vocabulary.save(content)
+    return {
+        "model.onnx": graph,
+        "vocabulary.npz": content.getvalue(),
+        "model.safetensors": weights,
+    }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..carried.keeping import files_of
 from .fit import Trained
 from .graph import build_graph
 from .store import pack
@@ -15,13 +15,7 @@ from .store import pack
 
 def files(trained: Trained, *, int8: bool) -> Mapping[str, bytes]:
     """What answering and training on need, by name; the passages lie in the vocabulary's file."""
-    vocabulary = io.BytesIO()
-    trained.featurizer.save(vocabulary)
-    return {
-        "model.onnx": build_graph(trained, int8=int8),
-        "vocabulary.npz": vocabulary.getvalue(),
-        "model.safetensors": pack(trained),
-    }
+    return files_of(build_graph(trained, int8=int8), trained.featurizer, pack(trained))
 
 
 def golden(trained: Trained, texts: Sequence[str], *, int8: bool) -> list[Any]:

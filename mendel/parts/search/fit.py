@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..carried.deadline import OutOfTime, Progress
 from .crops import crops
 from .features import Config, Featurizer, Floats, Ints
 from .passages import Passage
@@ -21,13 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 Tensors = dict[str, NDArray[Any]]
-Progress = Callable[[float], None]  # told the share done, in 0 .. 1
 Bag = tuple[Ints, Floats]
 WARMUP = 0.1  # share of the steps
-
-
-class OutOfTime(Exception):
-    """The deadline passed in the middle of a fit."""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..carried.deadline import OutOfTime, Progress
 from .augment import augmented
 from .chain import Chain, Floats
 from .features import FORM, OWN, SHAPE, Featurizer, Ints, Phrases, Ragged
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
     from .network import Batch, TagNet
 
 Tensors = dict[str, NDArray[Any]]
-Progress = Callable[[float], None]  # told the share done, in 0 .. 1
 LONGEST = 256  # tokens of a piece: longer texts are trained on in pieces
-
-
-class OutOfTime(Exception):
-    """The deadline passed in the middle of a fit."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..carried.drawing import quantise
+from ..carried.keeping import files_of
 from .features import Floats, split
 from .fit import Tensors, Trained, make_batch, tensors_of_copy
 from .graph import build_graph, n_labels
@@ -18,13 +18,7 @@ from .store import pack
 
 def files(trained: Trained, *, int8: bool) -> Mapping[str, bytes]:
     """What answering and training on need, by name."""
-    vocabulary = io.BytesIO()
-    trained.featurizer.save(vocabulary)
-    return {
-        "model.onnx": build_graph(trained, int8=int8),
-        "vocabulary.npz": vocabulary.getvalue(),
-        "model.safetensors": pack(trained),
-    }
+    return files_of(build_graph(trained, int8=int8), trained.featurizer, pack(trained))
 
 
 def n_outputs(trained: Trained) -> int:

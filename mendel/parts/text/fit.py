@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..carried.deadline import OutOfTime, Progress
 from .features import Config, Featurizer, Floats, Ints, Ragged, split, words
 from .recipe import Recipe
 
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from .network import Batch, TextNet
 
 Tensors = dict[str, NDArray[Any]]
-Progress = Callable[[float], None]  # told the share done, in 0 .. 1
-
-
-class OutOfTime(Exception):
-    """The deadline passed in the middle of a fit."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..carried.deadline import OutOfTime
 from .counts import N_PARTS, Counts, keys_of
 from .features import END, N_SYMBOLS, Featurizer, symbols
 from .recipe import WriterRecipe
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, NDArray[np.float32]]
 Change = Callable[[Mapping[str, Any], float], None]  # gradients by name, share of the rate
 CLIP = 1.0  # longest gradient
-
-
-class OutOfTime(Exception):
-    """The deadline passed before training was done."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 64  # uniforms drawn at a time
+from ..carried.chance import drawn, uniforms
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,11 @@ class Sampler:
         best = int(logits.argmax())
         if self.temperature == 0:
             return best
-        with np.errstate(over="ignore"):  # a tiny temperature makes -inf, whose exp is 0
-            p = np.exp((logits.astype(np.float64) - float(logits[best])) / self.temperature)
-        if self.top_p < 1:
-            order = np.argsort(-p, kind="stable")
-            mass = np.cumsum(p[order])
-            p[order[np.searchsorted(mass, self.top_p * mass[-1]) + 1 :]] = 0
-        mass = np.cumsum(p)
-        # in the order of the symbols: two that are nearly equal cannot change places by rounding
-        return int(np.searchsorted(mass, uniform * mass[-1], side="right"))
+        return drawn(logits, self.temperature, self.top_p, uniform)
 
     def uniforms(self, start: int) -> Iterator[float]:
         """The numbers of positions start, start + 1, ...: each by seed and position alone."""
-        while True:
-            # a counter of Philox gives four words; a position takes the first of its own
-            words = np.random.Philox(key=self.seed, counter=start).random_raw(4 * CHUNK)[::4]
-            yield from ((words >> np.uint64(11)) * 2.0**-53).tolist()
-            start += CHUNK
+        return uniforms(self.seed, start)
 
 
 def _check(holds: bool, name: str, got: float, wanted: str) -> None:

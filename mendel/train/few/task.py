@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.parts.text.fit import Examples, OutOfTime
+from mendel.parts.carried.deadline import OutOfTime
+from mendel.parts.text.fit import Examples
 from mendel.types import InputError
 
 Floats = NDArray[np.float32]
