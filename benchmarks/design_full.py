@@ -1,6 +1,7 @@
 """The runs of `benchmarks/design.py --full`: each task a run of `mendel design`, then its peers.
 
-A file of results that exists is gone on with: what it holds is not run again.
+A file of results that exists is gone on with: what it holds is not run again. Peers run last, two
+at once, one thread each; tasks that learn from the same rows share them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +39,10 @@ def full(options: argparse.Namespace) -> None:
                 if not wanted or (task.name, draw) in done or draw >= task.draws:
                     continue
                 row = _run(task, draw, folder, options)
-                row["peers"] |= _peers(task, options) if draw == 0 else {}
                 rows.append(row)
                 show(row)
-                if options.out:
-                    options.out.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+                _write(rows, options.out)
+    _add_peers(rows, options)
     for name in dict.fromkeys(row["task"] for row in rows):
         summarise([row for row in rows if row["task"] == name])
 
@@ -51,6 +52,11 @@ def _so_far(file: Path | None) -> list[dict[str, Any]]:
         return []
     rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"]
     return rows
+
+
+def _write(rows: list[dict[str, Any]], file: Path | None) -> None:
+    if file:
+        file.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
 
 
 def _run(task: Task, draw: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -90,24 +96,50 @@ def _command(argv: list[str], names: dict[str, str]) -> str:
     return command
 
 
-def _peers(task: Task, options: argparse.Namespace) -> dict[str, float]:
-    """Scores of the peers on the same test file; one that cannot be had is said and left out."""
-    found = {}
-    for peer in (*PEERS.get(task.kind, ()), *(("encoder",) if "--teacher" in task.flags else ())):
-        if peer in options.without:
-            continue
-        argv = [sys.executable, str(ROOT / "benchmarks/design_peers.py"), peer, task.kind]
-        argv += [str(task.files["--data"]), str(task.files["--test"])]
-        argv += ["--budget", options.peer_budget]
-        if "--outside-label" in task.flags:
-            argv += ["--outside-label", task.flags[task.flags.index("--outside-label") + 1]]
-        done = subprocess.run(argv, capture_output=True, text=True)
-        if done.returncode:
-            last = done.stderr.strip().splitlines()[-1:]
-            print(f"{peer} on {task.name} failed: {' '.join(last)}", file=sys.stderr)
-            continue
-        found[peer] = json.loads(done.stdout.splitlines()[-1])["score"]
-    return found
+def _add_peers(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Scores of the peers on the same test files; one that cannot be had is said and left out."""
+    firsts = {row["task"]: row for row in rows if row["draw"] == 0}
+    with tempfile.TemporaryDirectory() as name:
+        wanted: dict[tuple[str, ...], list[str]] = {}  # what to run -> for which tasks
+        for task in tasks(options.shared, Path(name), 0):
+            if task.name in firsts:
+                for peer in _peers_of(task, options):
+                    if peer not in firsts[task.name]["peers"]:
+                        wanted.setdefault(_peer_argv(task, peer), []).append(task.name)
+        with ThreadPoolExecutor(2) as pool:
+            jobs = {pool.submit(_peer, argv, options.peer_budget): argv for argv in wanted}
+            for job in as_completed(jobs):
+                argv, score = jobs[job], job.result()
+                print(f"{argv[0]} for {', '.join(wanted[argv])}: {score}", flush=True)
+                for task_name in wanted[argv] if score is not None else ():
+                    firsts[task_name]["peers"][argv[0]] = score
+                _write(rows, options.out)
+
+
+def _peers_of(task: Task, options: argparse.Namespace) -> list[str]:
+    more = ("encoder",) if "--teacher" in task.flags else ()
+    return [peer for peer in (*PEERS.get(task.kind, ()), *more) if peer not in options.without]
+
+
+def _peer_argv(task: Task, peer: str) -> tuple[str, ...]:
+    """Arguments of design_peers.py: the same for tasks that learn from the same rows."""
+    data = [task.files["--data"]]
+    if "--learn-validation" in task.flags:
+        data.append(task.files["--validation"])
+    argv = [peer, task.kind, *map(str, data), "--test", str(task.files["--test"])]
+    if "--outside-label" in task.flags:
+        argv += ["--outside-label", task.flags[task.flags.index("--outside-label") + 1]]
+    return tuple(argv)
+
+
+def _peer(argv: tuple[str, ...], budget: str) -> float | None:
+    command = [sys.executable, str(ROOT / "benchmarks/design_peers.py"), *argv, "--budget", budget]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{argv[0]} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    score: float = json.loads(done.stdout.splitlines()[-1])["score"]
+    return score
 
 
 def show(row: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What a user would take instead: peers of `benchmarks/design.py --full`, on the same files.
 
-python benchmarks/design_peers.py PEER KIND DATA TEST [--budget 10m] [--outside-label NAME]
+python benchmarks/design_peers.py PEER KIND DATA... --test TEST [--budget 10m]
+    [--outside-label NAME]
 
 fasttext  fastText, supervised, autotuned on a tenth of the rows      classify
 spacy     spaCy from a blank pipeline: textcat, or ner                classify, tag
@@ -153,15 +154,19 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("peer", choices=("fasttext", "spacy", "encoder"))
     options.add_argument("kind", choices=sorted(KINDS))
-    options.add_argument("data", type=Path)
-    options.add_argument("test", type=Path)
+    options.add_argument("data", type=Path, nargs="+")
+    options.add_argument("--test", type=Path, required=True)
     options.add_argument("--budget", type=parser(SECONDS, "10m"), default=600.0)
     options.add_argument("--outside-label")
     args = options.parse_args()
-    data, test = (read_examples(file, kind=args.kind) for file in (args.data, args.test))
     rows, wanted = (
-        [(x, y) for x, y in zip(f.texts, f.targets, strict=True) if y != args.outside_label]
-        for f in (data, test)
+        [
+            (x, y)
+            for found in (read_examples(file, kind=args.kind) for file in files)
+            for x, y in zip(found.texts, found.targets, strict=True)
+            if y != args.outside_label
+        ]
+        for files in (args.data, [args.test])
     )
     texts, targets = [list(column) for column in zip(*rows, strict=True)]
     asked, truth = [list(column) for column in zip(*wanted, strict=True)]

@@ -145,11 +145,25 @@ def _wnut17(data: Path, folder: Path) -> Iterator[Task]:
     place, words = data / "wnut17", "Find names in noisy posts"
     train, dev = place / "wnut17train.conll", place / "emerging.dev.conll"
     test = place / "emerging.test.annotated"
-    both = folder / "wnut_train_dev.conll"
-    both.write_text(train.read_text("utf-8").rstrip() + "\n\n" + dev.read_text("utf-8"), "utf-8")
+    files = {"--data": train, "--validation": dev, "--test": test}
+    files["--unlabeled"] = _plain_english(data, folder)
     flags = ["--kind", "tag", *_gazetteers(data, folder)]
-    yield Task("wnut17, train", words, {"--data": train, "--test": test}, flags, 25, 29)
-    yield Task("wnut17, train + dev", words, {"--data": both, "--test": test}, flags, 29, 36)
+    yield Task("wnut17, train", words, files, flags, 25, 29)
+    yield Task("wnut17, train + dev", words, files, [*flags, "--learn-validation"], 29, 36)
+
+
+def _plain_english(data: Path, folder: Path) -> Path:
+    """Every text at hand in English, without its labels: stories, plays, questions, commands."""
+    texts = _lines(data / "tinystories_sample/tinystories_sample.txt")
+    texts += _lines(data / "tinyshakespeare/input.txt")
+    told = json.loads((data / "clinc150/data_full.json").read_text(encoding="utf-8"))
+    texts += [text for part in ("train", "oos_train") for text, _ in told[part]]
+    with (data / "banking77/train.csv").open(encoding="utf-8", newline="") as file:
+        texts += [" ".join(row["text"].split()) for row in csv.DictReader(file)]
+    texts += _lines(data / "snips_slots/train/seq.in")
+    file = folder / "plain_english.txt"
+    file.write_text("\n".join(texts) + "\n", "utf-8")
+    return file
 
 
 def _gazetteers(data: Path, folder: Path) -> list[str]:
@@ -170,4 +184,5 @@ def _gazetteers(data: Path, folder: Path) -> list[str]:
 
 
 def _lines(file: Path) -> list[str]:
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = file.read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.splitlines() if line.strip()]

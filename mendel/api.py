@@ -70,6 +70,8 @@ def design(
     kind: TaskKind | Literal["auto"] = "auto",
     text_column: str | None = None,
     second_column: str | None = None,
+    validation: str | Path | None = None,
+    learn_validation: bool = False,
     outside: str | Path | None = None,
     outside_label: str | None = None,
     unlabeled: str | Path | None = None,
@@ -94,6 +96,7 @@ def design(
 
     data test    files of texts with what is wanted for each; `test` is sealed until the end
     kind         what an answer is; auto = guessed from the data
+    validation   rows like those it will meet, which choose; learn_validation: and are learned from
     outside      texts that have none of the labels; outside_label: rows with this label are such
     unlabeled    texts like the labelled ones; teacher: a sentence encoder that labels them
     gazetteers   name -> file of phrases, one a line, that a tagger is told of
@@ -114,6 +117,8 @@ def design(
         data=Path(data),
         test=None if test is None else Path(test),
         kind=kind,
+        validation=None if validation is None else Path(validation),
+        learn_validation=learn_validation,
         outside=None if outside is None else Path(outside),
         outside_label=outside_label,
         unlabeled=None if unlabeled is None else Path(unlabeled),

@@ -178,7 +178,7 @@ class FoldSpec(Spec):
     """How the folds of a design trial are run: what makes its scores repeatable."""
 
     seed: int = 0
-    n_folds: int = Field(5, ge=2)
+    n_folds: int = Field(5, ge=1)
 
 
 class DataSpec(Spec):

@@ -128,7 +128,7 @@ def test_marks_of_a_number_are_read_by_their_places(
 
 @given(st.integers(-(10**9), 10**9), st.integers(0, 99))
 def test_a_number_survives_every_way_to_group_its_digits(whole: int, cents: int) -> None:
-    value = abs(whole) + cents / 100
+    value = float(f"{abs(whole)}.{cents:02d}")
     for text in (f"{value:,.2f}", f"{value:.2f}", f"{value:,.2f}".replace(",", " ")):
         assert number_of(text) == value
         swapped = text.replace(",", "_").replace(".", ",").replace("_", ".")

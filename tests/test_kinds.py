@@ -377,7 +377,9 @@ def test_inputs_of_a_run_before_searches_are_read() -> None:
     [
         ({"outside_label": "no such"}, "no label of the data"),
         ({"kind": "tag", "outside_label": "date"}, "one label a text"),
-        ({"kind": "tag", "unlabeled": EXAMPLE}, "--unlabeled"),
+        ({"kind": "multilabel", "unlabeled": EXAMPLE}, "--unlabeled"),
+        ({"kind": "tag", "teacher": "auto", "unlabeled": EXAMPLE}, "--teacher"),
+        ({"learn_validation": True}, "Give --validation"),
         ({"gazetteers": (("cities", EXAMPLE),)}, "--gazetteer"),
         ({"teacher": "auto"}, "--unlabeled FILE"),
         ({"coverage": 1.0}, "--coverage"),

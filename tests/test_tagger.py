@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from mendel.parts.carried.deadline import OutOfTime
 from mendel.parts.tagger.chain import Chain, decode, forbidden
+from mendel.parts.tagger.clusters import Names
+from mendel.parts.tagger.company import learn
 from mendel.parts.tagger.features import MAX_PHRASE, Config, Featurizer
 from mendel.parts.tagger.fit import Examples, Trained, fit
 from mendel.parts.tagger.graph import build_graph
@@ -449,3 +451,53 @@ def test_real_spans_fall_on_token_borders() -> None:
         total += len(spans)
         off += off_borders(text, spans)
     assert total > 800 and off / total < 0.005
+
+
+def plain_texts() -> tuple[str, ...]:
+    """Texts without a label in which made-up cities keep the company of cities."""
+    towns = ("Quito", "Ulm", "Lagos", *(city for city in CITIES if " " not in city))
+    frames = ("we went to {} by train", "she lives in {} now", "to {} and back", "{} is far away")
+    things = ("bread", "water", "paper", "wood", "glass", "stone", "wool", "salt")
+    made = [frame.format(town) for town in towns for frame in frames for _ in range(3)]
+    made += [f"he bought some {x} and sold {y}" for x in things for y in things]
+    chance = random.Random(0)  # others, so that there are words enough to be told apart
+    letters = ["".join(chance.choices("bdgklmnoprstu", k=6)) for _ in range(300)]
+    return (*made, *(" ".join(chance.sample(letters, 8)) for _ in range(300)))
+
+
+def test_words_with_like_neighbours_share_a_cluster_and_others_do_not() -> None:
+    names = Names(learn((), plain_texts(), 512, 0))
+    finest = {word: names.of(word)[-1] for word in ("quito", "Ulm", "rome", "bread", "salt")}
+    assert finest["quito"] == finest["Ulm"] == finest["rome"] != finest["bread"]
+    assert names.of("never met") == ["c?"]
+
+
+def test_clusters_are_the_same_each_time_and_none_of_too_few_words() -> None:
+    first, second = (learn(("to Rome",), plain_texts(), 64, 3) for _ in range(2))
+    assert np.array_equal(first.keys, second.keys) and np.array_equal(first.ids, second.ids)
+    assert len(learn(("to Rome", "to Oslo"), (), 512, 0).keys) == 0
+    assert len(learn((), (), 512, 0).keys) == 0
+    assert Names(learn((), (), 512, 0)).of("Rome") == []
+
+
+def test_a_word_that_only_unlabelled_text_has_is_known_by_its_company() -> None:
+    chance = random.Random(1)
+    things = ("bread", "water", "paper", "wood", "glass", "stone", "wool", "salt")
+    towns = [city.lower() for city in CITIES if " " not in city]
+    words = [*towns, *things] * 8
+    chance.shuffle(words)
+    texts = [f"about {word}" for word in words]
+    spans = [[Span(6, 6 + len(w), "city")] if w in towns else [] for w in words]
+    data = Examples(texts, spans, ("city",), unlabeled=plain_texts())
+    recipe = TagRecipe("linear", looks=40, n_clusters=64)
+    asked = ["about quito", "about ulm", "about lagos"]
+    wanted = [[Span(6, len(text), "city")] for text in asked]
+    assert runner(fit(recipe, data)).answers(asked) == wanted
+    assert runner(fit(replace(recipe, n_clusters=0), data)).answers(asked) != wanted
+
+
+def test_clusters_of_an_earlier_model_are_kept() -> None:
+    data = replace(sentences(60), unlabeled=plain_texts())
+    old = fit(replace(QUICK, epochs=1), data).featurizer.clusters
+    again = replace(sentences(60), clusters=old)
+    assert len(old.keys) > 20 and fit(replace(QUICK, epochs=1), again).featurizer.clusters is old

@@ -92,6 +92,12 @@ def design(
     test: Annotated[
         Path | None, typer.Option(help="Sealed until the end. Default: 15 % of the data.")
     ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Rows like those it will meet: they choose the recipe.")
+    ] = None,
+    learn_validation: Annotated[
+        bool, typer.Option("--learn-validation", help="Learn from these rows too.")
+    ] = False,
     budget: Budget = "10m",  # type: ignore[assignment]
     max_size: Size = "10MB",  # type: ignore[assignment]
     max_latency: Latency = "12ms",  # type: ignore[assignment]
@@ -113,7 +119,7 @@ def design(
         str | None, typer.Option(help="Rows with this label are such texts.")
     ] = None,
     unlabeled: Annotated[
-        Path | None, typer.Option(help="Texts like the labelled ones, without labels: they help.")
+        Path | None, typer.Option(help="Texts without labels, like the others: they help.")
     ] = None,
     teacher: Annotated[
         str | None,
@@ -198,6 +204,8 @@ def design(
         data=data,
         test=test,
         kind=kind.value,
+        validation=validation,
+        learn_validation=learn_validation,
         outside=outside,
         outside_label=outside_label,
         unlabeled=unlabeled,

@@ -130,8 +130,10 @@ def start_card(start: Start) -> Panel:
 def _inputs(plan: Plan) -> list[str]:
     given = plan.inputs
     teacher = f", labelled by the encoder {given.teacher}" if given.teacher else ""
+    learned = ", and are learned from" if plan.request.learn_validation else ""
     found = [
         (len(given.outside), "texts that have none of the labels"),
+        (len(plan.validation.texts) if plan.validation else 0, f"rows that choose{learned}"),
         (len(given.unlabeled), f"unlabelled texts{teacher}"),
         (len(given.passages), "passages of documents"),
         *((len(phrases), f"phrases of {name}") for name, phrases in given.gazetteers.items()),

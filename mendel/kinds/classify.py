@@ -25,7 +25,7 @@ from mendel.emit.measure import (
 )
 from mendel.emit.related import hierarchy, ordinal
 from mendel.judge import interval
-from mendel.kinds.kind import Fitted, Kind
+from mendel.kinds.kind import Fitted, Kind, Unlabeled
 from mendel.kinds.teach import taught
 from mendel.kinds.text import TextMaker
 from mendel.parts.conformal import fit_drift, fit_sets, measure_sets
@@ -45,6 +45,7 @@ class Classify(Kind):
     metric = "accuracy"
     baselines: ClassVar[Mapping[str, str]] = {"TF-IDF + LinearSVC": "svc", "majority": "majority"}
     builder = TextMaker()
+    unlabeled: ClassVar[Unlabeled] = "rows"
 
     def names(self, targets: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(set(targets)))

@@ -40,6 +40,7 @@ class Extract(Kind):
         "phrases of training, same readers of values": "usual records",
     }
     builder = TaggerMaker()
+    unlabeled = "words"
 
     def names(self, targets: Sequence[Pairs]) -> tuple[str, ...]:
         return tuple(sorted({name for record in targets for name, _ in record}))
@@ -73,7 +74,10 @@ class Extract(Kind):
         pairs = zip(rows.texts, records, strict=True)
         spans = [align(text, record, fields) for text, record in pairs]
         about = {"fields": {name: found.to_dict() for name, found in fields.items()}}
-        return Examples(rows.texts, spans, rows.names, rows.inputs.gazetteers, about)
+        given = rows.inputs
+        return Examples(
+            rows.texts, spans, rows.names, given.gazetteers, about, unlabeled=given.unlabeled
+        )
 
     def kept(self, ran: Ran, rows: Rows) -> Kept:
         """Of each text: values found and right, found and wrong, missed."""

@@ -23,14 +23,13 @@ from mendel.parts.writer.fit import Examples
 from mendel.parts.writer.runner import PROMPT, Runner
 from mendel.parts.writer.sampling import Sampler
 from mendel.spec import TaskSpec
-from mendel.train.folds import Kept, Ran, Rows
+from mendel.train.folds import ALWAYS, Kept, Ran, Rows
 
 N_STRATA = 10
 WORST = 10
 N_SHOWN, N_WRITTEN = 5, 50  # samples that the report shows, and looks at
 LENGTH = 200  # bytes of a sample at most, as the project writes
 ENOUGH_BYTES = 60_000  # of a fold: more take longer to score than a small model to train
-NO_FOLD = 99  # learned from in every round
 
 
 class Generate(Kind):
@@ -54,11 +53,11 @@ class Generate(Kind):
 
     def held_out(self, folds: NDArray[np.int64], targets: Sequence[int]) -> NDArray[np.int64]:
         """Of each fold the first rows, as many as tell models apart; the others are learned."""
-        found = np.where(folds < self.n_folds, folds, NO_FOLD)
+        found = np.where(folds < self.n_folds, folds, ALWAYS)
         for fold in range(self.n_folds):
             mine = np.flatnonzero(folds == fold)
             sizes = np.array(targets)[mine]
-            found[mine[np.cumsum(sizes) - sizes > ENOUGH_BYTES]] = NO_FOLD
+            found[mine[np.cumsum(sizes) - sizes > ENOUGH_BYTES]] = ALWAYS
         return found
 
     def examples(self, rows: Rows) -> Examples:

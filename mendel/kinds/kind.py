@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from mendel.data.readers import Examples as Data
 from mendel.spec import Limits, SpecError, TaskSpec, TextSpec
 from mendel.train.folds import Inputs, Kept, Progress, Ran, Rows
 from mendel.types import InputError
+
+# texts without a label become rows with answers, or say which words are alike, or are no use
+Unlabeled = Literal["rows", "words", ""]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Shape:
     kind: str = "classify"
     n_passages: int = 0  # of the documents of a search
     n_lists: int = 0  # gazetteers
+    n_unlabeled: int = 0  # texts that are no rows, but say how words are used
     fills: bool = False  # there are phrases, listed or invented, for mentions in copies of rows
 
 
@@ -112,7 +116,7 @@ class Maker(ABC):
 
     def refit(self, shape: Shape) -> float:
         """How many times as long a fit on all rows takes as one on all folds but one."""
-        return shape.n_folds / (shape.n_folds - 1)
+        return shape.n_folds / max(shape.n_folds - 1, 1)
 
     @abstractmethod
     def growth(self, recipe: Any, rows: Rows) -> float:
@@ -147,6 +151,7 @@ class Kind(ABC):
     baselines: ClassVar[Mapping[str, str]]
     builder: Maker
     n_folds: ClassVar[int] = 5  # rounds of a candidate at most; the rows are in five parts or more
+    unlabeled: ClassVar[Unlabeled] = ""
 
     def told(self, data: Data, test: Data | None) -> tuple[Data, Data | None]:
         """The same files with targets as answers give them, and what is odd about them."""
@@ -230,15 +235,17 @@ class Kind(ABC):
     def shape(
         self, n_rows: int, names: Sequence[str], inputs: Inputs, limits: Limits, n_folds: int
     ) -> Shape:
-        """What a ladder needs to know of a task; unlabelled texts count as rows."""
+        """What a ladder needs to know of a task."""
+        n_more = len(inputs.unlabeled)
         return Shape(
-            n_rows + len(inputs.unlabeled),
+            n_rows + n_more * (self.unlabeled == "rows"),
             self.n_outputs(names),
             limits,
             n_folds,
             self.name,
             n_passages=len(inputs.passages),
             n_lists=len(inputs.gazetteers),
+            n_unlabeled=n_more * (self.unlabeled == "words"),
             fills=self.fills(names, inputs),
         )
 

@@ -33,6 +33,7 @@ class Tag(Kind):
         "phrases of training": "usual spans",
     }
     builder = TaggerMaker()
+    unlabeled = "words"
 
     def names(self, targets: Sequence[Spans]) -> tuple[str, ...]:
         return tuple(sorted({label for spans in targets for _, _, label in spans}))
@@ -46,7 +47,8 @@ class Tag(Kind):
         ]
 
     def examples(self, rows: Rows) -> Examples:
-        return Examples(rows.texts, _spans(rows.targets), rows.names, rows.inputs.gazetteers)
+        given, spans = rows.inputs, _spans(rows.targets)
+        return Examples(rows.texts, spans, rows.names, given.gazetteers, unlabeled=given.unlabeled)
 
     def kept(self, ran: Ran, rows: Rows) -> Kept:
         """Of each text: spans found and right, found and wrong, missed; share of new words."""

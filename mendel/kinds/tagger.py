@@ -22,6 +22,7 @@ N_TIMED = 200  # texts whose latency is measured
 MIN_ROWS = 256  # of the table
 FEW = 5_000  # rows
 OVERHEAD_BYTES = 20_000  # of a graph without its weights
+CLUSTER_BYTES = 130_000  # of the table of words by cluster, at most
 # seconds a row, an epoch for networks, a look for the linear one, on one core of 2024
 SECONDS_A_ROW = {"lstm": 5e-4, "cnn": 1.5e-3, "linear": 8e-5}
 
@@ -75,6 +76,9 @@ class TaggerMaker(Maker):
             alone = replace(noisy, family="linear", copies=1, epochs=clues.epochs)
             yield Rung(alone, "clues alone, and finds more")
             yield Rung(noisy, for_noise)
+            if shape.fills:
+                filled = replace(noisy, augment="fill")
+                yield Rung(filled, "the same, beside rows with mentions from the lists")
         yield Rung(base, "reads each text from both ends")
         yield Rung(clues, "clues of a word and its neighbours")
         both = "clues and two that read, scores averaged: errors that differ cancel"
@@ -85,7 +89,7 @@ class TaggerMaker(Maker):
 
     def _noisy(self, base: TagRecipe) -> TagRecipe:
         """For mentions that training has not: leans on lists and on what is around a word."""
-        few = replace(base, family="dual", copies=2, epochs=min(base.epochs, 10), recall=1.5)
+        few = replace(base, family="dual", copies=2, epochs=min(base.epochs, 8), recall=1.5)
         return replace(few, word_drop=0.5, hide_drop=0.3, max_clues=2 * base.max_clues)
 
     def starting_point(self, shape: Shape) -> TagRecipe:
@@ -105,10 +109,12 @@ class TaggerMaker(Maker):
         if recipe.augment == "fill" and not shape.fills:
             recipe = replace(recipe, augment="swap")  # which is what filling from nothing is
         fixed, tags = recipe.copies * _fixed(recipe, shape.n_labels), 1 + 2 * shape.n_labels
-        left = min(
-            shape.limits.max_params - fixed,
-            shape.limits.max_bytes - OVERHEAD_BYTES - 2 * fixed,  # int8, and room for a float32
-        ) // (1 + (recipe.has_clues and recipe.has_reader))
+        room = shape.limits.max_bytes - OVERHEAD_BYTES - 2 * fixed  # int8, and room for a float32
+        if room < 3 * CLUSTER_BYTES:
+            recipe = replace(recipe, n_clusters=0)
+        room -= CLUSTER_BYTES * (recipe.n_clusters > 0)
+        n_tables = 1 + (recipe.has_clues and recipe.has_reader)
+        left = min(shape.limits.max_params - fixed, room) // n_tables
         if recipe.has_clues:
             n_clues = max(MIN_ROWS, min(recipe.max_clues, left // (tags + 4)))
             recipe = replace(recipe, max_clues=n_clues)
@@ -128,7 +134,8 @@ class TaggerMaker(Maker):
         width = 0.4 + recipe.width / 200
         passes = recipe.epochs * recipe.copies
         n_rows = shape.n_rows * (1 + recipe.amount * (recipe.augment != ""))
-        return 0.5 + n_rows * (clues + passes * reader * width)
+        like = 1e-4 * shape.n_rows + 5e-5 * shape.n_unlabeled if recipe.n_clusters else 0.0
+        return 0.5 + like + n_rows * (clues + passes * reader * width)
 
     def growth(self, recipe: TagRecipe, rows: Rows) -> float:
         return 1.05  # a fifth more rows add about so much to a vocabulary that is cut by frequency

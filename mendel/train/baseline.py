@@ -227,7 +227,7 @@ FITS: dict[str, Callable[[Sequence[str], Sequence[Any]], Answers]] = {
 
 def main(name: str, train: str) -> None:
     lines = Path(train).read_text(encoding="utf-8").split("\n")[:-1]
-    rows = [json.loads(line) for line in lines]
+    rows = [row for row in map(json.loads, lines) if not row.get("aside")]
     if name in OVER_PASSAGES:
         inputs = json.loads(Path(train).with_name("inputs.json").read_text(encoding="utf-8"))
         answers = OVER_PASSAGES[name]([Passage(*fields).text for fields in inputs["passages"]])

@@ -20,6 +20,7 @@ from mendel.parts.search.passages import Passage
 from mendel.spec import TextSpec
 
 Progress = Callable[[float], None]
+ALWAYS = 99  # the fold of rows that are learned from in every round
 Kept = NDArray[np.float32]  # (n, M): what a kind of task keeps of its outputs, to score them again
 
 
@@ -62,9 +63,15 @@ class Rows:
     folds: NDArray[np.int64]  # (N,) fold of each row
     inputs: Inputs = Inputs()
     added: NDArray[np.bool_] | None = None  # (N,) came after an earlier design; None = no row did
+    aside: NDArray[np.bool_] | None = None  # (N,) only choose, are never learned from; None = none
 
     def only(self, chosen: NDArray[np.bool_]) -> Rows:
         return self._at(np.flatnonzero(chosen))
+
+    def learned(self, fold: int | None = None) -> Rows:
+        """To learn from in a round; None = in the end."""
+        chosen = np.ones(len(self.texts), bool) if fold is None else self.folds != fold
+        return self.only(chosen if self.aside is None else chosen & ~self.aside)
 
     def taught(self, times: int) -> Rows:
         """To learn from: rows that were added are there so many times, with 0 not at all."""
@@ -75,17 +82,20 @@ class Rows:
     def _at(self, places: NDArray[np.int64]) -> Rows:
         texts = tuple(self.texts[i] for i in places.tolist())
         targets = tuple(self.targets[i] for i in places.tolist())
-        added = None if self.added is None else self.added[places]
-        return Rows(texts, targets, self.names, self.folds[places], self.inputs, added)
+        flags = (None if flag is None else flag[places] for flag in (self.added, self.aside))
+        return Rows(texts, targets, self.names, self.folds[places], self.inputs, *flags)
 
     def save(self, folder: Path) -> None:
-        added = np.zeros(len(self.texts), bool) if self.added is None else self.added
+        flags = {"added": self.added, "aside": self.aside}
+        up = {name: set(np.flatnonzero(flag)) for name, flag in flags.items() if flag is not None}
+        columns = zip(self.texts, self.targets, self.folds.tolist(), strict=True)
         lines = (
-            json.dumps({"text": t, "target": target, "fold": f, **({"added": True} if new else {})})
-            + "\n"
-            for t, target, f, new in zip(
-                self.texts, self.targets, self.folds.tolist(), added.tolist(), strict=True
+            json.dumps(
+                {"text": text, "target": target, "fold": fold}
+                | {name: True for name, places in up.items() if i in places}
             )
+            + "\n"
+            for i, (text, target, fold) in enumerate(columns)
         )
         (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8")
         (folder / "labels.json").write_text(json.dumps(self.names), encoding="utf-8")
@@ -103,8 +113,13 @@ class Rows:
             names,
             np.array([row["fold"] for row in rows], np.int64),
             Inputs.from_dict(json.loads((folder / "inputs.json").read_text(encoding="utf-8"))),
-            added if (added := np.array([row.get("added", False) for row in rows])).any() else None,
+            *(_flag(rows, name) for name in ("added", "aside")),
         )
+
+
+def _flag(rows: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.bool_] | None:
+    found = np.array([row.get(name, False) for row in rows], bool)
+    return found if found.any() else None
 
 
 @dataclass(frozen=True)
@@ -193,14 +208,14 @@ def measure_fold(
     progress: Progress = lambda share: None,
     times: int = 1,
 ) -> Measured:
-    """Train on all folds but one and measure on that one.
+    """Train on all folds but one, less what is set aside, and measure on that one.
 
     times    how often rows that were added are learnt from
     raises   OutOfTime past the deadline (time.monotonic()); FloatingPointError for a NaN loss
     """
     builder, held_out = kind.builder, rows.folds == fold
     began = time.monotonic()
-    data = kind.examples(rows.only(~held_out).taught(times))
+    data = kind.examples(rows.learned(fold).taught(times))
     recipe = builder.recipe(spec)
     started = time.monotonic()  # what unlabelled text took to teach is no recipe's
     trained = builder.fit(recipe, data, seed=seed, deadline=deadline, progress=progress)

@@ -107,7 +107,7 @@ def before(project: Path, ledger: Ledger) -> Before:
             f"run {run.spec.id} was made by an older mendel, which kept its rows otherwise. "
             "Put old and new rows in one file and give that to `mendel design`."
         )
-    return Before(project, run, Rows.load(run.folder), model)
+    return Before(project, run, Rows.load(run.folder).learned(), model)
 
 
 def read_more(was: Before, request: Request, path: Path) -> Examples:
@@ -260,6 +260,7 @@ def planned(
         kind=kind,
         data=data,
         test=None,
+        validation=None,
         labels=labels,
         inputs=inputs,
         faults=(*more.faults, *_faults(joined), *language_faults(data, inputs)),

@@ -31,12 +31,13 @@ class Chosen:
     form: str  # as the builder names it
     choice: Choice
     fitted: Fitted
+    n_rounds: int  # of each candidate, that the choice compared
     judged: Mapping[str, Verdict] = field(default_factory=dict)  # of augmented ones, by name
     repair: Repair | None = None  # of a run that mends errors: whether it may ship, and why
 
 
 def choose(clock: DesignClock) -> Chosen:
-    """The smallest that is level with the best, among those that saw the most folds.
+    """The smallest that is level with the best, on the folds that all of them saw.
 
     Of a run that mends errors: what the gate of `mendel.repair` lets through.
     """
@@ -47,10 +48,11 @@ def choose(clock: DesignClock) -> Chosen:
     judged = {s.spec.name: _judged(clock, s, every) for s in every if is_augmented(s.spec)}
     standing_well = [s for s in every if judged.get(s.spec.name, STANDS).keep]
     found = ladder.finalists(standing_well or every)
+    n = min(len(s.turns) for s in found)  # rounds are folds, the same for all
     options: dict[str, tuple[Standing, str, Option]] = {}
     for standing in found:
         for form in clock.kind.builder.forms(recipe_of(standing.spec)):
-            option = _option(clock, standing, form)
+            option = _option(clock, replace(standing, turns=standing.turns[:n]), form)
             options[option.name] = (standing, form, option)
     prefer = clock.run.spec.task.prefer
     choice = judge.select([option for _, _, option in options.values()], prefer=prefer)
@@ -58,7 +60,7 @@ def choose(clock: DesignClock) -> Chosen:
     standing, form, _ = options[choice.option.name]
     rows, kept = clock.out_of_fold(standing, form)
     fitted = clock.kind.fitted(kept, rows, clock.run.spec.task)
-    return Chosen(standing, form, choice, fitted, judged)
+    return Chosen(standing, form, choice, fitted, n, judged)
 
 
 def _judged(clock: DesignClock, standing: Standing, every: Sequence[Standing]) -> Verdict:
@@ -99,7 +101,8 @@ def _mended(clock: DesignClock, after: After) -> Chosen:
         stderr=clock.kind.stderr(kept, old),
     )
     fitted = clock.kind.fitted(kept, old, clock.run.spec.task)
-    return Chosen(standing, after.form, Choice(option, asked.reason), fitted, repair=asked)
+    n, choice = len(standing.turns), Choice(option, asked.reason)
+    return Chosen(standing, after.form, choice, fitted, n, repair=asked)
 
 
 def _old_rows(clock: DesignClock, standing: Standing, form: str) -> tuple[Rows, Kept]:
@@ -132,6 +135,8 @@ def _final_size(
     clock: DesignClock, standing: Standing, first: Mapping[str, Any]
 ) -> tuple[int, int]:
     """Parameters and bytes of the model on all rows, whose vocabulary is a little larger."""
+    if clock.rows.aside is not None:  # it is the model that was measured
+        return first["n_params"], first["n_bytes"]
     growth = clock.kind.builder.growth(recipe_of(standing.spec), clock.rows)
     return round(first["n_params"] * growth), round(first["n_bytes"] * growth)
 

@@ -108,7 +108,7 @@ def finish(
             trained_on=trained_on,
             n_params=clock.kind.builder.n_params(trained),
             speed=speed,
-            about=clock.kind.about(trained, clock.rows, int8=chosen.form != "float32"),
+            about=clock.kind.about(trained, clock.rows.learned(), int8=chosen.form != "float32"),
             opening=opening,
             claim=claim,
             behaviour=behaviour_of(part, opening),
@@ -152,6 +152,10 @@ def _final_fit(
 ) -> tuple[Any, str]:
     """On all rows where time allows; else the first round's model, which saw all folds but one."""
     spec = clock.run.spec
+    model = chosen.standing.turns[0].result.artifacts["model"]
+    if clock.rows.aside is not None:  # it has seen all that it may
+        told = f"all {len(clock.rows.learned().texts):,} rows that are neither sealed nor choose"
+        return clock.kind.builder.unpack(clock.ledger.blobs.get(model)), told
     expected_s = chosen.standing.seconds * clock.kind.builder.refit(clock.shape)
     left_s = spec.budget_s - watch.spent_s
     if expected_s < QUICK_S or not (in_a_hurry or expected_s > left_s):
@@ -162,7 +166,6 @@ def _final_fit(
             trained = clock.kind.builder.fit(recipe, data, seed=spec.train.seed)
         whole = f"all {len(clock.rows.texts):,} rows that are not sealed"
         return trained, whole + (f", errors {times} times" if times != 1 else "")
-    model = chosen.standing.turns[0].result.artifacts["model"]
     share = float((clock.rows.folds != 0).mean())
     return clock.kind.builder.unpack(
         clock.ledger.blobs.get(model)
@@ -184,7 +187,8 @@ def _one_thread() -> Iterator[None]:
 
 def _agent(clock: DesignClock, chosen: Chosen, trained: Any) -> Agent:
     task = clock.run.spec.task
-    shown = np.random.default_rng(0).permutation(len(clock.rows.texts))[:N_SHOWN]
+    texts = clock.rows.learned().texts
+    shown = np.random.default_rng(0).permutation(len(texts))[:N_SHOWN]
     return Agent(
         kind=task.kind,
         trained=trained,
@@ -192,7 +196,7 @@ def _agent(clock: DesignClock, chosen: Chosen, trained: Any) -> Agent:
         labels=task.labels,
         settings=chosen.fitted.settings,
         task={"description": task.description, "kind": task.kind},
-        examples=tuple(clock.kind.example(clock.rows.texts[i]) for i in shown),
+        examples=tuple(clock.kind.example(texts[i]) for i in shown),
         provenance=task.data.provenance,
         card={},
     )

@@ -22,10 +22,14 @@ def read_inputs(
     """The rows that have a label, and what else the task is given."""
     for flag, given in (
         ("--outside", request.outside or request.outside_label),
-        ("--unlabeled", request.unlabeled),
+        ("--teacher", request.teacher),
     ):
         if given and kind.name != "classify":
             raise InputError(f"{flag} is for tasks with one label a text. Got kind {kind.name}.")
+    if request.unlabeled and not kind.unlabeled:
+        raise InputError(
+            f"--unlabeled is for kinds classify, tag and extract. Got kind {kind.name}."
+        )
     if request.gazetteers and kind.name not in ("tag", "extract"):
         raise InputError(f"--gazetteer is for kinds tag and extract. Got kind {kind.name}.")
     if request.teacher and not request.unlabeled:

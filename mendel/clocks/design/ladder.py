@@ -19,6 +19,7 @@ from mendel.types import Candidate, InputError, Kind, Result, Turn
 MIN_BUDGET_S = 20.0
 MIN_LATENCY_MS = 0.03
 NEAR = 0.03  # scores this far apart are told apart by a single fold
+ENOUGH_FOLDS = 3  # on which two candidates are compared, where time was short for all of them
 
 
 @dataclass(frozen=True)
@@ -227,11 +228,11 @@ def closing_s(shape: Shape, found: Sequence[Standing]) -> float:
 
 
 def finalists(found: Sequence[Standing]) -> list[Standing]:
-    """Of those near the best, the ones that saw the most folds: they can be compared and chosen."""
+    """Of those near the best, the ones that saw enough folds to be compared on them and chosen."""
     scores = level_scores(found)
     near = [s for s, score in zip(found, scores, strict=True) if score >= max(scores) - NEAR]
     most = max((len(s.turns) for s in near), default=0)
-    return [s for s in near if len(s.turns) == most]
+    return [s for s in near if len(s.turns) >= min(most, ENOUGH_FOLDS)]
 
 
 def _maker(shape: Shape) -> Maker:

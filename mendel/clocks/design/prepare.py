@@ -21,12 +21,14 @@ from mendel.clocks.design.request import Plan, Provenance, Request
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
 from mendel.clocks.design.seal import SEALED_SHARE, Split, seal
 from mendel.clocks.design.sources import sources
+from mendel.clocks.design.validation import read_validation, rows_of
 from mendel.data.items import read_items
 from mendel.data.label_forms import LabelForm, label_form
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds
 from mendel.data.tables import Fault, as_error
 from mendel.data.targets import TaskKind
+from mendel.data.vault import Vault
 from mendel.kinds import KINDS, Classify, Kind, Shape
 from mendel.ledger import Ledger
 from mendel.parts.search.documents import Documents
@@ -38,6 +40,7 @@ from mendel.types import InputError
 
 MIN_ROWS = 20
 N_FOLDS, FEW_FOLDS = 5, 3
+MANY_ROWS = 12_000  # a third of so many tells recipes half a point apart
 
 
 def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
@@ -60,7 +63,9 @@ def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
     test = _read_test(request, data.kind, documents)
     data, inputs = read_inputs(request, kind, data, documents)
     data, test = kind.told(data, test)
-    labels = kind.names(data.targets)
+    validation = read_validation(request, kind, data)
+    more = validation.targets if validation and request.learn_validation else ()
+    labels = kind.names((*data.targets, *more))
     _check_labels(request, kind, data, labels)
     if test is not None and labels and not set(kind.names(test.targets)) & set(labels):
         raise InputError(
@@ -76,7 +81,8 @@ def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
     shape = shape_of(request, kind, len(data.texts), labels, inputs)
     ladder.check_limits(shape, request.budget_s)
     tested = _test_faults(kind, labels, test, request.outside_label)
-    faults = (*data.faults, *tested, *language_faults(data, inputs))
+    choosing = validation.faults if validation else ()
+    faults = (*data.faults, *tested, *choosing, *language_faults(data, inputs))
     if request.strict and faults:
         raise as_error(faults)
     share = f"{SEALED_SHARE:.0%} of the data, held out"
@@ -87,6 +93,7 @@ def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
         kind=kind,
         data=data,
         test=test,
+        validation=validation,
         labels=labels,
         form=form_of(request, kind, labels),
         inputs=inputs,
@@ -107,16 +114,14 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     raises    InputError where the rows cannot be split
     """
     request, again = plan.request, plan.again
-    train = _folds(request, plan.kind, plan.inputs)
     split = seal(plan, ledger)
-    strata = plan.kind.strata(split.targets)
-    n_parts = N_FOLDS if plan.kind.n_folds < N_FOLDS else train.n_folds
-    folds = assign_folds(strata, split.groups, n_folds=n_parts, seed=request.seed)
-    folds = plan.kind.held_out(folds, split.targets)
+    shape = shape_of(request, plan.kind, len(split.texts), plan.labels, split.inputs)
+    rows = _rows(plan, split, shape.n_folds, ledger)
+    n_learned = len(rows.learned().texts)
     spec = RunSpec(
         id=new_run_id(),
-        task=_task(plan, split),
-        train=train,
+        task=_task(plan, split, n_learned),
+        train=FoldSpec(seed=request.seed, n_folds=shape.n_folds),
         budget_s=request.budget_s,
         out=str(request.out.resolve()),
         command=request.command,
@@ -124,30 +129,41 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         sealed=split.sealed.digest,
         n_sealed=split.sealed.n_rows,
         sealed_from=plan.sealed_from,
+        n_validation=len(rows.texts) - len(split.texts),
         near_duplicates=split.near,
         origin=_origin(request, plan.data, plan.test),
         faults=tuple(asdict(fault) for fault in plan.faults),
         sources=plan.sources,
         prices=plan.prices,
         after=again.after if again else None,
-        traits=plan.traits.model_copy(
-            update={"n_rows": len(split.texts) + len(split.inputs.unlabeled)}
-        ),
+        traits=plan.traits.model_copy(update={"n_rows": shape.n_rows, "n_folds": shape.n_folds}),
         start=plan.start,
     )
     run = Run.create(ledger, spec)
-    kept = tuple(split.texts), tuple(split.targets)
-    added = again.added if again else None
-    Rows(*kept, plan.labels, folds.astype(np.int64), split.inputs, added).save(run.folder)
+    rows.save(run.folder)
     run.commit()
     return run
 
 
-def _task(plan: Plan, split: Split) -> TaskSpec:
+def _rows(plan: Plan, split: Split, n_folds: int, ledger: Ledger) -> Rows:
+    """The rows that trials may see, in folds."""
+    kind, given = plan.kind, plan.validation
+    if given is not None:
+        return rows_of(split, plan.labels, given, kind, n_folds, Vault(ledger))
+    n_parts = N_FOLDS if kind.n_folds < N_FOLDS else n_folds
+    strata = kind.strata(split.targets)
+    folds = assign_folds(strata, split.groups, n_folds=n_parts, seed=plan.request.seed)
+    folds = kind.held_out(folds, split.targets).astype(np.int64)
+    kept = tuple(split.texts), tuple(split.targets)
+    added = plan.again.added if plan.again else None
+    return Rows(*kept, plan.labels, folds, split.inputs, added)
+
+
+def _task(plan: Plan, split: Split, n_rows: int) -> TaskSpec:
     request = plan.request
     data = DataSpec(
         digest=plan.data.digest,
-        n_rows=len(split.texts),
+        n_rows=n_rows,
         text_column=plan.data.text_column or "text",
         label_column=plan.data.label_column or "label",
         provenance=_provenance(_origin(request, plan.data, plan.test)),
@@ -191,7 +207,7 @@ def _check_numbers(request: Request) -> None:
         raise InputError(f"prefer={request.prefer!r} is unknown. Wanted accuracy or size.")
 
 
-def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
+def _read(request: Request, path: Path, kind: TaskKind | None, *, joins: bool = False) -> Examples:
     if kind == "generate":
         return read_items(path, text_column=request.text_column)
     return read_examples(
@@ -200,6 +216,7 @@ def _read(request: Request, path: Path, kind: TaskKind | None) -> Examples:
         text_column=request.text_column,
         second_column=request.second_column,
         label_column=request.label_column,
+        joins=joins,
     )
 
 
@@ -208,7 +225,7 @@ def _read_test(request: Request, kind: TaskKind, documents: Documents | None) ->
         return None
     if documents is not None:
         return search_rows(request, documents, request.test)
-    return _read(request, request.test, kind)
+    return _read(request, request.test, kind, joins=True)  # a label's only row counts too
 
 
 def _check_labels(request: Request, kind: Kind, data: Examples, labels: Sequence[str]) -> None:
@@ -250,17 +267,19 @@ def _test_faults(
     return own + (unknown if rows else [])
 
 
-def _folds(request: Request, kind: Kind, inputs: Inputs) -> FoldSpec:
-    """Fewer where unlabelled text teaches: each fold is taught anew, which takes its time."""
-    n_folds = FEW_FOLDS if inputs.unlabeled else kind.n_folds
-    return FoldSpec(seed=request.seed, n_folds=n_folds)
+def _n_folds(request: Request, kind: Kind, n_rows: int, inputs: Inputs) -> int:
+    """Fewer of many rows; and where unlabelled text teaches, for each fold is taught anew."""
+    if request.validation is not None:
+        return FEW_FOLDS if request.learn_validation else 1
+    taught = inputs.unlabeled and kind.unlabeled == "rows"
+    return min(FEW_FOLDS, kind.n_folds) if taught or n_rows > MANY_ROWS else kind.n_folds
 
 
 def shape_of(
     request: Request, kind: Kind, n_rows: int, labels: Sequence[str], inputs: Inputs
 ) -> Shape:
     """What a ladder needs to know of what is asked."""
-    n_folds = _folds(request, kind, inputs).n_folds
+    n_folds = _n_folds(request, kind, n_rows, inputs)
     return kind.shape(n_rows, labels, inputs, request.limits, n_folds)
 
 
@@ -279,7 +298,7 @@ def _looking_s(request: Request, shape: Shape) -> float:
 
 
 def _reading_s(shape: Shape) -> float:
-    return 2 + shape.n_rows * 4e-4
+    return 2 + (shape.n_rows + shape.n_unlabeled) * 4e-4
 
 
 def _closing_s(shape: Shape) -> float:

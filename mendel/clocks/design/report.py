@@ -14,6 +14,7 @@ from mendel.clocks.design.choose import Chosen
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.cost import cost_of
 from mendel.clocks.design.ladder import Standing
+from mendel.clocks.design.run import RunSpec
 from mendel.clocks.design.slices import slices
 from mendel.data.vault import Opening
 from mendel.judge import Option
@@ -66,7 +67,7 @@ def report_of(e: Evidence) -> dict[str, Any]:
         "shipped": _shipped(e),
         "fitted": dict(e.chosen.fitted.facts),
         "sealed": _sealed(e),
-        "slices": slices(e.clock.kind, e.opening, e.clock.rows.texts),
+        "slices": slices(e.clock.kind, e.opening, e.clock.rows.learned().texts),
         "behaviour": e.behaviour,
         "about": dict(e.about),
         "baselines": _baselines(e),
@@ -119,6 +120,7 @@ def _data(e: Evidence) -> dict[str, Any]:
         "faults": list(spec.faults),
         "sources": list(spec.sources),
         "given": {
+            "rows that choose": spec.n_validation,
             "texts without a label": len(given.outside),
             "unlabelled texts": len(given.unlabeled),
             "teacher": given.teacher,
@@ -131,7 +133,7 @@ def _data(e: Evidence) -> dict[str, Any]:
 
 def _shipped(e: Evidence) -> dict[str, Any]:
     option, standing = e.option, e.chosen.standing
-    n_rounds, n_folds = len(standing.turns), e.clock.shape.n_folds
+    n_rounds, n_folds = e.chosen.n_rounds, e.clock.shape.n_folds
     complete = n_rounds == n_folds
     part = f"a held-out slice ({n_rounds} of {n_folds} folds)"
     return {
@@ -144,10 +146,16 @@ def _shipped(e: Evidence) -> dict[str, Any]:
         "oof_score": option.score,
         "oof_se": option.stderr,
         "chosen": e.chosen.choice.reason,
-        "fitted_on": f"{n_folds}-fold out-of-fold predictions" if complete else part,
+        "fitted_on": _fitted_on(e.clock.run.spec, n_folds) if complete else part,
         "trained_on": e.trained_on,
         "interrupted": e.interrupted,
     }
+
+
+def _fitted_on(spec: RunSpec, n_folds: int) -> str:
+    if not spec.n_validation:
+        return f"{n_folds}-fold out-of-fold predictions"
+    return f"the {spec.n_validation:,} rows of --validation"
 
 
 def _sealed(e: Evidence) -> dict[str, Any]:
@@ -160,7 +168,7 @@ def _sealed(e: Evidence) -> dict[str, Any]:
         e.chosen.fitted,
     )
     beside = kind.beside_training(
-        opening.answers["this model"], opening.targets, opening.texts, e.clock.rows
+        opening.answers["this model"], opening.targets, opening.texts, e.clock.rows.learned()
     )
     return {**found, **beside, "far": _far(e), "opened": opening.n_openings}
 

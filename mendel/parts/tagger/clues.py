@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .clusters import NONE, Names
 from .words import MAX_WORD, key_of, shapes
 
 CACHE = 100_000  # words whose clues are remembered
@@ -24,11 +25,12 @@ Near = tuple[list[int], ...]  # what a word means to the place that sees it at e
 class Clues:
     """Rows for the clues that training has seen often enough.
 
-    keys   (R,) uint32, crc32 of clue i, which has row i + 1; row 0 is padding
+    keys      (R,) uint32, crc32 of clue i, which has row i + 1; row 0 is padding
+    clusters  of words, which are clues too
     """
 
-    def __init__(self, keys: NDArray[np.uint32]) -> None:
-        self.keys = keys
+    def __init__(self, keys: NDArray[np.uint32], clusters: Names | None = None) -> None:
+        self.keys, self.clusters = keys, clusters or Names(NONE)
         self.row = {key: i + 1 for i, key in enumerate(keys.tolist())}
         self._cache: dict[str, Near] = {}
 
@@ -42,14 +44,16 @@ class Clues:
         texts: Iterable[tuple[Sequence[str], NDArray[np.float32]]],
         min_count: int,
         max_rows: int,
+        clusters: Names | None = None,
     ) -> Clues:
         """Count the clues of texts (their words, their flags); rows go to the frequent ones."""
         count: Counter[int] = Counter()
+        clusters = clusters or Names(NONE)
         known: dict[str, Near] = {}
 
         def near(word: str) -> Near:
             if word not in known:
-                known[word] = _near(word)
+                known[word] = _near(word, clusters)
             return known[word]
 
         for words, flags in texts:
@@ -57,7 +61,7 @@ class Clues:
                 count.update(keys)
         kept = [(key, n) for key, n in count.items() if n >= min_count]
         kept.sort(key=lambda item: (-item[1], item[0]))  # ties by key: a fit can be repeated
-        return cls(np.array([key for key, _ in kept[:max_rows]], np.uint32))
+        return cls(np.array([key for key, _ in kept[:max_rows]], np.uint32), clusters)
 
     def rows(self, words: Sequence[str], flags: NDArray[np.float32]) -> list[list[int]]:
         """The rows of each place; flags (T, F) as Featurizer makes them."""
@@ -73,13 +77,14 @@ class Clues:
         """The keys of a word that have rows."""
         cached = self._cache.get(word)
         if cached is None:
-            cached = tuple([key for key in keys if key in self.row] for keys in _near(word))
+            every = _near(word, self.clusters)
+            cached = tuple([key for key in keys if key in self.row] for keys in every)
             if len(self._cache) < CACHE:
                 self._cache[word] = cached
         return cached
 
 
-def _near(word: str) -> Near:
+def _near(word: str, clusters: Names) -> Near:
     """Keys of a word, as it is seen from its own place and from those beside it."""
     form = unicodedata.normalize("NFKC", word)
     short = form.lower()[:MAX_WORD]
@@ -87,7 +92,9 @@ def _near(word: str) -> Near:
     own = [*names, "d" + re.sub(r"\d", "0", short)]
     for n in range(1, min(4, len(short)) + 1):
         own += ["p" + short[:n], "s" + short[-n:]]
-    seen = [own, names, names, names[:1], names[:1]]
+    like = clusters.of(word)
+    own, names = own + like, names + like
+    seen = [own, names, names, names[:1] + like, names[:1] + like]
     return tuple(
         [key_of(f"{at}{name}") for name in found] for at, found in zip(REACH, seen, strict=True)
     )

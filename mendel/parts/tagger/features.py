@@ -1,7 +1,7 @@
 """Tokens to hashed features: the one featuriser that trains, tests and serves. numpy only.
 
-token -> rows (the word, its affixes, character n-grams, shape) of a table that holds only what
-training has seen; and flags: does it begin or go on a phrase of a gazetteer?
+token -> rows (the word, its affixes, character n-grams, shape, clusters) of a table that holds only
+what training has seen; and flags: does it begin or go on a phrase of a gazetteer?
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clues import Clues
+from .clusters import NONE, Clusters, Names
 from .spans import Token, tokenize
 from .words import MAX_WORD, key_of, shapes
 
@@ -48,7 +49,8 @@ class Phrases(NamedTuple):
         return cls(*_phrase_table(gazetteers), tuple(gazetteers))
 
 
-OWN, FORM, SHAPE = range(3)  # kinds of a feature: the word itself, its letters, how it is written
+# kinds of a feature: the word itself, its letters, how it is written, which words it is like
+OWN, FORM, SHAPE, CLUSTER = range(4)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Ragged:
 
     tokens    per text, indices into the distinct words
     rows      (n,) rows of the distinct words, one after the other
-    kinds     (n,) OWN, FORM or SHAPE
+    kinds     (n,) OWN, FORM, SHAPE or CLUSTER
     starts    (U+1,) where each word's rows begin
     flags     per text, (T, F) 1 where a gazetteer's phrase begins or goes on
     clues     per text, rows of its places' clues, one after the other
@@ -102,6 +104,7 @@ class Featurizer:
     phrases     (P,) uint32, crc32 of the phrases of all gazetteers
     owners      (P,) uint32, bit g set where gazetteer g has the phrase
     gazetteers  their names; each makes two flags
+    clusters    of words that any text had, labelled or not
     """
 
     def __init__(
@@ -112,8 +115,11 @@ class Featurizer:
         owners: NDArray[np.uint32],
         gazetteers: Sequence[str],
         clues: NDArray[np.uint32],
+        clusters: Clusters = NONE,
     ) -> None:
-        self.config, self.keys, self.clues = config, keys, Clues(clues)
+        self.config, self.keys, self.clusters = config, keys, clusters
+        self._clusters = Names(clusters)
+        self.clues = Clues(clues, self._clusters)
         self.phrases, self.owners, self.gazetteers = phrases, owners, tuple(gazetteers)
         self.row = {key: i + 1 for i, key in enumerate(keys.tolist())}
         self.owner = dict(zip(phrases.tolist(), owners.tolist(), strict=True))
@@ -129,7 +135,11 @@ class Featurizer:
 
     @classmethod
     def fit(
-        cls, config: Config, texts: Sequence[str], gazetteers: Gazetteers | Phrases
+        cls,
+        config: Config,
+        texts: Sequence[str],
+        gazetteers: Gazetteers | Phrases,
+        clusters: Clusters = NONE,
     ) -> Featurizer:
         """Count features over the texts; rows go to the frequent ones.
 
@@ -139,19 +149,20 @@ class Featurizer:
         for text in texts:
             words.update({text[t.start : t.end] for t in tokenize(text)})
         df: Counter[int] = Counter()
+        names = Names(clusters)
         for word, count in words.items():
-            for key in {key for key, _ in _features(word, config)}:
+            for key in {key for key, _ in _features(word, config, names)}:
                 df[key] += count
         kept = [(key, n) for key, n in df.items() if n >= config.min_df]
         kept.sort(key=lambda item: (-item[1], item[0]))  # ties by key: a fit can be repeated
         keys = np.array([key for key, _ in kept[: config.max_rows]], np.uint32)
         none = np.zeros(0, np.uint32)
         known = gazetteers if isinstance(gazetteers, Phrases) else Phrases.of(gazetteers)
-        made = cls(config, keys, *known, none)
+        made = cls(config, keys, *known, none, clusters)
         if config.max_clues:
             split = (made.split(text)[1] for text in texts)
             each = ((words, made._flags(words)) for words in split)
-            made.clues = Clues.fit(each, config.min_clue, config.max_clues)
+            made.clues = Clues.fit(each, config.min_clue, config.max_clues, names)
         return made
 
     def split(self, text: str) -> tuple[list[Token], list[str]]:
@@ -231,9 +242,8 @@ class Featurizer:
         """Rows of a word's features, and their kinds."""
         cached = self._cache.get(word)
         if cached is None:
-            found = [
-                (self.row[k], kind) for k, kind in _features(word, self.config) if k in self.row
-            ]
+            every = _features(word, self.config, self._clusters)
+            found = [(self.row[key], kind) for key, kind in every if key in self.row]
             cached = [row for row, _ in found], [kind for _, kind in found]
             if len(self._cache) < CACHE:
                 self._cache[word] = cached
@@ -268,6 +278,8 @@ class Featurizer:
             owners=self.owners,
             gazetteers=np.array(self.gazetteers, np.str_),
             clues=self.clues.keys,
+            clustered=self.clusters.keys,
+            clusters=self.clusters.ids,
         )
 
     @classmethod
@@ -276,7 +288,8 @@ class Featurizer:
             config = Config(*(int(value) for value in data["config"]))
             names = [str(name) for name in data["gazetteers"]]
             phrases, owners = data["phrases"], data["owners"]
-            return cls(config, data["keys"], phrases, owners, names, data["clues"])
+            clusters = Clusters(data["clustered"], data["clusters"])
+            return cls(config, data["keys"], phrases, owners, names, data["clues"], clusters)
 
 
 def _phrase_table(gazetteers: Gazetteers) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
@@ -303,7 +316,7 @@ def _plain(word: str) -> str:
     return word if word.isascii() else "".join(c for c in word if not unicodedata.combining(c))
 
 
-def _features(word: str, config: Config) -> list[tuple[int, int]]:
+def _features(word: str, config: Config, clusters: Names) -> list[tuple[int, int]]:
     """Keys and kinds of a word's features, repeats included."""
     form = unicodedata.normalize("NFKC", word)
     lower = form.lower()
@@ -316,4 +329,5 @@ def _features(word: str, config: Config) -> list[tuple[int, int]]:
     marked = f"<{short}>"
     for n in range(config.char_min, config.char_max + 1):
         found += [(marked[i : i + n], FORM) for i in range(len(marked) - n + 1)]
+    found += [(name, CLUSTER) for name in clusters.of(word)]
     return [(key_of(name), kind) for name, kind in found]

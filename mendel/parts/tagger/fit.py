@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from ..carried.deadline import OutOfTime, Progress
 from .augment import augmented
 from .chain import Chain, Floats
-from .features import FORM, OWN, SHAPE, Featurizer, Ints, Phrases, Ragged
+from .clusters import NONE, Clusters
+from .company import learn
+from .features import CLUSTER, FORM, OWN, SHAPE, Featurizer, Ints, Phrases, Ragged
 from .recipe import TagRecipe
 from .spans import Span, tags_of
 
@@ -63,6 +65,8 @@ class Examples:
     about       what the kind of task wants kept with the model (JSON)
     phrases     gazetteers of an earlier model, where the lists themselves are no longer at hand
     fillers     label -> phrases that may stand where a mention does, for copies of rows
+    unlabeled   more texts, whose words show which words are alike
+    clusters    of an earlier model, where its unlabelled texts are no longer at hand
     """
 
     texts: Sequence[str]
@@ -72,6 +76,8 @@ class Examples:
     about: Mapping[str, Any] = field(default_factory=dict)
     phrases: Phrases | None = None
     fillers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unlabeled: tuple[str, ...] = ()
+    clusters: Clusters | None = None
 
 
 def fit(
@@ -88,9 +94,10 @@ def fit(
     raises     OutOfTime; FloatingPointError when the loss is not finite; ValueError where no text
                has a token
     """
+    clusters = _clusters(recipe, data, seed)
     data = augmented(data, recipe.augment, recipe.amount, seed)
     gazetteers = data.gazetteers if data.phrases is None else data.phrases
-    featurizer = Featurizer.fit(recipe.config, data.texts, gazetteers)
+    featurizer = Featurizer.fit(recipe.config, data.texts, gazetteers, clusters)
     words, tags = _pieces(featurizer, data)
     if not words:
         raise ValueError("no text has a word in it. Wanted at least one.")
@@ -107,6 +114,14 @@ def fit(
             found = _fit_copy(rows, seed + 7919 * int(expert), deadline, share)
         tensors.update({f"{expert}.{name}": value for name, value in found.items()})
     return Trained(recipe, featurizer, tensors, tuple(data.names), data.about)
+
+
+def _clusters(recipe: TagRecipe, data: Examples, seed: int) -> Clusters:
+    if recipe.n_clusters == 0:
+        return NONE
+    if data.clusters is not None:
+        return data.clusters
+    return learn(data.texts, data.unlabeled, recipe.n_clusters, seed)
 
 
 @dataclass(frozen=True)
@@ -222,12 +237,12 @@ def make_batch(
 def _kept(
     kinds: Ints, counts: Ints, recipe: TagRecipe, chance: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Which rows stay: some words lose their own, some n-grams go, some words keep only a shape."""
-    drop = np.zeros(3)
+    """Which rows stay: some words lose their own, some n-grams go, some words keep no letters."""
+    drop = np.zeros(4)
     drop[[OWN, FORM]] = recipe.word_drop, recipe.gram_drop
     hidden = np.repeat(chance.random(len(counts)) < recipe.hide_drop, counts)
     kept = chance.random(len(kinds)) >= drop[kinds]
-    return np.asarray(kept & ((kinds == SHAPE) | ~hidden))
+    return np.asarray(kept & (np.isin(kinds, (SHAPE, CLUSTER)) | ~hidden))
 
 
 def _padded(tags: Sequence[Ints], index: Ints) -> torch.Tensor:

@@ -26,6 +26,7 @@ class TagRecipe(Fields):
                     but the shape and the flags (hide), flags, components of vectors
     looks penalty   of the linear fit: times that it looks at all rows, price of a squared score
     share           of the linear part in a dual model
+    n_clusters      of words by their neighbours in any text, at the finest level; 0 = none
     recall          cost of calling a token of a span "outside"; above 0 finds more, wrongly too
     augment amount  altered copies of the rows beside them: swap, fill or noise (see augment.py),
                     and so many of each row
@@ -59,6 +60,7 @@ class TagRecipe(Fields):
     looks: int = 80
     penalty: float = 0.3
     share: float = 0.4
+    n_clusters: int = 512
     recall: float = 0.0
     augment: str = ""
     amount: float = 1.0

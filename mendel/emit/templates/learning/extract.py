@@ -53,7 +53,7 @@ def names_of(targets: Sequence[Record]) -> tuple[str, ...]:
 
 
 def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
-    """Gazetteers are those of the vocabulary that was shipped: their phrases are keys by now."""
+    """Gazetteers and clusters of words are those that were shipped: both are keys by now."""
     old = Featurizer.load(HERE / "vocabulary.npz")
     known = Phrases(old.phrases, old.owners, old.gazetteers)
     texts = [text for text, _ in rows]
@@ -61,7 +61,7 @@ def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
     pairs = zip(texts, records, strict=True)
     spans = [align(text, record, fields) for text, record in pairs]
     about = {"fields": {name: found.to_dict() for name, found in fields.items()}}
-    return Examples(texts, spans, names, phrases=known, about=about)
+    return Examples(texts, spans, names, phrases=known, about=about, clusters=old.clusters)
 
 
 def unmeasured(names: Sequence[str]) -> dict[str, Any]:

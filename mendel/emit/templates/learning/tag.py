@@ -52,10 +52,11 @@ def names_of(targets: Sequence[Sequence[Span]]) -> tuple[str, ...]:
 
 
 def examples(rows: Sequence[Row], names: Sequence[str]) -> Examples:
-    """Gazetteers are those of the vocabulary that was shipped: their phrases are keys by now."""
+    """Gazetteers and clusters of words are those that were shipped: both are keys by now."""
     old = Featurizer.load(HERE / "vocabulary.npz")
     known = Phrases(old.phrases, old.owners, old.gazetteers)
-    return Examples([text for text, _ in rows], [spans for _, spans in rows], names, phrases=known)
+    texts, spans = [text for text, _ in rows], [spans for _, spans in rows]
+    return Examples(texts, spans, names, phrases=known, clusters=old.clusters)
 
 
 def unmeasured(names: Sequence[str]) -> dict[str, Any]:
