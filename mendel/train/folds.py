@@ -82,8 +82,10 @@ class Rows:
     def _at(self, places: NDArray[np.int64]) -> Rows:
         texts = tuple(self.texts[i] for i in places.tolist())
         targets = tuple(self.targets[i] for i in places.tolist())
-        flags = (None if flag is None else flag[places] for flag in (self.added, self.aside))
-        return Rows(texts, targets, self.names, self.folds[places], self.inputs, *flags)
+        added = None if self.added is None else self.added[places]
+        aside = None if self.aside is None else self.aside[places]
+        aside = None if aside is None or not aside.any() else aside
+        return Rows(texts, targets, self.names, self.folds[places], self.inputs, added, aside)
 
     def save(self, folder: Path) -> None:
         flags = {"added": self.added, "aside": self.aside}
