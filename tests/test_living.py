@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from typer.testing import CliRunner
 
 import mendel
 from mendel.cli import app
+from mendel.cli.ledger import _open_runs
 from mendel.clocks.design import again, improve
 from mendel.clocks.design.again import Before, before, join, limits_of, next_to, request_of
+from mendel.clocks.design.clock import DesignClock
+from mendel.clocks.design.finish import Shipped, finish
 from mendel.clocks.design.label import ask, near_sealed
 from mendel.clocks.design.prepare import plan, prepare
 from mendel.clocks.design.request import Request
-from mendel.clocks.design.run import Run
+from mendel.clocks.design.run import Run, Stopwatch
+from mendel.clocks.design.session import design
 from mendel.clocks.design.sheet import (
     Item,
     Labelled,
@@ -31,6 +36,7 @@ from mendel.clocks.design.sheet import (
 )
 from mendel.data.readers import read_examples
 from mendel.data.vault import Vault
+from mendel.driver import Driver
 from mendel.emit.diff import compare, diff, labelled
 from mendel.emit.project import Agent, emit_project
 from mendel.emit.report import markdown
@@ -41,7 +47,7 @@ from mendel.repair import Mended, lower_bound, repair
 from mendel.spec import TextSpec
 from mendel.train.folds import Rows, measure_fold
 from mendel.train.outside import OUTSIDE
-from mendel.types import InputError
+from mendel.types import Decision, InputError, Kind
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "support_desk" / "messages.jsonl"
@@ -434,6 +440,37 @@ def test_a_number_has_no_errors_to_be_mended_one_by_one() -> None:
     rows = Rows((), (), (), np.zeros(0, np.int64))
     with pytest.raises(InputError, match="Design it again"):
         KINDS["regress"].each(np.zeros((0, 1), np.float32), rows)
+
+
+def refused_run(
+    desk: tuple[Path, Path], was: Before, folder: Path, ledger: Ledger
+) -> tuple[Run, Request, Shipped]:
+    """A run that mends, through all its rounds to the gate, whose margin nothing can meet."""
+    folder.mkdir()
+    file = table(folder / "bad.csv", wrongs(was, 12))
+    request = request_of(was, data=file, out=folder / "new")
+    run = prepare(improve.plan_repair(was, request, ledger, margin=1e-6), ledger)
+    clock = DesignClock(run, ledger, time.time() + 1e6)
+    driver = Driver(clock, ledger)
+    driver.start()
+    assert driver.run(lambda: False) == 5 * len(improve.TIMES)
+    watch = Stopwatch(run)
+    return run, request, finish(clock, watch, lambda name: None, interrupted=False, yes=False)
+
+
+def test_a_refused_improvement_ends_its_run_with_a_turn_that_says_why(
+    desk: tuple[Path, Path], was: Before, tmp_path: Path
+) -> None:
+    ledger = ledger_of(desk)
+    run, request, ended = refused_run(desk, was, tmp_path / "work", ledger)
+    assert not ended.model and not request.out.exists()
+    [said] = ledger.turns(run.line, kinds=[Kind.CLAIM])
+    assert said.verdict.decision is Decision.DISCARD
+    assert said.verdict.reason == ended.report["repair"]["reason"]
+    assert run.state == "refused" and run.line not in _open_runs(ledger)
+    resumed = design(replace(request, resume=True), ledger)
+    assert resumed is not None and resumed.report["repair"]["chosen"] is None
+    assert len(ledger.turns(run.line, kinds=[Kind.CLAIM])) == 1 and not request.out.exists()
 
 
 # -- what changes --

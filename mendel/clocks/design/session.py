@@ -66,12 +66,13 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
     observer = observer or Silent()
     began = time.monotonic()
     run = _resumed(request, ledger) if request.resume else None
-    if run is not None and run.state == "shipped":
-        observer.note(f"run {run.spec.id} was finished before; nothing is left to do")
-        return Shipped.load(run)
     if run is None:
         earlier = [] if request.cold else pasts(Earlier(ledger, "design").turns())
         return carry_out(plan(request, earlier), ledger, observer, began)
+    refused = run.state == "refused" and not request.yes  # --yes ships what was refused
+    if run.state == "shipped" or refused:
+        observer.note(f"run {run.spec.id} was finished before; nothing is left to do")
+        return Shipped.load(run)
     observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
     for line in run.spec.start.why if request.explain else ():
         observer.note(line)
@@ -122,7 +123,7 @@ def _resumed(request: Request, ledger: Ledger) -> Run:
             f"run {run.spec.id} was begun by an older mendel, which kept its rows otherwise. "
             "Wanted one of this version. Leave out --resume to begin anew."
         )
-    if run.state == "open":
+    if run.state != "shipped":
         check_free(request.out)
     return run
 
