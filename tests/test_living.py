@@ -468,9 +468,12 @@ def test_a_refused_improvement_ends_its_run_with_a_turn_that_says_why(
     assert said.verdict.decision is Decision.DISCARD
     assert said.verdict.reason == ended.report["repair"]["reason"]
     assert run.state == "refused" and run.line not in _open_runs(ledger)
-    resumed = design(replace(request, resume=True), ledger)
-    assert resumed is not None and resumed.report["repair"]["chosen"] is None
+    once_more = replace(request, resume=True)
+    found = improve.improve(was, once_more, ledger)
+    assert found is not None and found.report["repair"]["reason"] == said.verdict.reason
     assert len(ledger.turns(run.line, kinds=[Kind.CLAIM])) == 1 and not request.out.exists()
+    with pytest.raises(InputError, match="begun by `mendel improve`"):
+        design(once_more, ledger)
 
 
 # -- what changes --
@@ -764,3 +767,38 @@ def test_errors_are_mended_or_it_is_said_why_not(tmp_path: Path, home: Path) -> 
     refused = command(*strict, "--out", str(tmp_path / "none"), home=home)
     assert refused.exit_code == 0 and "not improved" in refused.stdout
     assert not (tmp_path / "none").exists()
+    ledger = Ledger()
+    n_rounds = len(ledger.turns(kinds=[Kind.TRIAL]))
+    resumed = command(*strict, "--out", str(tmp_path / "none"), "--resume", "--yes", home=home)
+    assert resumed.exit_code == 0, resumed.output
+    assert len(ledger.turns(kinds=[Kind.TRIAL])) == n_rounds
+    assert load_model(tmp_path / "none").predict(["where is my refund"])
+
+
+@pytest.mark.slow
+def test_an_improvement_that_was_killed_goes_on_where_it_was(
+    desk: tuple[Path, Path], was: Before, tmp_path: Path
+) -> None:
+    ledger, out = ledger_of(desk), tmp_path / "new"
+    errors = table(tmp_path / "bad.csv", wrongs(was, 12))
+    request = request_of(was, data=errors, out=out, budget_s=120.0)
+    run = prepare(improve.plan_repair(was, request, ledger, margin=0.3), ledger)
+    driver = Driver(DesignClock(run, ledger, time.time() + 1e6), ledger)
+    driver.start()
+    before = [driver.turn() for _ in range(3)]
+    argv = [
+        "improve",
+        str(desk[0]),
+        "--errors",
+        str(errors),
+        "--out",
+        str(out),
+        "--resume",
+        "--yes",
+    ]
+    done = command(*argv, home=desk[1])
+    assert done.exit_code == 0, done.output
+    told = ledger.turns(run.line, kinds=[Kind.TRIAL])
+    assert len(told) == 5 * len(improve.TIMES) and [turn.verdict for turn in told[:3]] == before
+    report = json.loads((out / "report.json").read_text())
+    assert report["reproduce"]["line"] == str(run.line)

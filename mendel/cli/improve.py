@@ -36,6 +36,9 @@ def improve(
         str | None, typer.Option(help="The other text of a pair. Default: guessed.")
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run that was to write --out.")
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask; ship even what the gate refuses.")
     ] = False,
@@ -59,18 +62,24 @@ def improve(
             text_column=text_column,
             second_column=second_column,
             label_column=label_column,
+            resume=resume,
             yes=yes,
             command=shlex.join(["mendel", *sys.argv[1:]]),
         )
         with Screen(console, asks=sys.stdin.isatty() and not yes) as screen:
             shipped = improve(was, request, ledger, screen, margin=margin)
+    except KeyboardInterrupt:
+        console.print("given up: nothing was shipped. The same command with --resume goes on.")
+        raise
     finally:
         ledger.close()
     if shipped is None:
         return
     _tell(shipped.report["repair"])
     if not shipped.report["repair"]["chosen"] and not shipped.model:
-        print(f"nothing was shipped, {folder} stays as it is; --yes ships what was refused")
+        print(
+            f"nothing was shipped, {folder} stays as it is; --resume --yes ships what was refused"
+        )
     if shipped.model or "sealed" in shipped.report:
         print_outcome(shipped.report, shipped.folder, shipped.model)
 

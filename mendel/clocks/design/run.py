@@ -58,6 +58,11 @@ class RunSpec(Spec):
     traits: Traits | None = None  # None: of a mendel that did not record them
     start: Start = Start()
 
+    @property
+    def mends(self) -> bool:
+        """Is it to mend errors of the design that it goes on from?"""
+        return self.after is not None and bool(self.after.times)
+
 
 @dataclass(frozen=True)
 class Run:

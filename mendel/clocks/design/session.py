@@ -64,11 +64,21 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
     raises   InputError for what the user can mend; nothing half-written stays behind
     """
     observer = observer or Silent()
+    if request.resume:
+        return resume(request, ledger, observer)
     began = time.monotonic()
-    run = _resumed(request, ledger) if request.resume else None
-    if run is None:
-        earlier = [] if request.cold else pasts(Earlier(ledger, "design").turns())
-        return carry_out(plan(request, earlier), ledger, observer, began)
+    earlier = [] if request.cold else pasts(Earlier(ledger, "design").turns())
+    return carry_out(plan(request, earlier), ledger, observer, began)
+
+
+def resume(request: Request, ledger: Ledger, observer: Observer, *, mends: bool = False) -> Shipped:
+    """Go on with the run that was to write `request.out`, in the time that it has left.
+
+    mends    it is to be one that mends errors, else it is to be another
+    raises   InputError where there is no such run
+    """
+    began = time.monotonic()
+    run = _resumed(request, ledger, mends)
     refused = run.state == "refused" and not request.yes  # --yes ships what was refused
     if run.state == "shipped" or refused:
         observer.note(f"run {run.spec.id} was finished before; nothing is left to do")
@@ -102,7 +112,7 @@ def carry_out(planned: Plan, ledger: Ledger, observer: Observer, began: float) -
         return _work(run, ledger, observer, request.yes, time.monotonic() - began)
 
 
-def _resumed(request: Request, ledger: Ledger) -> Run:
+def _resumed(request: Request, ledger: Ledger, mends: bool) -> Run:
     """The run that was to write --out; raises InputError where it is not the one that is meant."""
     run = Run.of(ledger, request.out)
     if run is None:
@@ -112,6 +122,12 @@ def _resumed(request: Request, ledger: Ledger) -> Run:
         raise InputError(
             f"the run that was to write {request.out} was asked {asked!r}. "
             "Wanted the same description. Give that, or another --out."
+        )
+    if run.spec.mends != mends:
+        began_by = "`mendel improve`" if run.spec.mends else "another command"
+        raise InputError(
+            f"the run that was to write {request.out} was begun by {began_by}. Wanted the command "
+            "that began it. Resume with that, or give another --out."
         )
     if run.state == "shipped" and not (request.out / "report.json").exists():
         raise InputError(
@@ -134,9 +150,8 @@ def _work(run: Run, ledger: Ledger, observer: Observer, yes: bool, preparing_s: 
     driver = Driver(clock, ledger)
     driver.start()
     driver.release(forgive=True)
-    after = run.spec.after
-    mends = after is not None and bool(after.times)
-    observer.stage("training candidates on every fold" if mends else "climbing the ladder")
+    stage = "training candidates on every fold" if run.spec.mends else "climbing the ladder"
+    observer.stage(stage)
     with _interruptible() as interrupted:
         _explore(clock, watch, observer, interrupted)
         early = bool(interrupted)
