@@ -284,6 +284,37 @@ def test_what_a_person_put_outside_is_learnt_as_outside(
     assert OUTSIDE not in planned.labels and not set(planned.data.texts) & {t for t, _ in none}
 
 
+def wide_table(file: Path, rows: list[tuple[str, str]]) -> Path:
+    """With columns that look more like a text and a label than those that are."""
+    with file.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("body", "team", "text", "label"))
+        writer.writerows(
+            (text, label, f"note {i}", "ab"[i % 2]) for i, (text, label) in enumerate(rows)
+        )
+    return file
+
+
+def test_columns_and_the_outside_label_are_those_of_before_where_the_file_has_them(
+    was: Before, tmp_path: Path, ledger: Ledger
+) -> None:
+    none = [(f"sing me song number {i} of your choice", "none") for i in "abcdefghij"]
+    data = wide_table(tmp_path / "first.csv", messages()[:300] + none[:7])
+    named = {"text_column": "body", "label_column": "team", "outside_label": "none"}
+    run = prepare(plan(Request(TASK, data, out=tmp_path / "a", **named)), ledger)  # type: ignore[arg-type]
+    mine = replace(was, run=run, rows=Rows.load(run.folder))
+    more = wide_table(tmp_path / "more.csv", messages()[300:400] + none[7:])
+    planned = again.plan_again(mine, request_of(mine, data=more, out=tmp_path / "b"), ledger)
+    assert (planned.data.text_column, planned.data.label_column) == ("body", "team")
+    assert "none" not in planned.labels and set(planned.labels) == set(mine.rows.names)
+    assert {text for text, _ in none[7:]} <= set(planned.inputs.outside)
+
+    other = table(tmp_path / "other.csv", messages()[400:450])  # without one of them
+    planned = again.plan_again(mine, request_of(mine, data=other, out=tmp_path / "c"), ledger)
+    assert (planned.data.text_column, planned.data.label_column) == ("text", "label")
+    assert prepare(planned, ledger).spec.outside_label == "none"  # for the one after
+
+
 def test_a_label_that_is_new_is_shown_before_it_is_learnt(
     desk: tuple[Path, Path], was: Before, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         sealed=split.sealed.digest,
         n_sealed=split.sealed.n_rows,
         sealed_from=plan.sealed_from,
+        outside_label=request.outside_label,
         n_validation=len(rows.texts) - len(split.texts),
         near_duplicates=split.near,
         origin=_origin(request, plan.data, plan.test),
@@ -166,6 +167,7 @@ def _task(plan: Plan, split: Split, n_rows: int) -> TaskSpec:
         n_rows=n_rows,
         text_column=plan.data.text_column or "text",
         label_column=plan.data.label_column or "label",
+        second_column=plan.data.second_column,
         provenance=_provenance(_origin(request, plan.data, plan.test)),
         sealed=split.sealed.digest,
     )

@@ -48,6 +48,7 @@ class RunSpec(Spec):
     sealed: Digest
     n_sealed: int
     sealed_from: str
+    outside_label: str | None = None  # rows with it have none of the labels
     n_validation: int = 0  # rows that choose; 0 = folds of the others do
     near_duplicates: tuple[int, ...]  # sealed rows, by place, that have one in training
     origin: str  # of the rows, in the words of the user or of the files
