@@ -547,6 +547,13 @@ def test_fixes_and_regressions_are_counted_apart() -> None:
     assert found["score_before"] == found["score_after"] == pytest.approx(2 / 3)
 
 
+def test_a_number_is_right_where_it_misses_by_no_more_than_the_old_interval_allows() -> None:
+    before = [{"value": x, "low": x - 1, "high": x + 1} for x in (5.0, 5.0, 5.0)]
+    after = [{"value": x, "low": x - 9, "high": x + 9} for x in (7.5, 5.5, 12.0)]
+    found = labelled(before, after, [8.0, 5.0, 5.0], KINDS["regress"].row_score)
+    assert (found["fixed"], found["broken"]) == (1, 1)
+
+
 def test_a_project_differs_from_itself_in_nothing(was: Before) -> None:
     found = diff(was.model, was.model, [text for text, _ in messages()[:50]])
     assert found["n_changed"] == 0 and found["shift"]["max"] == 0
