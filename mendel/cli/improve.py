@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from mendel.cli.design import seconds
+from mendel.cli.options import Next, Project, Resume, UsualColumn, UsualSecond
 from mendel.cli.screen import Screen, print_outcome
 
 
@@ -19,11 +20,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def improve(
-    folder: Annotated[Path, typer.Argument(help="A project that `mendel design` wrote.")],
+    folder: Project,
     errors: Annotated[Path, typer.Option(help="Texts that it got wrong, with the right labels.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the new project. Default: DIR-2, DIR-3, ...")
-    ] = None,
+    out: Next = None,
     margin: Annotated[
         float, typer.Option(help="Share of its score that it may lose on old rows.")
     ] = 0.01,
@@ -31,14 +30,10 @@ def improve(
         float | None,
         typer.Option(parser=seconds, metavar="TIME", help="Default: what it will probably take."),
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
-    second_column: Annotated[
-        str | None, typer.Option(help="The other text of a pair. Default: guessed.")
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run that was to write --out.")
-    ] = False,
+    text_column: UsualColumn = None,
+    second_column: UsualSecond = None,
+    label_column: UsualColumn = None,
+    resume: Resume = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask; ship even what the gate refuses.")
     ] = False,
