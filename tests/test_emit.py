@@ -332,6 +332,10 @@ def test_the_server_answers_as_the_library_does_within_its_limits(
         body = json.dumps({"texts": texts}).encode()
         answers = httpx.post(f"{address}/predict", content=body).json()["predictions"]
         assert answers[:4] == [json.loads(line) for line in said] and len(answers) == 6
+        wanted = run(folder, "predict.py", "--why", *texts[:4]).stdout.splitlines()
+        body = json.dumps({"texts": texts[:4], "why": True}).encode()
+        why = httpx.post(f"{address}/predict", content=body).json()["predictions"]
+        assert why == [json.loads(line) for line in wanted] and why[0]["why"][0]["words"]
         about = httpx.get(f"{address}/metadata").json()
         assert about["labels"] == list(agents["linear"].labels)
         wrong: list[tuple[int, Any]] = [
@@ -344,6 +348,8 @@ def test_the_server_answers_as_the_library_does_within_its_limits(
             (422, b'{"texts": ["a"], "top": 0}'),
             (422, b'{"texts": ["a"], "top": true}'),
             (422, b'{"texts": ["a"], "abstain": 1}'),
+            (422, b'{"texts": ["a"], "why": 1}'),
+            (422, json.dumps({"texts": ["a"] * 21, "why": True}).encode()),
             (422, json.dumps({"texts": ["a"] * 1_001}).encode()),
             (413, b"x" * 2_000_001),
             (413, (b"x" * 100_000 for _ in range(21))),  # in chunks, of no stated length
