@@ -25,6 +25,7 @@ import pytest
 
 from mendel.emit.project import Agent, Emitted, emit_project
 from mendel.parts.conformal import fit_drift
+from mendel.parts.shipping import FORMAT
 from mendel.parts.text.export import dequantised, training_logits
 from mendel.parts.text.fit import Examples, fit
 from mendel.parts.text.recipe import Recipe
@@ -156,6 +157,20 @@ def test_int8_golden_logits_are_those_of_the_rounded_tables(agents: dict[str, Ag
     exact = training_logits(agent.trained, agent.examples)
     rounded = training_logits(dequantised(agent.trained), agent.examples)
     assert 1e-4 < np.abs(exact - rounded).max() < 0.5
+
+
+def test_the_format_of_a_project_s_files_is_said_in_one_place(
+    projects: dict[str, tuple[Path, Emitted]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "newer"
+    shutil.copytree(projects["linear"][0], folder)
+    code = (folder / "shipping.py").read_text(encoding="utf-8")
+    assert f"\nFORMAT = {FORMAT} " in code
+    newer = code.replace(f"\nFORMAT = {FORMAT} ", f"\nFORMAT = {FORMAT + 1} ")
+    (folder / "shipping.py").write_text(newer, encoding="utf-8")
+    done = run(folder, "predict.py", "a text", ok=False)
+    assert done.returncode == 2
+    assert f"has format {FORMAT}, predict.py reads {FORMAT + 1}" in done.stderr
 
 
 def test_the_same_agent_has_the_same_digest_and_another_one_another(
