@@ -406,6 +406,8 @@ def test_the_container_holds_what_it_needs_and_its_server_asks_for_the_key(
                 docker_copy(folder, source, image / target)
         elif kind == "RUN" and "pip" in rest:
             assert (image / rest.split()[-1]).is_file()
+    package = {f.relative_to(folder) for f in folder.glob("*model/**/*.py")}
+    assert package and all((image / file).exists() for file in package)
     kinds = [kind for kind, _ in steps]
     assert kinds.index("USER") < kinds.index("CMD") and "HEALTHCHECK" in kinds
     assert dict(steps)["USER"] not in ("root", "0")
@@ -427,6 +429,12 @@ def test_the_container_holds_what_it_needs_and_its_server_asks_for_the_key(
         assert len(answer["predictions"]) == 1
 
 
+def docker_match(name: str, pattern: str) -> bool:
+    """As Docker does: a star stands for part of one folder's name, never for a slash."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatch, parts, wanted))
+
+
 def docker_copy(folder: Path, source: str, target: Path) -> None:
     """COPY of one source, of what .dockerignore lets through."""
     lines = (folder / ".dockerignore").read_text(encoding="utf-8").splitlines()
@@ -435,7 +443,7 @@ def docker_copy(folder: Path, source: str, target: Path) -> None:
     assert path.exists(), source
     for file in path.rglob("*") if path.is_dir() else [path]:
         name = file.relative_to(folder).as_posix()
-        if any(fnmatch.fnmatch(name, pattern) for pattern in allowed):
+        if any(docker_match(name, pattern) for pattern in allowed):
             to = target / file.relative_to(path if path.is_dir() else folder)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, to)

@@ -1,9 +1,10 @@
 """An agent as a folder that runs, serves, tests and trains itself where mendel is not installed.
 
-templates/*.py and the like are copied as they are; README.md and MODEL_CARD.md are rendered;
-textmodel/ is parts/text with parts/carried inside it, and likewise for the other models. What
-depends on the kind of task is in answers.py, learning.py and tests/test_answers.py. The model's
-files are written by parts/shipping.py, which is also what the emitted train.py writes them by.
+templates/*.py and the like are copied as they are; README.md, MODEL_CARD.md and the files of the
+container are rendered; textmodel/ is parts/text with parts/carried inside it, and likewise for the
+other models. What depends on the kind of task is in answers.py, learning.py and
+tests/test_answers.py. The model's files are written by parts/shipping.py, which is also what the
+emitted train.py writes them by.
 """
 
 from __future__ import annotations
@@ -36,13 +37,17 @@ COPIED = (
         "pytest.ini",
     ),
     *("requirements.txt", "requirements-train.txt", "requirements-serve.txt"),
-    *("requirements-test.txt", "dockerignore", "ruff", "card.md.j2"),
+    *("requirements-test.txt", "ruff", "card.md.j2"),
 )
 # of kinds whose answers can be compared and rest on words of the text
 OF_WORDS = ("behaviour.py", "tests/test_behaviour.py", "tests/test_explain.py")
 # a package leaves hidden files out, and a ruff.toml here would rule over ours
-RENDERED = {"README.md.j2": "README.md", "Dockerfile": "Dockerfile"}
-RENAMED = {"dockerignore": ".dockerignore", "ruff": "ruff.toml"}
+RENDERED = {
+    "README.md.j2": "README.md",
+    "Dockerfile": "Dockerfile",
+    "dockerignore": ".dockerignore",
+}
+RENAMED = {"ruff": "ruff.toml"}
 CARRIED = "carried"  # folder of parts that every model's package gets
 NEEDED_TO_ANSWER = ("model.onnx", "vocabulary.npz")
 
