@@ -78,7 +78,7 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
         _copy(TEMPLATES / name, folder / RENAMED.get(name, name))
     for templates, name in BY_KIND.items():
         _copy(template(templates, agent.kind), folder / name)
-    if _explains(agent.kind):
+    if explains(agent.kind):
         for name in OF_WORDS:
             _copy(TEMPLATES / name, folder / name)
     for name in ("shipping.py", "conformal.py"):
@@ -94,7 +94,7 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
     return Emitted(digest, model_bytes, tuple(files))
 
 
-def _explains(kind: str) -> bool:
+def explains(kind: str) -> bool:
     """Do answers of the kind rest on words that can be weighed, and can they be compared?"""
     return hasattr(answers_of(kind).Decoder, "evidence")
 
@@ -133,7 +133,7 @@ def _write_rendered(agent: Agent, signature: Mapping[str, str], folder: Path) ->
         "slug": slug,
         "kind": agent.kind,
         "output": signature["output"],
-        "explains": _explains(agent.kind),
+        "explains": explains(agent.kind),
         "package": TRAVELS_AS[packages(agent.kind)[0]],
     }
     for name, target in RENDERED.items():

@@ -108,6 +108,9 @@ def finish(
         stages.enter("opening the sealed set")
         opening = _open(clock, chosen, part)
         claim = _claim(clock, chosen, opening)
+        stages.enter("testing behaviour and changes")
+        behaviour = behaviour_of(part, opening)
+        changed = changes(clock, part, opening)
         stages.enter("writing the report")
         evidence = Evidence(
             clock=clock,
@@ -118,8 +121,8 @@ def finish(
             about=clock.kind.about(trained, clock.rows.learned(), int8=chosen.form != "float32"),
             opening=opening,
             claim=claim,
-            behaviour=behaviour_of(part, opening),
-            changes=changes(clock, part, opening),
+            behaviour=behaviour,
+            changes=changed,
             spent_s=watch.spent_s,
             stages=stages.durations(),
             interrupted=interrupted,

@@ -186,7 +186,7 @@ def _explore(
             _stop_where_the_disk_is_full(turns)
             observer.turns(turns, watch.spent_s, clock.run.spec.budget_s)
             found = ladder.standings(turns)
-            left = clock.run.spec.budget_s - watch.spent_s - ladder.closing_s(clock.shape, found)
+            left = clock.run.spec.budget_s - watch.spent_s - clock.closing_s(found)
             if min(left, clock.left_s(found)) <= 0:  # the clock on the wall may be set meanwhile
                 break
             ended = [w for w in workers if w.poll() is not None]
@@ -219,7 +219,7 @@ def _spawn(clock: DesignClock) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **threads, TRIAL: "1"}
     log = clock.run.folder / "workers.log"
     module = "mendel.clocks.design.work"
-    mine = [str(clock.run.folder), str(clock.until), str(os.getpid())]
+    mine = [str(clock.run.folder), str(clock.until), str(os.getpid()), str(time.time())]
     argv = [sys.executable, "-m", module, *mine]
     with log.open("ab") as file:
         return subprocess.Popen(
