@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from mendel.clocks.design import ladder
-from mendel.clocks.design.closing import Ending, closing_s
+from mendel.clocks.design.closing import MOST_TO_CLOSE, Ending, closing_s
 from mendel.clocks.design.ladder import Standing
 from mendel.clocks.design.run import Run
 from mendel.clocks.live import LiveFile
@@ -145,7 +145,9 @@ class DesignClock:
         return self.until - time.time() - self.closing_s(found)
 
     def closing_s(self, found: Sequence[Standing]) -> float:
-        return closing_s(self.shape, found, self._ending)
+        """Seconds to keep for the end; some of the budget is for looking all the same."""
+        needed = closing_s(self.shape, found, self._ending)
+        return min(needed, MOST_TO_CLOSE * self.run.spec.budget_s)
 
     def out_of_fold(self, standing: Standing, form: str) -> tuple[Rows, Kept]:
         """The rows that some round of a candidate held out, and what was kept of their outputs."""

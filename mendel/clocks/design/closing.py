@@ -24,6 +24,7 @@ START_S = 1.0  # of a worker, as long as none has said what it took
 STARTS = 5.5  # choosing, processes, slices and the report take so many times as long
 STARTS_BESIDE = 1.5  # more where there is a model before
 CHOOSING_S_A_ROW = 4e-4
+MOST_TO_CLOSE = 0.6  # of a budget: better a little late than without anything tried
 USUAL_MS = 0.3  # of an answer, as long as none was timed
 
 
