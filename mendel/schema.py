@@ -110,7 +110,8 @@ VERSION = len(MIGRATIONS) + 1
 def open_engine(url: str) -> sa.Engine:
     """Connect, and make or migrate the tables.
 
-    raises   LedgerError when it cannot be reached or was written by a newer mendel
+    raises   LedgerError when it cannot be reached, or was written by a newer mendel or by one
+             so old that there is no way to this one
     """
     try:
         engine = sa.create_engine(url, **_options(url))
@@ -178,7 +179,22 @@ def _prepare(engine: sa.Engine) -> None:
             )
         for step in MIGRATIONS[version - 1 :]:
             step(connection)
+        _check_columns(connection)
         connection.execute(sa.update(meta).values(version=VERSION))
+
+
+def _check_columns(connection: sa.Connection) -> None:
+    """Before the first release, tables changed without a version of their own."""
+    tables = sa.inspect(connection).get_multi_columns().items()
+    there = {(table, column["name"]) for (_, table), columns in tables for column in columns}
+    wanted = [(table.name, column.name) for table in metadata.sorted_tables for column in table.c]
+    missing = [f"{table}.{column}" for table, column in wanted if (table, column) not in there]
+    if missing:
+        raise LedgerError(
+            "the ledger was made by an older mendel, and no step leads from it to this one: it has "
+            f"no {', '.join(missing[:5])}. Wanted all of schema version {VERSION}. Go on with the "
+            "mendel that made it, or set MENDEL_HOME (or MENDEL_LEDGER) to a new place."
+        )
 
 
 def _without_password(url: str) -> str:

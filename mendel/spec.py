@@ -188,6 +188,7 @@ class DataSpec(Spec):
     n_rows: int = Field(gt=0)
     text_column: str = "text"
     label_column: str = "label"
+    second_column: str = ""  # of a pair
     provenance: Literal["collected", "written", "generated", "mixed", "unknown"] = "unknown"
     sealed: Digest | None = None  # of the test set
 

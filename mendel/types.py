@@ -160,7 +160,7 @@ class Kind(StrEnum):
     START = "start"  # the first champion of a line
     TRIAL = "trial"
     OPENING = "opening"  # sealed data was looked at
-    CLAIM = "claim"  # "better than" was asked for outside the loop
+    CLAIM = "claim"  # "better than" or "no worse than" was asked for outside the loop
     ROLLBACK = "rollback"  # an earlier champion is live again
 
 

@@ -128,6 +128,16 @@ class LedgerContract:
         with pytest.raises(LedgerError, match="Update mendel"):
             Ledger(url)
 
+    def test_a_ledger_too_old_to_migrate_is_refused_with_what_to_do(
+        self, open_ledger: Ledger, url: str | None
+    ) -> None:
+        import sqlalchemy as sa
+
+        with open_ledger.engine.begin() as connection:
+            connection.execute(sa.text("ALTER TABLE meta RENAME COLUMN id TO name"))
+        with pytest.raises(LedgerError, match=r"no meta\.id.* set MENDEL_HOME"):
+            Ledger(url)
+
     def test_an_older_ledger_is_migrated_and_keeps_its_turns(
         self, open_ledger: Ledger, url: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -34,7 +34,7 @@ def designed(tmp_path_factory: pytest.TempPathFactory) -> tuple[mendel.Design, P
     folder = tmp_path_factory.mktemp("designed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MENDEL_HOME", str(folder / "home"))
-        found = mendel.design(TASK, data=EXAMPLE, out=folder / "model", budget_s=30)
+        found = mendel.design(TASK, data=EXAMPLE, out=folder / "model", budget_s=40)
     return found, folder / "home"
 
 
@@ -45,12 +45,12 @@ def clock(designed: tuple[mendel.Design, Path]) -> DesignClock:
     return DesignClock(Run.load(folder), ledger, time.time() + 60)
 
 
-def command(*flags: str, data: Path = EXAMPLE, budget: str = "25s") -> list[str]:
+def command(*flags: str, data: Path = EXAMPLE, budget: str = "30s") -> list[str]:
     start = [sys.executable, "-m", "mendel", "design", TASK, "--data", str(data)]
     return [*start, "--budget", budget, "--yes", *flags]
 
 
-def run(*flags: str, data: Path = EXAMPLE, budget: str = "25s") -> subprocess.CompletedProcess[str]:
+def run(*flags: str, data: Path = EXAMPLE, budget: str = "30s") -> subprocess.CompletedProcess[str]:
     argv = command(*flags, data=data, budget=budget)
     return subprocess.run(argv, capture_output=True, text=True, timeout=200)
 

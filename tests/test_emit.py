@@ -25,6 +25,7 @@ import pytest
 
 from mendel.emit.project import Agent, Emitted, emit_project
 from mendel.parts.conformal import fit_drift
+from mendel.parts.shipping import FORMAT
 from mendel.parts.text.export import dequantised, training_logits
 from mendel.parts.text.fit import Examples, fit
 from mendel.parts.text.recipe import Recipe
@@ -156,6 +157,20 @@ def test_int8_golden_logits_are_those_of_the_rounded_tables(agents: dict[str, Ag
     exact = training_logits(agent.trained, agent.examples)
     rounded = training_logits(dequantised(agent.trained), agent.examples)
     assert 1e-4 < np.abs(exact - rounded).max() < 0.5
+
+
+def test_the_format_of_a_project_s_files_is_said_in_one_place(
+    projects: dict[str, tuple[Path, Emitted]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "newer"
+    shutil.copytree(projects["linear"][0], folder)
+    code = (folder / "shipping.py").read_text(encoding="utf-8")
+    assert f"\nFORMAT = {FORMAT} " in code
+    newer = code.replace(f"\nFORMAT = {FORMAT} ", f"\nFORMAT = {FORMAT + 1} ")
+    (folder / "shipping.py").write_text(newer, encoding="utf-8")
+    done = run(folder, "predict.py", "a text", ok=False)
+    assert done.returncode == 2
+    assert f"has format {FORMAT}, predict.py reads {FORMAT + 1}" in done.stderr
 
 
 def test_the_same_agent_has_the_same_digest_and_another_one_another(
@@ -332,6 +347,10 @@ def test_the_server_answers_as_the_library_does_within_its_limits(
         body = json.dumps({"texts": texts}).encode()
         answers = httpx.post(f"{address}/predict", content=body).json()["predictions"]
         assert answers[:4] == [json.loads(line) for line in said] and len(answers) == 6
+        wanted = run(folder, "predict.py", "--why", *texts[:4]).stdout.splitlines()
+        body = json.dumps({"texts": texts[:4], "why": True}).encode()
+        why = httpx.post(f"{address}/predict", content=body).json()["predictions"]
+        assert why == [json.loads(line) for line in wanted] and why[0]["why"][0]["words"]
         about = httpx.get(f"{address}/metadata").json()
         assert about["labels"] == list(agents["linear"].labels)
         wrong: list[tuple[int, Any]] = [
@@ -344,6 +363,8 @@ def test_the_server_answers_as_the_library_does_within_its_limits(
             (422, b'{"texts": ["a"], "top": 0}'),
             (422, b'{"texts": ["a"], "top": true}'),
             (422, b'{"texts": ["a"], "abstain": 1}'),
+            (422, b'{"texts": ["a"], "why": 1}'),
+            (422, json.dumps({"texts": ["a"] * 21, "why": True}).encode()),
             (422, json.dumps({"texts": ["a"] * 1_001}).encode()),
             (413, b"x" * 2_000_001),
             (413, (b"x" * 100_000 for _ in range(21))),  # in chunks, of no stated length
@@ -385,6 +406,8 @@ def test_the_container_holds_what_it_needs_and_its_server_asks_for_the_key(
                 docker_copy(folder, source, image / target)
         elif kind == "RUN" and "pip" in rest:
             assert (image / rest.split()[-1]).is_file()
+    package = {f.relative_to(folder) for f in folder.glob("*model/**/*.py")}
+    assert package and all((image / file).exists() for file in package)
     kinds = [kind for kind, _ in steps]
     assert kinds.index("USER") < kinds.index("CMD") and "HEALTHCHECK" in kinds
     assert dict(steps)["USER"] not in ("root", "0")
@@ -406,6 +429,12 @@ def test_the_container_holds_what_it_needs_and_its_server_asks_for_the_key(
         assert len(answer["predictions"]) == 1
 
 
+def docker_match(name: str, pattern: str) -> bool:
+    """As Docker does: a star stands for part of one folder's name, never for a slash."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatch, parts, wanted))
+
+
 def docker_copy(folder: Path, source: str, target: Path) -> None:
     """COPY of one source, of what .dockerignore lets through."""
     lines = (folder / ".dockerignore").read_text(encoding="utf-8").splitlines()
@@ -414,7 +443,7 @@ def docker_copy(folder: Path, source: str, target: Path) -> None:
     assert path.exists(), source
     for file in path.rglob("*") if path.is_dir() else [path]:
         name = file.relative_to(folder).as_posix()
-        if any(fnmatch.fnmatch(name, pattern) for pattern in allowed):
+        if any(docker_match(name, pattern) for pattern in allowed):
             to = target / file.relative_to(path if path.is_dir() else folder)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, to)

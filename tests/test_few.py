@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mendel.data.encoder import PACKAGE, Encoder
+from mendel.kinds.teach import place_of
 from mendel.parts.carried.deadline import OutOfTime
 from mendel.parts.text.export import training_logits
 from mendel.parts.text.fit import Examples, fit
@@ -23,6 +25,7 @@ from mendel.train.few.spread import balanced, neighbours, regress, spread
 from mendel.train.few.task import Task
 from mendel.train.few.teach import distilled, self_trained
 from mendel.train.few.view import in_another_language, latent
+from mendel.train.folds import Inputs
 from mendel.types import InputError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "support_desk" / "messages.jsonl"
@@ -282,3 +285,28 @@ def test_an_encoder_of_the_wrong_type_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no-such"}')
     with pytest.raises(InputError, match="no encoder that can be read"):
         Encoder.load(tmp_path)
+
+
+def test_what_was_taught_is_kept_by_what_the_teacher_is_not_by_where_it_lies(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("transformers")
+    data = Examples(("a", "b"), np.array([0, 1]), ["x", "y"])
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "1_Pooling").mkdir(parents=True)
+    modules = [{"type": f"sentence_transformers.models.{n}"} for n in ("Transformer", "Pooling")]
+    (here / "modules.json").write_text(json.dumps(modules))
+    (here / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (here / "model.safetensors").write_bytes(b"weights")
+    (here / "tokenizer.json").write_text("{}")
+    shutil.copytree(here, there)
+
+    def kept_in(folder: Path) -> Path:
+        return place_of(data, Inputs(unlabeled=("c",), teacher=str(folder)))
+
+    first = kept_in(here)
+    assert kept_in(there) == first
+    (there / "tokenizer.json").write_text('{"another": 1}')
+    assert kept_in(there) != first
+    (here / "model.safetensors").write_bytes(b"others")
+    assert kept_in(here) not in (first, kept_in(there))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.clocks.design import ladder
+from mendel.clocks.design.closing import N_WAYS, Ending, closing_s
 from mendel.clocks.design.ladder import Standing
+from mendel.emit.runtime import TEMPLATES
 from mendel.kinds import KINDS, Shape, recipe_of
 from mendel.kinds.text import MIN_ROWS
 from mendel.parts.text.recipe import Recipe
@@ -90,6 +93,29 @@ def test_tables_are_cut_to_the_limits(n_labels: int, max_bytes: int, max_params:
     if recipe.max_rows > MIN_ROWS:
         assert recipe.max_rows * n_labels + n_labels <= max_params
         assert recipe.max_rows * n_labels <= max_bytes
+
+
+def timed(standing: Standing, starting_s: float, latency_ms: float = 0.2) -> Standing:
+    """The same, as a worker tells what it found."""
+    facts = {"starting_s": starting_s, "float32": {"latency_ms": latency_ms}}
+    turns = [replace(t, result=replace(t.result, facts=facts)) for t in standing.turns]
+    return replace(standing, turns=tuple(turns))
+
+
+def test_the_end_is_given_more_time_where_the_machine_is_busy_or_there_is_more_to_do() -> None:
+    usual, found = Ending(n_sealed=1_000), [timed(standing([0.9]), starting_s=1.0)]
+    needed = closing_s(SHAPE, found, usual)
+    assert closing_s(SHAPE, [timed(standing([0.9]), 3.0)], usual) > needed + 10
+    assert closing_s(SHAPE, [timed(standing([0.9]), 1.0, latency_ms=4)], usual) > needed + 20
+    assert closing_s(SHAPE, found, Ending(10_000)) > needed + 1
+    assert closing_s(SHAPE, found, Ending(1_000, n_compared=9_000, goes_on=True)) > needed + 3
+
+
+def test_the_end_counts_what_only_some_kinds_are_asked() -> None:
+    few, many = Ending(10), Ending(200)
+    assert many.n_answers("classify") - few.n_answers("classify") == 190 * (1 + N_WAYS)
+    assert many.n_answers("retrieve") - few.n_answers("retrieve") == 190
+    assert 1 + len(runpy.run_path(str(TEMPLATES / "behaviour.py"))["CHANGES"]) == N_WAYS
 
 
 @pytest.mark.parametrize(

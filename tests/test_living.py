@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from typer.testing import CliRunner
 
 import mendel
 from mendel.cli import app
+from mendel.cli.ledger import _open_runs
 from mendel.clocks.design import again, improve
 from mendel.clocks.design.again import Before, before, join, limits_of, next_to, request_of
+from mendel.clocks.design.clock import DesignClock
+from mendel.clocks.design.finish import Shipped, finish
 from mendel.clocks.design.label import ask, near_sealed
 from mendel.clocks.design.prepare import plan, prepare
 from mendel.clocks.design.request import Request
-from mendel.clocks.design.run import Run
+from mendel.clocks.design.run import Run, Stopwatch
+from mendel.clocks.design.session import design
 from mendel.clocks.design.sheet import (
     Item,
     Labelled,
@@ -31,6 +36,7 @@ from mendel.clocks.design.sheet import (
 )
 from mendel.data.readers import read_examples
 from mendel.data.vault import Vault
+from mendel.driver import Driver
 from mendel.emit.diff import compare, diff, labelled
 from mendel.emit.project import Agent, emit_project
 from mendel.emit.report import markdown
@@ -41,7 +47,7 @@ from mendel.repair import Mended, lower_bound, repair
 from mendel.spec import TextSpec
 from mendel.train.folds import Rows, measure_fold
 from mendel.train.outside import OUTSIDE
-from mendel.types import InputError
+from mendel.types import Decision, InputError, Kind
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "support_desk" / "messages.jsonl"
@@ -278,6 +284,37 @@ def test_what_a_person_put_outside_is_learnt_as_outside(
     assert OUTSIDE not in planned.labels and not set(planned.data.texts) & {t for t, _ in none}
 
 
+def wide_table(file: Path, rows: list[tuple[str, str]]) -> Path:
+    """With columns that look more like a text and a label than those that are."""
+    with file.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("body", "team", "text", "label"))
+        writer.writerows(
+            (text, label, f"note {i}", "ab"[i % 2]) for i, (text, label) in enumerate(rows)
+        )
+    return file
+
+
+def test_columns_and_the_outside_label_are_those_of_before_where_the_file_has_them(
+    was: Before, tmp_path: Path, ledger: Ledger
+) -> None:
+    none = [(f"sing me song number {i} of your choice", "none") for i in "abcdefghij"]
+    data = wide_table(tmp_path / "first.csv", messages()[:300] + none[:7])
+    named = {"text_column": "body", "label_column": "team", "outside_label": "none"}
+    run = prepare(plan(Request(TASK, data, out=tmp_path / "a", **named)), ledger)  # type: ignore[arg-type]
+    mine = replace(was, run=run, rows=Rows.load(run.folder))
+    more = wide_table(tmp_path / "more.csv", messages()[300:400] + none[7:])
+    planned = again.plan_again(mine, request_of(mine, data=more, out=tmp_path / "b"), ledger)
+    assert (planned.data.text_column, planned.data.label_column) == ("body", "team")
+    assert "none" not in planned.labels and set(planned.labels) == set(mine.rows.names)
+    assert {text for text, _ in none[7:]} <= set(planned.inputs.outside)
+
+    other = table(tmp_path / "other.csv", messages()[400:450])  # without one of them
+    planned = again.plan_again(mine, request_of(mine, data=other, out=tmp_path / "c"), ledger)
+    assert (planned.data.text_column, planned.data.label_column) == ("text", "label")
+    assert prepare(planned, ledger).spec.outside_label == "none"  # for the one after
+
+
 def test_a_label_that_is_new_is_shown_before_it_is_learnt(
     desk: tuple[Path, Path], was: Before, tmp_path: Path
 ) -> None:
@@ -436,6 +473,40 @@ def test_a_number_has_no_errors_to_be_mended_one_by_one() -> None:
         KINDS["regress"].each(np.zeros((0, 1), np.float32), rows)
 
 
+def refused_run(
+    desk: tuple[Path, Path], was: Before, folder: Path, ledger: Ledger
+) -> tuple[Run, Request, Shipped]:
+    """A run that mends, through all its rounds to the gate, whose margin nothing can meet."""
+    folder.mkdir()
+    file = table(folder / "bad.csv", wrongs(was, 12))
+    request = request_of(was, data=file, out=folder / "new")
+    run = prepare(improve.plan_repair(was, request, ledger, margin=1e-6), ledger)
+    clock = DesignClock(run, ledger, time.time() + 1e6)
+    driver = Driver(clock, ledger)
+    driver.start()
+    assert driver.run(lambda: False) == 5 * len(improve.TIMES)
+    watch = Stopwatch(run)
+    return run, request, finish(clock, watch, lambda name: None, interrupted=False, yes=False)
+
+
+def test_a_refused_improvement_ends_its_run_with_a_turn_that_says_why(
+    desk: tuple[Path, Path], was: Before, tmp_path: Path
+) -> None:
+    ledger = ledger_of(desk)
+    run, request, ended = refused_run(desk, was, tmp_path / "work", ledger)
+    assert not ended.model and not request.out.exists()
+    [said] = ledger.turns(run.line, kinds=[Kind.CLAIM])
+    assert said.verdict.decision is Decision.DISCARD
+    assert said.verdict.reason == ended.report["repair"]["reason"]
+    assert run.state == "refused" and run.line not in _open_runs(ledger)
+    once_more = replace(request, resume=True)
+    found = improve.improve(was, once_more, ledger)
+    assert found is not None and found.report["repair"]["reason"] == said.verdict.reason
+    assert len(ledger.turns(run.line, kinds=[Kind.CLAIM])) == 1 and not request.out.exists()
+    with pytest.raises(InputError, match="begun by `mendel improve`"):
+        design(once_more, ledger)
+
+
 # -- what changes --
 
 
@@ -474,6 +545,13 @@ def test_fixes_and_regressions_are_counted_apart() -> None:
     found = labelled(*sides, list("aaa"), KINDS["classify"].row_score)
     assert (found["fixed"], found["broken"]) == (1, 1)
     assert found["score_before"] == found["score_after"] == pytest.approx(2 / 3)
+
+
+def test_a_number_is_right_where_it_misses_by_no_more_than_the_old_interval_allows() -> None:
+    before = [{"value": x, "low": x - 1, "high": x + 1} for x in (5.0, 5.0, 5.0)]
+    after = [{"value": x, "low": x - 9, "high": x + 9} for x in (7.5, 5.5, 12.0)]
+    found = labelled(before, after, [8.0, 5.0, 5.0], KINDS["regress"].row_score)
+    assert (found["fixed"], found["broken"]) == (1, 1)
 
 
 def test_a_project_differs_from_itself_in_nothing(was: Before) -> None:
@@ -727,3 +805,38 @@ def test_errors_are_mended_or_it_is_said_why_not(tmp_path: Path, home: Path) -> 
     refused = command(*strict, "--out", str(tmp_path / "none"), home=home)
     assert refused.exit_code == 0 and "not improved" in refused.stdout
     assert not (tmp_path / "none").exists()
+    ledger = Ledger()
+    n_rounds = len(ledger.turns(kinds=[Kind.TRIAL]))
+    resumed = command(*strict, "--out", str(tmp_path / "none"), "--resume", "--yes", home=home)
+    assert resumed.exit_code == 0, resumed.output
+    assert len(ledger.turns(kinds=[Kind.TRIAL])) == n_rounds
+    assert load_model(tmp_path / "none").predict(["where is my refund"])
+
+
+@pytest.mark.slow
+def test_an_improvement_that_was_killed_goes_on_where_it_was(
+    desk: tuple[Path, Path], was: Before, tmp_path: Path
+) -> None:
+    ledger, out = ledger_of(desk), tmp_path / "new"
+    errors = table(tmp_path / "bad.csv", wrongs(was, 12))
+    request = request_of(was, data=errors, out=out, budget_s=120.0)
+    run = prepare(improve.plan_repair(was, request, ledger, margin=0.3), ledger)
+    driver = Driver(DesignClock(run, ledger, time.time() + 1e6), ledger)
+    driver.start()
+    before = [driver.turn() for _ in range(3)]
+    argv = [
+        "improve",
+        str(desk[0]),
+        "--errors",
+        str(errors),
+        "--out",
+        str(out),
+        "--resume",
+        "--yes",
+    ]
+    done = command(*argv, home=desk[1])
+    assert done.exit_code == 0, done.output
+    told = ledger.turns(run.line, kinds=[Kind.TRIAL])
+    assert len(told) == 5 * len(improve.TIMES) and [turn.verdict for turn in told[:3]] == before
+    report = json.loads((out / "report.json").read_text())
+    assert report["reproduce"]["line"] == str(run.line)

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mendel.cli.options import Column
+
 if TYPE_CHECKING:
     from mendel.data.check import Report
     from mendel.data.check.examine import Progress as Told
@@ -28,8 +30,8 @@ def check(
         Path | None, typer.Option(help="The test file: is it apart from DATA? Default: a column "
                                        "named split or fold.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
+    text_column: Column = None,
+    label_column: Column = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a file that must be mended to be read.")

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from mendel.cli import amounts
+from mendel.cli.options import Column, Resume, Yes
 from mendel.cli.screen import Screen, print_outcome
 
 
@@ -145,11 +146,11 @@ def design(
     reject: Annotated[
         float, typer.Option(help="Share of texts whose right answer abstention may cost.")
     ] = 0.01,
-    text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
+    text_column: Column = None,
     second_column: Annotated[
         str | None, typer.Option(help="The other text, for --kind pair. Default: guessed.")
     ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
+    label_column: Column = None,
     provenance: Annotated[Origin | None, typer.Option(help="Where the rows come from.")] = None,
     licence: Annotated[
         list[str] | None,
@@ -171,19 +172,12 @@ def design(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what it starts from and why.")
     ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run that was to write --out.")
-    ] = False,
+    resume: Resume = False,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Stop at faults in the data that are otherwise counted."),
     ] = False,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes", "-y", help="Do not ask; ship the nearest model if none meets the limits."
-        ),
-    ] = False,
+    yes: Yes = False,
 ) -> None:
     """Design, train, prove and pack a model for texts.
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from mendel.cli.check import progress_bar
+from mendel.cli.options import Column, Project
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(help="A project that `mendel design` wrote.")],
+    old: Project,
     new: Annotated[Path, typer.Argument(help="Another one, of the same kind.")],
     texts: Annotated[
         Path | None, typer.Option(help="Texts, one a line or a table; labels are not looked at.")
@@ -25,8 +26,8 @@ def diff(
     data: Annotated[
         Path | None, typer.Option(help="Texts with labels: what became right, what wrong.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
+    text_column: Column = None,
+    label_column: Column = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Compare what two projects answer to the same texts: give --texts or --data."""

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from mendel.cli.design import seconds
+from mendel.cli.options import Next, Project, Resume, UsualColumn, UsualSecond
 from mendel.cli.screen import Screen, print_outcome
 
 
@@ -19,11 +20,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def improve(
-    folder: Annotated[Path, typer.Argument(help="A project that `mendel design` wrote.")],
+    folder: Project,
     errors: Annotated[Path, typer.Option(help="Texts that it got wrong, with the right labels.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the new project. Default: DIR-2, DIR-3, ...")
-    ] = None,
+    out: Next = None,
     margin: Annotated[
         float, typer.Option(help="Share of its score that it may lose on old rows.")
     ] = 0.01,
@@ -31,11 +30,10 @@ def improve(
         float | None,
         typer.Option(parser=seconds, metavar="TIME", help="Default: what it will probably take."),
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
-    second_column: Annotated[
-        str | None, typer.Option(help="The other text of a pair. Default: guessed.")
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
+    text_column: UsualColumn = None,
+    second_column: UsualSecond = None,
+    label_column: UsualColumn = None,
+    resume: Resume = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask; ship even what the gate refuses.")
     ] = False,
@@ -59,18 +57,24 @@ def improve(
             text_column=text_column,
             second_column=second_column,
             label_column=label_column,
+            resume=resume,
             yes=yes,
             command=shlex.join(["mendel", *sys.argv[1:]]),
         )
         with Screen(console, asks=sys.stdin.isatty() and not yes) as screen:
             shipped = improve(was, request, ledger, screen, margin=margin)
+    except KeyboardInterrupt:
+        console.print("given up: nothing was shipped. The same command with --resume goes on.")
+        raise
     finally:
         ledger.close()
     if shipped is None:
         return
     _tell(shipped.report["repair"])
     if not shipped.report["repair"]["chosen"] and not shipped.model:
-        print(f"nothing was shipped, {folder} stays as it is; --yes ships what was refused")
+        print(
+            f"nothing was shipped, {folder} stays as it is; --resume --yes ships what was refused"
+        )
     if shipped.model or "sealed" in shipped.report:
         print_outcome(shipped.report, shipped.folder, shipped.model)
 

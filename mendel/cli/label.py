@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from mendel.cli.check import progress_bar
+from mendel.cli.options import Column, Project
 
 if TYPE_CHECKING:
     from mendel.clocks.design.label import Asked
@@ -23,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def label(
-    folder: Annotated[Path, typer.Argument(help="A project that `mendel design` wrote.")],
+    folder: Project,
     unlabeled: Annotated[
         Path | None, typer.Option(help="Texts to choose from, one a line or a table.")
     ] = None,
@@ -40,7 +41,7 @@ def label(
     new_labels: Annotated[
         bool, typer.Option("--new-labels", help="Other names are new labels, not mistakes.")
     ] = False,
-    text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
+    text_column: Column = None,
 ) -> None:
     """Label the texts that the model learns the most from; give --unlabeled or --from.
 

@@ -94,9 +94,11 @@ def gc(
 
 def _open_runs(ledger: Ledger) -> list[Line]:
     """Lines of design runs that --resume could go on with."""
+    from mendel.clocks.design.run import has_ended
+
     found: list[Line] = []
     for file in (ledger.folder / "runs").glob("*/run.json"):
-        if not (file.parent / "shipped").exists():
+        if not has_ended(file.parent):
             told = json.loads(file.read_text(encoding="utf-8"))
             found += [line for line in ledger.lines() if line.run == told["id"]]
     return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mendel.cli.options import Project
 from mendel.types import InputError
 
 
@@ -17,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    folder: Annotated[Path, typer.Argument(help="A project that `mendel design` wrote.")],
+    folder: Project,
     texts: Annotated[list[str] | None, typer.Argument(help="Default: the lines of stdin.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Labels to list.")] = 3,
     abstain: Annotated[bool, typer.Option(help="Give no label below the threshold.")] = True,

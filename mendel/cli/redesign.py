@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from mendel.cli.design import Prefer, count, milliseconds, n_bytes, seconds
+from mendel.cli.options import Next, Project, Resume, UsualColumn, UsualSecond, Yes
 from mendel.cli.screen import Screen, print_outcome
 
 AS_BEFORE = "Default: as before."
@@ -21,11 +22,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def redesign(
-    folder: Annotated[Path, typer.Argument(help="A project that `mendel design` wrote.")],
+    folder: Project,
     data: Annotated[Path, typer.Option(help="New rows; they win where a text had another label.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the new project. Default: DIR-2, DIR-3, ...")
-    ] = None,
+    out: Next = None,
     budget: Annotated[
         float | None, typer.Option(parser=seconds, metavar="TIME", help=AS_BEFORE)
     ] = None,
@@ -47,20 +46,11 @@ def redesign(
         str | None, typer.Option(help="New rows with this label are such texts.")
     ] = None,
     unlabeled: Annotated[Path | None, typer.Option(help="More texts without labels.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
-    second_column: Annotated[
-        str | None, typer.Option(help="The other text of a pair. Default: guessed.")
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Default: guessed.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run that was to write --out.")
-    ] = False,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes", "-y", help="Do not ask; ship the nearest model if none meets the limits."
-        ),
-    ] = False,
+    text_column: UsualColumn = None,
+    second_column: UsualSecond = None,
+    label_column: UsualColumn = None,
+    resume: Resume = False,
+    yes: Yes = False,
 ) -> None:
     """Design again from DIR's rows and new ones, with the sealed rows and limits of before.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mendel.cli.options import Project
 from mendel.types import InputError
 
 
@@ -16,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A project that `mendel design` wrote.")],
+    folder: Project,
     plain: Annotated[
         bool, typer.Option("--plain", help="For readers who are not engineers: report.plain.md.")
     ] = False,

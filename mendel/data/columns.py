@@ -76,6 +76,14 @@ def guess_kind(table: Table, given: Columns) -> TaskKind:
     return "multilabel" if is_many else "classify"
 
 
+def with_usual(table: Table, given: Columns, usual: Columns) -> Columns:
+    """The usual names where none is given, if the table has all that are named then."""
+    every = Columns(*(now or then for now, then in zip(given, usual, strict=True)))
+    named = [name for name in every if name]
+    fits = len(set(named)) == len(named) and set(named) <= set(table.columns)
+    return every if fits else given
+
+
 def choose_columns(
     path: Path, table: Table, kind: TaskKind, given: Columns, *, labelled: bool
 ) -> Columns:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mendel.data.besides import Besides, columns_besides
 from mendel.data.cells import READERS, clean_text, plain
-from mendel.data.columns import Columns, choose_columns, guess_kind, has_tags
+from mendel.data.columns import Columns, choose_columns, guess_kind, has_tags, with_usual
 from mendel.data.delimited import TOKEN_NAMES, Table, folded
 from mendel.data.faults import Fault, Log, no_rows
 from mendel.data.records import COLUMN, entries_of, with_records
@@ -57,6 +57,7 @@ def read_examples(
     label_column: str | None = None,
     labelled: bool = True,
     joins: bool = False,
+    usual: Columns | None = None,
 ) -> Examples:
     """The labelled texts of a file, with the faults that were mended on the way.
 
@@ -68,6 +69,7 @@ def read_examples(
                     name, "4.2" too; a number of many values that rates a pair is kind regress
     label_column    likewise; not looked at where labelled is False
     joins           the rows join others: one class is enough, and one row of it
+    usual           names that hold where none is given, if the file has them; else it is guessed
     returns         Examples in the order of the file
     raises          InputError when file or columns cannot be read, or there is one class only,
                     one label, one number, or no span at all
@@ -76,7 +78,10 @@ def read_examples(
     """
     log = Log()
     given = Columns(text_column or "", second_column or "", label_column or "")
-    table = read_table(path, {name for name in given if name}, labelled, log, kind)
+    usual = usual or Columns()
+    named = {name for name in (*given, *usual) if name}
+    table = read_table(path, named, labelled, log, kind)
+    given = with_usual(table, given, usual)
     kind = kind or guess_kind(table, given if labelled else given._replace(label=""))
     _check_second(kind, given)
     columns = choose_columns(path, table, kind, given, labelled=labelled)

@@ -84,23 +84,39 @@ def compare(
 def labelled(
     before: Sequence[Answer], after: Sequence[Answer], targets: Sequence[Any], rate: Rate
 ) -> dict[str, Any]:
-    """How many answers became right, and how many stopped to be."""
+    """How many answers became right, and how many stopped to be.
+
+    A number is right where it misses by no more than the interval of the model before allows: one
+    measure for both, or a model with a wider interval would mend by that alone.
+    """
     a, b = (
         np.array([rate(x, t) for x, t in zip(side, targets, strict=True)], np.float64)
         for side in (before, after)
     )
+    was, now = a >= 1, b >= 1
+    if before and _is_number(before[0]):
+        room = np.array([(x["high"] - x["low"]) / 2 for x in before])
+        was, now = (
+            np.array([abs(x["value"] - t) for x, t in zip(side, targets, strict=True)]) <= room
+            for side in (before, after)
+        )
     return {
         "n": len(targets),
         "score_before": float(a.mean()) if len(a) else None,
         "score_after": float(b.mean()) if len(b) else None,
-        "fixed": int(((a < 1) & (b >= 1)).sum()),
-        "broken": int(((a >= 1) & (b < 1)).sum()),
+        "fixed": int((~was & now).sum()),
+        "broken": int((was & ~now).sum()),
     }
+
+
+def _is_number(answer: Answer) -> bool:
+    """With an interval around it."""
+    return "value" in answer and "low" in answer
 
 
 def differ(one: Answer, other: Answer) -> bool:
     """A number differs where it is outside the other's interval; all else where it is not equal."""
-    if "value" in one and "low" in one:
+    if _is_number(one):
         return not bool(one["low"] <= other["value"] <= one["high"])
     return bool(said(one) != said(other))
 

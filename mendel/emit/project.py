@@ -1,9 +1,10 @@
 """An agent as a folder that runs, serves, tests and trains itself where mendel is not installed.
 
-templates/*.py and the like are copied as they are; README.md and MODEL_CARD.md are rendered;
-textmodel/ is parts/text with parts/carried inside it, and likewise for the other models. What
-depends on the kind of task is in answers.py, learning.py and tests/test_answers.py. The model's
-files are written by parts/shipping.py, which is also what the emitted train.py writes them by.
+templates/*.py and the like are copied as they are; README.md, MODEL_CARD.md and the files of the
+container are rendered; textmodel/ is parts/text with parts/carried inside it, and likewise for the
+other models. What depends on the kind of task is in answers.py, learning.py and
+tests/test_answers.py. The model's files are written by parts/shipping.py, which is also what the
+emitted train.py writes them by.
 """
 
 from __future__ import annotations
@@ -36,13 +37,17 @@ COPIED = (
         "pytest.ini",
     ),
     *("requirements.txt", "requirements-train.txt", "requirements-serve.txt"),
-    *("requirements-test.txt", "dockerignore", "ruff", "card.md.j2"),
+    *("requirements-test.txt", "ruff", "card.md.j2"),
 )
 # of kinds whose answers can be compared and rest on words of the text
 OF_WORDS = ("behaviour.py", "tests/test_behaviour.py", "tests/test_explain.py")
 # a package leaves hidden files out, and a ruff.toml here would rule over ours
-RENDERED = {"README.md.j2": "README.md", "Dockerfile": "Dockerfile"}
-RENAMED = {"dockerignore": ".dockerignore", "ruff": "ruff.toml"}
+RENDERED = {
+    "README.md.j2": "README.md",
+    "Dockerfile": "Dockerfile",
+    "dockerignore": ".dockerignore",
+}
+RENAMED = {"ruff": "ruff.toml"}
 CARRIED = "carried"  # folder of parts that every model's package gets
 NEEDED_TO_ANSWER = ("model.onnx", "vocabulary.npz")
 
@@ -73,7 +78,7 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
         _copy(TEMPLATES / name, folder / RENAMED.get(name, name))
     for templates, name in BY_KIND.items():
         _copy(template(templates, agent.kind), folder / name)
-    if _explains(agent.kind):
+    if explains(agent.kind):
         for name in OF_WORDS:
             _copy(TEMPLATES / name, folder / name)
     for name in ("shipping.py", "conformal.py"):
@@ -89,7 +94,7 @@ def emit_project(agent: Agent, folder: Path) -> Emitted:
     return Emitted(digest, model_bytes, tuple(files))
 
 
-def _explains(kind: str) -> bool:
+def explains(kind: str) -> bool:
     """Do answers of the kind rest on words that can be weighed, and can they be compared?"""
     return hasattr(answers_of(kind).Decoder, "evidence")
 
@@ -128,7 +133,7 @@ def _write_rendered(agent: Agent, signature: Mapping[str, str], folder: Path) ->
         "slug": slug,
         "kind": agent.kind,
         "output": signature["output"],
-        "explains": _explains(agent.kind),
+        "explains": explains(agent.kind),
         "package": TRAVELS_AS[packages(agent.kind)[0]],
     }
     for name, target in RENDERED.items():

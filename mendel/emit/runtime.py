@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mendel.parts import conformal
+from mendel.parts import conformal, shipping
 from mendel.types import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -31,6 +31,7 @@ AS_IN_PROJECT = (
     "answers",
     "conformal",
     "explain",
+    "shipping",
 )  # modules of a project that import by these names
 ANSWERS_AS = {"pair": "classify"}  # a pair is one text with a tab inside
 IMPORTED_TO_ANSWER = {
@@ -111,7 +112,7 @@ def _their_names(kind: str) -> Iterator[None]:
     package = PACKAGE_OF[kind]
     theirs = TRAVELS_AS[package]
     before = {n: m for n, m in sys.modules.items() if n.split(".")[0] in (theirs, *AS_IN_PROJECT)}
-    sys.modules["conformal"] = conformal
+    sys.modules.update({"conformal": conformal, "shipping": shipping})
     sys.modules[theirs] = importlib.import_module(f"mendel.parts.{package}")
     for name in IMPORTED_TO_ANSWER[package]:
         ours = importlib.import_module(f"mendel.parts.{package}.{name}")

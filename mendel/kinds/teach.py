@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mendel.blobs import locked, write_atomically
-from mendel.data.encoder import Encoder
+from mendel.data.encoder import Encoder, content_of
 from mendel.ledger import home
 from mendel.parts.text.fit import Examples
 from mendel.train.folds import Inputs
@@ -27,8 +27,7 @@ def taught(data: Examples, inputs: Inputs) -> Examples:
     """
     if not inputs.unlabeled:
         return data
-    key = [FORMAT, list(data.texts), data.labels.tolist(), list(data.names), inputs.to_dict()]
-    file = home() / "taught" / f"{digest(key)}.npz"
+    file = place_of(data, inputs)
     file.parent.mkdir(parents=True, exist_ok=True)
     while not file.exists():  # another worker may be at it
         try:
@@ -40,6 +39,14 @@ def taught(data: Examples, inputs: Inputs) -> Examples:
                 raise
             time.sleep(WAIT_S)
     return _read(file, data)
+
+
+def place_of(data: Examples, inputs: Inputs) -> Path:
+    """Named by all that the rows depend on; of a teacher by what it is, not by where it lies."""
+    teacher = None if inputs.teacher is None else content_of(inputs.teacher)
+    given = inputs.to_dict() | {"teacher": teacher}
+    key = [FORMAT, list(data.texts), data.labels.tolist(), list(data.names), given]
+    return home() / "taught" / f"{digest(key)}.npz"
 
 
 def _made(data: Examples, inputs: Inputs) -> Examples:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-FORMAT = 2  # of agent.json
+FORMAT = 2  # of agent.json, as it is written here and read by predict.py
 TOLERANCE = 1e-4  # of an output, between the graph and the code that trained it
 
 

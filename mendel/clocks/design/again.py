@@ -24,8 +24,10 @@ from mendel.clocks.design.request import Again, Plan, Request
 from mendel.clocks.design.run import After, Run
 from mendel.clocks.design.session import Observer, Silent, carry_out, design
 from mendel.clocks.design.sources import sources
+from mendel.data.columns import Columns
 from mendel.data.faults import Fault
 from mendel.data.readers import Examples, read_examples
+from mendel.data.records import COLUMN as RECORD
 from mendel.data.targets import NO_TABLE, TaskKind, as_json
 from mendel.data.vault import Sealed, Vault
 from mendel.emit.runtime import load_model
@@ -125,6 +127,7 @@ def read_more(was: Before, request: Request, path: Path) -> Examples:
         second_column=request.second_column,
         label_column=request.label_column,
         joins=True,
+        usual=_columns(was),
     )
     found = was.kind.like(found, was.rows)
     return replace(found, targets=tuple(as_json(target) for target in found.targets))
@@ -190,6 +193,7 @@ def request_of(was: Before, **changed: Any) -> Request:
         "reject": spec.task.reject,
         "seed": spec.train.seed,
         "order": spec.task.order,
+        "outside_label": spec.outside_label,
         **spec.prices,
     }
     return Request(**asked | {name: value for name, value in changed.items() if value is not None})
@@ -221,14 +225,29 @@ def next_to(project: Path) -> Path:
 def plan_again(was: Before, request: Request, ledger: Ledger) -> Plan:
     """The plan of a run on old rows and new ones, with the sealed rows of before."""
     more = read_more(was, request, request.data)
-    if OUTSIDE in more.targets and request.outside_label is None:
-        request = replace(request, outside_label=OUTSIDE)  # as `mendel label` writes it
-    more, given = read_inputs(request, was.kind, more)
+    named = replace(request, outside_label=_outside_label(was, request, more))
+    more, given = read_inputs(named, was.kind, more)
     vault = Vault(ledger)
     joined = join(was.rows, more.texts, more.targets, vault.near(was.sealed, more.texts))
     _check_new(joined, given, request.data)
     inputs = _inputs(was.rows.inputs, given, was.sealed, vault)
     return planned(was, request, more, joined, inputs, was.after())
+
+
+def _columns(was: Before) -> Columns:
+    """Where the rows of before had their texts and answers."""
+    task = was.run.spec.task
+    made = task.kind == "extract" and task.data.label_column == RECORD  # of a column a field
+    label = "" if made else task.data.label_column
+    return Columns(task.data.text_column, task.data.second_column, label)
+
+
+def _outside_label(was: Before, request: Request, more: Examples) -> str | None:
+    """As given; else as before, or as `mendel label` writes it, where new rows have that."""
+    asked = request.outside_label
+    if asked is not None and asked != was.run.spec.outside_label:
+        return asked
+    return next((name for name in (asked, OUTSIDE) if name in more.targets), None)
 
 
 def planned(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mendel.clocks.design.clock import DesignClock
+from mendel.clocks.design.closing import MOST
 from mendel.data.readers import read_examples
 from mendel.data.targets import NO_TABLE, TaskKind, as_json
 from mendel.data.texts import read_texts
@@ -22,7 +23,6 @@ from mendel.kinds import KINDS
 from mendel.types import InputError
 
 BEFORE = "the model before"
-MOST = 2_000  # texts of a group
 
 
 def command_before(clock: DesignClock) -> list[str] | None:

@@ -42,7 +42,7 @@ def choose(clock: DesignClock) -> Chosen:
     Of a run that mends errors: what the gate of `mendel.repair` lets through.
     """
     after = clock.run.spec.after
-    if after is not None and after.times:
+    if after is not None and clock.run.spec.mends:
         return _mended(clock, after)
     every = ladder.standings(clock.history.turns())
     judged = {s.spec.name: _judged(clock, s, every) for s in every if is_augmented(s.spec)}

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from mendel.clocks.design import ladder
+from mendel.clocks.design.closing import MOST_TO_CLOSE, Ending, closing_s
 from mendel.clocks.design.ladder import Standing
 from mendel.clocks.design.run import Run
 from mendel.clocks.live import LiveFile
@@ -44,10 +45,11 @@ class DesignClock:
     run       the prepared rows, the task and the seed
     ledger    where rounds are told and models are kept
     until     unix seconds: the end of the budget
+    starting_s  that its process took to start, for those who must know how busy the machine is
     """
 
-    def __init__(self, run: Run, ledger: Ledger, until: float) -> None:
-        self.run, self.ledger, self.until = run, ledger, until
+    def __init__(self, run: Run, ledger: Ledger, until: float, starting_s: float = 0.0) -> None:
+        self.run, self.ledger, self.until, self.starting_s = run, ledger, until, starting_s
         self.line = run.line
         self.live = LiveFile(run.folder / "live.json")
         self.history = View(ledger, self.line)
@@ -95,7 +97,8 @@ class DesignClock:
         whole = measured.forms["float32"]
         cost = Cost(measured.seconds, 0.0, whole.n_params, whole.n_bytes)
         facts = {name: _facts(form) for name, form in measured.forms.items()}
-        told = {"fold": fold, "readying_s": round(measured.readying_s, 1), **facts}
+        took = {"readying_s": measured.readying_s, "starting_s": self.starting_s}
+        told = {"fold": fold, **{name: round(s, 1) for name, s in took.items()}, **facts}
         return Result((whole.score,), (), cost, artifacts, told)
 
     def _keep(self, measured: Measured, fold: int) -> Digest:
@@ -139,7 +142,12 @@ class DesignClock:
 
     def left_s(self, found: Sequence[Standing]) -> float:
         """Seconds left for looking; the rest of the budget is for finishing."""
-        return self.until - time.time() - ladder.closing_s(self.shape, found)
+        return self.until - time.time() - self.closing_s(found)
+
+    def closing_s(self, found: Sequence[Standing]) -> float:
+        """Seconds to keep for the end; some of the budget is for looking all the same."""
+        needed = closing_s(self.shape, found, self._ending)
+        return min(needed, MOST_TO_CLOSE * self.run.spec.budget_s)
 
     def out_of_fold(self, standing: Standing, form: str) -> tuple[Rows, Kept]:
         """The rows that some round of a candidate held out, and what was kept of their outputs."""
@@ -159,6 +167,10 @@ class DesignClock:
     @cached_property
     def rows(self) -> Rows:
         return Rows.load(self.run.folder)
+
+    @cached_property
+    def _ending(self) -> Ending:
+        return Ending.of(self.run.spec, self.rows)
 
     @cached_property
     def shape(self) -> Shape:

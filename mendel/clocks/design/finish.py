@@ -31,7 +31,8 @@ from mendel.emit.plain import weak_points
 from mendel.emit.project import Agent, emit_project
 from mendel.emit.report import TECHNICAL, technical_markdown, write_report, write_text
 from mendel.kinds import recipe_of
-from mendel.types import Candidate, Kind, Result, SealedError, Turn, Verdict
+from mendel.repair import Repair
+from mendel.types import Candidate, Decision, Kind, Result, SealedError, Turn, Verdict
 
 QUICK_S = 10.0  # a refit this short is made even when the user wants to leave
 N_SHOWN = 30  # rows of training that travel with the project, for its own tests
@@ -39,7 +40,7 @@ N_SHOWN = 30  # rows of training that travel with the project, for its own tests
 
 @dataclass(frozen=True)
 class Shipped:
-    """What a run came to. Without `model` the folder holds a report only."""
+    """What a run came to. Without `model` the folder holds a report only, or is not there."""
 
     folder: Path
     report: dict[str, Any]
@@ -48,6 +49,8 @@ class Shipped:
     @classmethod
     def load(cls, run: Run) -> Shipped:
         folder = Path(run.spec.out)
+        if run.state == "refused":
+            return cls(folder, run.refusal(), False)
         text = (folder / "report.json").read_text(encoding="utf-8")
         return cls(folder, json.loads(text), (folder / "model.onnx").exists())
 
@@ -87,8 +90,12 @@ def finish(
     stages = Stages(watch, show)
     stages.enter("choosing by out-of-fold score")
     chosen = choose(clock)
-    if chosen.repair is not None and chosen.repair.chosen is None and not yes:
-        return Shipped(Path(clock.run.spec.out), {"repair": asdict(chosen.repair)}, False)
+    if chosen.repair is not None:
+        _tell_gate(clock, chosen, chosen.repair)
+        if chosen.repair.chosen is None and not yes:
+            watch.save()
+            clock.run.refuse({"repair": asdict(chosen.repair)})
+            return Shipped.load(clock.run)
     stages.enter("training the chosen model on all rows")
     whole, trained_on = _final_fit(clock, chosen, watch, in_a_hurry=interrupted)
     trained = clock.kind.builder.in_form(whole, chosen.form)
@@ -101,6 +108,9 @@ def finish(
         stages.enter("opening the sealed set")
         opening = _open(clock, chosen, part)
         claim = _claim(clock, chosen, opening)
+        stages.enter("testing behaviour and changes")
+        behaviour = behaviour_of(part, opening)
+        changed = changes(clock, part, opening)
         stages.enter("writing the report")
         evidence = Evidence(
             clock=clock,
@@ -111,8 +121,8 @@ def finish(
             about=clock.kind.about(trained, clock.rows.learned(), int8=chosen.form != "float32"),
             opening=opening,
             claim=claim,
-            behaviour=behaviour_of(part, opening),
-            changes=changes(clock, part, opening),
+            behaviour=behaviour,
+            changes=changed,
             spent_s=watch.spent_s,
             stages=stages.durations(),
             interrupted=interrupted,
@@ -127,6 +137,17 @@ def finish(
     watch.save()
     clock.run.ship()
     return Shipped(out, report, ships)
+
+
+def _tell_gate(clock: DesignClock, chosen: Chosen, repair: Repair) -> None:
+    """What the gate said, as a turn; it has no level of the line's budget, and takes none."""
+    decision = Decision.DISCARD if repair.chosen is None else Decision.KEEP
+    what = "a mended model may take the place of the one before"
+    candidate = Candidate(chosen.standing.candidate.state, what)
+    verdict = Verdict(decision, repair.reason)
+    with clock.ledger.writing(clock.line) as connection:
+        turn = Turn(clock.line, Kind.CLAIM, candidate, Result(), verdict, at=time.time())
+        clock.ledger.append(connection, turn)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from mendel.clocks.design.finish import Shipped
 from mendel.clocks.design.prepare import check_free
 from mendel.clocks.design.request import Plan, Request
 from mendel.clocks.design.run import n_workers
-from mendel.clocks.design.session import Observer, Silent, carry_out
+from mendel.clocks.design.session import Observer, Silent, carry_out, resume
 from mendel.data.faults import Fault
 from mendel.data.readers import Examples
 from mendel.data.vault import Vault
@@ -53,12 +53,15 @@ def improve(
     """Mend errors; the project itself is not touched.
 
     request  of `request_of`; its `data` are rows that the model got wrong, with the right answers
-    margin   how much of its score the model may lose on old rows, named before anything is measured
+    margin   how much of its score the model may lose on old rows, named before anything is
+             measured; a run that is resumed keeps its own
     returns  None where the observer declined; a Shipped without model where the gate refuses,
              unless `request.yes`
     raises   InputError for what the user can mend: unknown labels, no errors, another kind
     """
     observer, began = observer or Silent(), time.monotonic()
+    if request.resume:
+        return resume(request, ledger, observer, mends=True)
     if not 0 < margin < 1:
         raise InputError(f"--margin {margin:g} is no margin. Wanted a share above 0, as 0.01.")
     if type(was.kind).each is Kind.each:

@@ -211,22 +211,6 @@ def estimate_s(recipe: Any, shape: Shape, found: Sequence[Standing]) -> float:
     return guess * (sum(ratios) / len(ratios) if ratios else 1.0)
 
 
-def closing_s(shape: Shape, found: Sequence[Standing]) -> float:
-    """Seconds to keep for the end: the leader on all rows, the baseline, packing, the report."""
-    more = _maker(shape).refit(shape)
-    final = max((s.seconds for s in finalists(found)), default=0.0) * more
-    linear = [s.seconds for s in found if recipe_of(s.spec).family == "linear"]
-    guessed = [
-        _maker(shape).guess_s(recipe, shape)
-        for recipe, _ in _maker(shape).rungs(shape)
-        if recipe.family == "linear"
-    ]
-    baseline = 1.5 * max(linear or guessed, default=0.0) * more
-    turns = [turn for s in found for turn in s.turns]  # whoever came first has waited for teaching
-    readying = max((turn.result.facts.get("readying_s", 0.0) for turn in turns), default=0.0)
-    return final + baseline + readying * more + 13
-
-
 def finalists(found: Sequence[Standing]) -> list[Standing]:
     """Of those near the best, the ones that saw enough folds to be compared on them and chosen."""
     scores = level_scores(found)

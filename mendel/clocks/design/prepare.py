@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mendel.clocks.design import ladder
+from mendel.clocks.design.closing import Ending, closing_s
 from mendel.clocks.design.cost import prices
 from mendel.clocks.design.documents import documents_of, search_rows
 from mendel.clocks.design.given import language_faults, read_inputs
@@ -129,6 +130,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
         sealed=split.sealed.digest,
         n_sealed=split.sealed.n_rows,
         sealed_from=plan.sealed_from,
+        outside_label=request.outside_label,
         n_validation=len(rows.texts) - len(split.texts),
         near_duplicates=split.near,
         origin=_origin(request, plan.data, plan.test),
@@ -166,6 +168,7 @@ def _task(plan: Plan, split: Split, n_rows: int) -> TaskSpec:
         n_rows=n_rows,
         text_column=plan.data.text_column or "text",
         label_column=plan.data.label_column or "label",
+        second_column=plan.data.second_column,
         provenance=_provenance(_origin(request, plan.data, plan.test)),
         sealed=split.sealed.digest,
     )
@@ -303,7 +306,8 @@ def _reading_s(shape: Shape) -> float:
 
 def _closing_s(shape: Shape) -> float:
     start = KINDS[shape.kind].builder.starting_point(shape)
-    return ladder.estimate_s(start, shape, []) + ladder.closing_s(shape, [])
+    ending = Ending(round(SEALED_SHARE * shape.n_rows))  # a test file may have other than that
+    return ladder.estimate_s(start, shape, []) + closing_s(shape, [], ending)
 
 
 def _origin(request: Request, *files: Examples | None) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from mendel.ledger import Ledger
 from mendel.propose import Start, Traits
 from mendel.spec import FoldSpec, Spec, TaskSpec, TextSpec
 from mendel.types import Digest, InputError, Line
+
+SHIPPED, REFUSED = "shipped", "refused.json"  # files of a run's folder: how it ended
 
 
 class After(Spec):
@@ -45,6 +48,7 @@ class RunSpec(Spec):
     sealed: Digest
     n_sealed: int
     sealed_from: str
+    outside_label: str | None = None  # rows with it have none of the labels
     n_validation: int = 0  # rows that choose; 0 = folds of the others do
     near_duplicates: tuple[int, ...]  # sealed rows, by place, that have one in training
     origin: str  # of the rows, in the words of the user or of the files
@@ -54,6 +58,11 @@ class RunSpec(Spec):
     after: After | None = None
     traits: Traits | None = None  # None: of a mendel that did not record them
     start: Start = Start()
+
+    @property
+    def mends(self) -> bool:
+        """Is it to mend errors of the design that it goes on from?"""
+        return self.after is not None and bool(self.after.times)
 
 
 @dataclass(frozen=True)
@@ -105,15 +114,16 @@ class Run:
         return found if found is not None and str(found.line) == line else None
 
     @property
-    def state(self) -> Literal["open", "shipped"]:
+    def state(self) -> Literal["open", "refused", "shipped"]:
         """Shipped also where it was killed between its last two steps."""
         report = Path(self.spec.out) / "report.json"
-        if (self.folder / "shipped").exists():
+        if (self.folder / SHIPPED).exists():
             return "shipped"
         if report.exists():
             told = json.loads(report.read_text(encoding="utf-8"))
-            return "shipped" if told.get("reproduce", {}).get("line") == str(self.line) else "open"
-        return "open"
+            if told.get("reproduce", {}).get("line") == str(self.line):
+                return "shipped"
+        return "refused" if (self.folder / REFUSED).exists() else "open"
 
     def is_locked(self) -> bool:
         """Is a process working on it?"""
@@ -124,7 +134,16 @@ class Run:
             return True
 
     def ship(self) -> None:
-        (self.folder / "shipped").touch()
+        (self.folder / SHIPPED).touch()
+
+    def refuse(self, report: Mapping[str, Any]) -> None:
+        """It is over and ships nothing: what was found stays here, for there is no other folder."""
+        write_atomically(self.folder / REFUSED, json.dumps(report).encode())
+
+    def refusal(self) -> dict[str, Any]:
+        """What `refuse` was given."""
+        told: dict[str, Any] = json.loads((self.folder / REFUSED).read_bytes())
+        return told
 
     def spent_s(self) -> float:
         """Seconds of work in all sessions so far, a killed one's included."""
@@ -157,6 +176,11 @@ class Stopwatch:
         if self.spent_s - self._saved > 1:
             self._saved = self.spent_s
             write_atomically(self._file, json.dumps(round(self._saved, 2)).encode())
+
+
+def has_ended(folder: Path) -> bool:
+    """Did the run of a folder ship, or was refused? It may be of whichever version."""
+    return any((folder / name).exists() for name in (SHIPPED, REFUSED))
 
 
 def new_run_id() -> str:

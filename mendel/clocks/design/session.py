@@ -64,14 +64,25 @@ def design(request: Request, ledger: Ledger, observer: Observer | None = None) -
     raises   InputError for what the user can mend; nothing half-written stays behind
     """
     observer = observer or Silent()
+    if request.resume:
+        return resume(request, ledger, observer)
     began = time.monotonic()
-    run = _resumed(request, ledger) if request.resume else None
-    if run is not None and run.state == "shipped":
+    earlier = [] if request.cold else pasts(Earlier(ledger, "design").turns())
+    return carry_out(plan(request, earlier), ledger, observer, began)
+
+
+def resume(request: Request, ledger: Ledger, observer: Observer, *, mends: bool = False) -> Shipped:
+    """Go on with the run that was to write `request.out`, in the time that it has left.
+
+    mends    it is to be one that mends errors, else it is to be another
+    raises   InputError where there is no such run
+    """
+    began = time.monotonic()
+    run = _resumed(request, ledger, mends)
+    refused = run.state == "refused" and not request.yes  # --yes ships what was refused
+    if run.state == "shipped" or refused:
         observer.note(f"run {run.spec.id} was finished before; nothing is left to do")
         return Shipped.load(run)
-    if run is None:
-        earlier = [] if request.cold else pasts(Earlier(ledger, "design").turns())
-        return carry_out(plan(request, earlier), ledger, observer, began)
     observer.note(f"resuming run {run.spec.id} after {run.spent_s():.0f} s of work")
     for line in run.spec.start.why if request.explain else ():
         observer.note(line)
@@ -101,7 +112,7 @@ def carry_out(planned: Plan, ledger: Ledger, observer: Observer, began: float) -
         return _work(run, ledger, observer, request.yes, time.monotonic() - began)
 
 
-def _resumed(request: Request, ledger: Ledger) -> Run:
+def _resumed(request: Request, ledger: Ledger, mends: bool) -> Run:
     """The run that was to write --out; raises InputError where it is not the one that is meant."""
     run = Run.of(ledger, request.out)
     if run is None:
@@ -111,6 +122,12 @@ def _resumed(request: Request, ledger: Ledger) -> Run:
         raise InputError(
             f"the run that was to write {request.out} was asked {asked!r}. "
             "Wanted the same description. Give that, or another --out."
+        )
+    if run.spec.mends != mends:
+        began_by = "`mendel improve`" if run.spec.mends else "another command"
+        raise InputError(
+            f"the run that was to write {request.out} was begun by {began_by}. Wanted the command "
+            "that began it. Resume with that, or give another --out."
         )
     if run.state == "shipped" and not (request.out / "report.json").exists():
         raise InputError(
@@ -122,7 +139,7 @@ def _resumed(request: Request, ledger: Ledger) -> Run:
             f"run {run.spec.id} was begun by an older mendel, which kept its rows otherwise. "
             "Wanted one of this version. Leave out --resume to begin anew."
         )
-    if run.state == "open":
+    if run.state != "shipped":
         check_free(request.out)
     return run
 
@@ -133,9 +150,8 @@ def _work(run: Run, ledger: Ledger, observer: Observer, yes: bool, preparing_s: 
     driver = Driver(clock, ledger)
     driver.start()
     driver.release(forgive=True)
-    after = run.spec.after
-    mends = after is not None and bool(after.times)
-    observer.stage("training candidates on every fold" if mends else "climbing the ladder")
+    stage = "training candidates on every fold" if run.spec.mends else "climbing the ladder"
+    observer.stage(stage)
     with _interruptible() as interrupted:
         _explore(clock, watch, observer, interrupted)
         early = bool(interrupted)
@@ -170,7 +186,7 @@ def _explore(
             _stop_where_the_disk_is_full(turns)
             observer.turns(turns, watch.spent_s, clock.run.spec.budget_s)
             found = ladder.standings(turns)
-            left = clock.run.spec.budget_s - watch.spent_s - ladder.closing_s(clock.shape, found)
+            left = clock.run.spec.budget_s - watch.spent_s - clock.closing_s(found)
             if min(left, clock.left_s(found)) <= 0:  # the clock on the wall may be set meanwhile
                 break
             ended = [w for w in workers if w.poll() is not None]
@@ -203,7 +219,7 @@ def _spawn(clock: DesignClock) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **threads, TRIAL: "1"}
     log = clock.run.folder / "workers.log"
     module = "mendel.clocks.design.work"
-    mine = [str(clock.run.folder), str(clock.until), str(os.getpid())]
+    mine = [str(clock.run.folder), str(clock.until), str(os.getpid()), str(time.time())]
     argv = [sys.executable, "-m", module, *mine]
     with log.open("ab") as file:
         return subprocess.Popen(

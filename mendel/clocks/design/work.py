@@ -1,4 +1,4 @@
-"""A worker of a design run: python -m mendel.clocks.design.work RUN UNTIL PARENT
+"""A worker of a design run: python -m mendel.clocks.design.work RUN UNTIL PARENT SPAWNED
 
 It leases rounds from the ledger and tells them there; nothing else passes between it and its run.
 """
@@ -18,11 +18,15 @@ from mendel.driver import Driver
 from mendel.ledger import Ledger
 
 
-def work(folder: Path, until: float, parent: int) -> None:
-    """Turn the clock until time is up, nothing is left to do, or the parent is gone."""
+def work(folder: Path, until: float, parent: int, spawned: float) -> None:
+    """Turn the clock until time is up, nothing is left to do, or the parent is gone.
+
+    until    unix seconds, as is `spawned`: when the parent started us
+    """
     _die_with_parent()
     ledger = Ledger(folder=folder.parent.parent)
-    clock = DesignClock(Run.load(folder), ledger, until)
+    starting_s = max(time.time() - spawned, 0.0)
+    clock = DesignClock(Run.load(folder), ledger, until, starting_s)
     driver = Driver(clock, ledger, lease_s=max(until - time.time(), 0) + 60)
     while os.getppid() == parent and clock.left_s(ladder.standings(clock.history.turns())) > 0:
         if driver.turn() is None:
@@ -40,4 +44,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
+    work(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))

@@ -28,9 +28,9 @@ import onnxruntime
 from answers import Answer, Decoder, Featurizer, add_flags, options_of
 from explain import can_explain, why
 from numpy.typing import NDArray
+from shipping import FORMAT
 
 HERE = Path(__file__).resolve().parent
-FORMAT = 2  # of agent.json, as this file reads it
 BATCH = 64  # texts that are run at once at most
 LONG = 2_000  # characters; a longer text is run by itself, so that memory stays small
 

@@ -1,6 +1,7 @@
 """Serve the model over HTTP: python serve.py. Needs requirements-serve.txt.
 
     POST /predict    {"texts": ["..."], and options} -> {"predictions": [...]}; see answers.py
+                     with "why": true each has the words that decided, as predict.py --why says
     GET  /healthz    {"status": "ok"}; needs no key
     GET  /metadata   name, labels, task, digests
 
@@ -20,6 +21,7 @@ from typing import Any
 
 import uvicorn
 from answers import requested
+from explain import can_explain
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from predict import Model, ModelError
@@ -27,6 +29,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 MAX_BODY = 2_000_000  # bytes of a request
 MAX_TEXTS = 1_000  # texts of a request
+MAX_WHY = 20  # of them with "why": each costs as much as 200 more
 MIN_KEY = 16  # characters of a key
 METADATA = (
     "name",
@@ -61,9 +64,10 @@ def create_app(model: Model, key: str | None) -> FastAPI:
     @app.post("/predict")
     async def predict(request: Request) -> dict[str, Any]:
         check_key(request, key)
-        texts, options = parse(await read_body(request))
-        answers = await run_in_threadpool(model.predict, texts, **options)
-        return {"predictions": [answer.to_dict() for answer in answers]}
+        texts, why, options = parse(await read_body(request))
+        if why and not can_explain(model):
+            raise HTTPException(422, "this kind of model cannot say why: leave out why")
+        return {"predictions": await run_in_threadpool(answered, model, texts, why, options)}
 
     return app
 
@@ -92,8 +96,20 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def parse(body: bytes) -> tuple[list[str], dict[str, Any]]:
-    """Texts and options; 422 with the reason where they are not as wanted."""
+def answered(
+    model: Model, texts: list[str], why: bool, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """One answer for each text; why: with the words that decided it."""
+    answers = [answer.to_dict() for answer in model.predict(texts, **options)]
+    if not why:
+        return answers
+    return [
+        {**answer, "why": model.explain(text)} for text, answer in zip(texts, answers, strict=True)
+    ]
+
+
+def parse(body: bytes) -> tuple[list[str], bool, dict[str, Any]]:
+    """Texts, whether to say why, and options; 422 with the reason where they are not as wanted."""
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
@@ -101,10 +117,15 @@ def parse(body: bytes) -> tuple[list[str], dict[str, Any]]:
     texts = given.get("texts") if isinstance(given, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise HTTPException(422, 'wanted {"texts": ["...", ...]}, a list of strings')
-    if not 1 <= len(texts) <= MAX_TEXTS:
-        raise HTTPException(422, f"{len(texts):,} texts; wanted 1 to {MAX_TEXTS:,}")
+    why = given.get("why", False)
+    if type(why) is not bool:
+        raise HTTPException(422, "why: wanted true or false")
+    most = MAX_WHY if why else MAX_TEXTS
+    if not 1 <= len(texts) <= most:
+        with_why = " with why" * why
+        raise HTTPException(422, f"{len(texts):,} texts{with_why}; wanted 1 to {most:,}")
     try:
-        return texts, requested(given)
+        return texts, why, requested(given)
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
 

@@ -115,6 +115,7 @@ def test_a_damaged_or_missing_file_is_refused(tmp_path: Path, name: str) -> None
         "answers.py",
         "conformal.py",
         "explain.py",
+        "shipping.py",
         "model.onnx",
         "vocabulary.npz",
         "agent.json",
