@@ -78,12 +78,14 @@ def agents(data: Examples) -> dict[str, Agent]:
 
     dual = agent(Recipe(family="dual", **SMALL))
     linear = agent(Recipe(family="linear"))
+    taught = agent(Recipe(family="dual-mixer", mixing="decay", teachers=1, **SMALL), int8=True)
     return {
         "keywords": agent(Recipe(family="keywords")),
         "linear": linear,
         "linear-int8": replace(linear, int8=True),
         "dual": dual,
         "dual-int8": replace(dual, int8=True),
+        "taught-int8": taught,
     }
 
 
@@ -138,7 +140,9 @@ def test_its_own_tests_pass_in_a_clean_environment_without_mendel(
     run_its_tests(folder, python)
 
 
-@pytest.mark.parametrize("name", ["keywords", "linear", "linear-int8", "dual", "dual-int8"])
+@pytest.mark.parametrize(
+    "name", ["keywords", "linear", "linear-int8", "dual", "dual-int8", "taught-int8"]
+)
 def test_the_graph_equals_the_code_that_trained_it(
     projects: dict[str, tuple[Path, Emitted]], agents: dict[str, Agent], name: str
 ) -> None:
@@ -264,10 +268,11 @@ def test_the_benchmark_reports_stable_keys_and_its_own_memory_only(
     assert "p50_ms" in run(folder, "benchmark.py", "--runs", "10").stdout
 
 
+@pytest.mark.parametrize("name", ["dual-int8", pytest.param("taught-int8", marks=pytest.mark.slow)])
 def test_it_trains_again_into_a_whole_new_project(
-    projects: dict[str, tuple[Path, Emitted]], data: Examples, tmp_path: Path
+    projects: dict[str, tuple[Path, Emitted]], data: Examples, tmp_path: Path, name: str
 ) -> None:
-    folder = projects["dual-int8"][0]
+    folder = projects[name][0]
     with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["message", "team"])

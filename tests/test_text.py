@@ -8,23 +8,29 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mendel.kinds.text import TextMaker
+from mendel.kinds.kind import Shape
+from mendel.kinds.text import TextMaker, _params
 from mendel.parts.carried.deadline import OutOfTime
 from mendel.parts.carried.drawing import quantise
 from mendel.parts.text.export import dequantised, training_logits
 from mendel.parts.text.features import Config, Featurizer
-from mendel.parts.text.fit import Examples, Trained, fit, schedule
+from mendel.parts.text.fit import OTHERS, Examples, Trained, fit, schedule
 from mendel.parts.text.graph import build_graph
+from mendel.parts.text.network import Mixing
 from mendel.parts.text.prune import prune
-from mendel.parts.text.recipe import FAMILIES, Recipe
+from mendel.parts.text.recipe import FAMILIES, HEAD, MIXINGS, Recipe
 from mendel.parts.text.runner import Runner
 from mendel.parts.text.store import pack, unpack
+from mendel.parts.text.student import answered_by
+from mendel.spec import Limits
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "support_desk" / "messages.jsonl"
 QUICK = Recipe(epochs=2, batch=32, dim=16, bag_dim=12, channels=16, hidden=24)
@@ -42,12 +48,15 @@ def data() -> Examples:
 def models(data: Examples) -> dict[str, Trained]:
     recipes = {family: replace(QUICK, family=family) for family in FAMILIES}
     recipes["two copies"] = replace(QUICK, copies=2)
+    recipes["decay, two layers"] = replace(QUICK, family="mixer", mixing="decay", layers=2, dim=40)
+    recipes["student"] = replace(QUICK, family="dual-mixer", teachers=2, epochs=1)
     made = {name: fit(recipe, data) for name, recipe in recipes.items()}
     pruned = {f"{name}, pruned": prune(made[name], 0.5) for name in ("linear", "cnn", "dual")}
     return made | pruned
 
 
-NAMES = [*FAMILIES, "two copies", "linear, pruned", "cnn, pruned", "dual, pruned"]
+PRUNED = ["linear, pruned", "cnn, pruned", "dual, pruned"]
+NAMES = [*FAMILIES, "two copies", "decay, two layers", "student", *PRUNED]
 
 
 @pytest.mark.parametrize("int8", [False, True])
@@ -116,15 +125,92 @@ def test_copies_are_different_networks(models: dict[str, Trained]) -> None:
     assert TextMaker().n_params(models["two copies"]) == 2 * TextMaker().n_params(models["dual"])
 
 
-def test_a_network_learns_what_a_table_of_words_cannot(data: Examples) -> None:
-    """Two classes that differ in word order alone."""
+@pytest.mark.parametrize(
+    "fields",
+    [{"family": "cnn"}, *({"family": "mixer", "mixing": m, "max_width": 1} for m in MIXINGS)],
+)
+def test_a_network_learns_what_a_table_of_words_cannot(fields: dict[str, Any]) -> None:
+    """Two classes that differ in word order alone; a mixer needs no windows to tell them apart."""
     texts = ["dog bites man", "man bites dog"] * 40
     labels = np.array([0, 1] * 40)
     pair = Examples(texts, labels, ["dog", "man"])
-    recipe = replace(QUICK, family="cnn", epochs=30, min_df=1)
-    trained = fit(recipe, pair)
+    trained = fit(replace(QUICK, epochs=30, min_df=1, **fields), pair)
     runner = Runner(build_graph(trained, int8=False), trained.featurizer)
     assert runner.logits(texts[:2]).argmax(1).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["mixer", "dual-mixer", "decay, two layers"])
+def test_a_ladder_counts_the_weights_that_mixing_adds(
+    name: str, models: dict[str, Trained], data: Examples
+) -> None:
+    mixes = models[name].recipe
+    plain = replace(mixes, family="dual" if mixes.has_bag else "cnn")
+    n_plain = TextMaker().n_params(fit(replace(plain, epochs=1), data))
+    n_more = _params(mixes, len(data.names))[1] - _params(plain, len(data.names))[1]
+    assert TextMaker().n_params(models[name]) == n_plain + n_more
+
+
+def test_a_student_is_one_network_trained_on_what_its_teachers_answer(data: Examples) -> None:
+    recipe = replace(QUICK, epochs=3)
+    teachers = fit(replace(recipe, copies=2), data, seed=OTHERS)
+    weighed = replace(data, weights=np.ones(len(data.texts), np.float32))
+    rows = answered_by(weighed, teachers)
+    assert rows.targets is not None and rows.weights is weighed.weights
+    assert np.allclose(rows.targets.sum(1), 1, atol=1e-5)
+    told: list[float] = []
+    student = fit(replace(recipe, teachers=2), data, progress=told.append)
+    assert told == sorted(told) and 0.9 < told[-1] <= 1
+    by_hand = fit(recipe, answered_by(data, teachers))
+    assert student.tensors.keys() == by_hand.tensors.keys()
+    assert all(np.array_equal(v, by_hand.tensors[n]) for n, v in student.tensors.items())
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "regress"])
+def test_teachers_answer_in_the_form_of_the_kind(kind: str, data: Examples) -> None:
+    """A student of numbers gives numbers in their own unit, one of many labels probabilities."""
+    first = data.labels[:, None] == np.arange(2)
+    numbers = 1000 + 50 * first[:, :1]
+    targets = (first if kind == "multilabel" else numbers).astype(np.float32)
+    names = ["a", "b"] if kind == "multilabel" else ["price"]
+    rows = Examples(data.texts, np.zeros(len(targets), np.int64), names, kind, targets)
+    answered = answered_by(rows, fit(replace(QUICK, epochs=10), rows)).targets
+    assert answered is not None and answered.shape == targets.shape
+    assert np.abs(answered - targets).mean() < np.abs(targets - targets.mean(0)).mean()
+    student = training_logits(fit(replace(QUICK, teachers=1), rows), data.texts)
+    assert (student.min() > 900) == (kind == "regress")
+
+
+def test_teachers_take_time_that_a_guess_knows_of(data: Examples) -> None:
+    shape = Shape(10_000, 77, Limits(), 5)
+    alone, two, taught = (
+        TextMaker().guess_s(recipe, shape) for recipe in
+        (Recipe(), Recipe(copies=2), Recipe(teachers=1))
+    )  # fmt: skip
+    assert taught == two > 1.9 * alone
+    with pytest.raises(OutOfTime):
+        fit(replace(QUICK, epochs=500, teachers=1), data, deadline=time.monotonic() + 0.3)
+
+
+def test_decay_is_a_recurrence_from_both_ends() -> None:
+    """Of each head: S_t = a S_(t-1) + k_t v_t, read by q_t; a word takes from itself once."""
+    torch.manual_seed(0)
+    n_words, n_heads = 7, 2
+    mixing = Mixing(replace(QUICK, family="mixer", mixing="decay", dim=n_heads * HEAD))
+    x, absent = torch.randn(1, n_words + 2, n_heads * HEAD), torch.zeros(1, 1, 1, n_words + 2)
+    absent[..., n_words:] = -1e4
+    q, k, v = (part(x)[0, :n_words].view(n_words, n_heads, HEAD)
+               for part in (mixing.q, mixing.k, mixing.v))  # fmt: skip
+    before, behind = (-mixing.slopes.exp()).exp().view(2, n_heads, 1, 1)
+    read = torch.zeros(n_words, n_heads, HEAD)
+    for order, decay, own in ((range(n_words), before, 1), (range(n_words)[::-1], behind, 0)):
+        S = torch.zeros(n_heads, HEAD, HEAD)
+        for t in order:
+            written = torch.einsum("hk,hv->hkv", k[t], v[t])
+            read[t] += torch.einsum("hk,hkv->hv", q[t], decay * S + own * written)
+            S = decay * S + written
+    unit = torch.nn.functional.rms_norm(read * HEAD**-0.5, (HEAD,), eps=1e-5)
+    found = mixing(x, absent)[0, :n_words]
+    assert torch.allclose(found, mixing.join(unit.view(n_words, -1)), atol=1e-5)
 
 
 def test_a_label_without_rows_is_never_the_answer_of_a_linear_model(data: Examples) -> None:

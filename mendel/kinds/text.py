@@ -1,6 +1,6 @@
 """The builder of text models, and its ladder: what is tried, in which order, and what it costs.
 
-keywords -> linear -> dual, small, two small -> cnn, bag -> mutations of what leads
+keywords -> linear -> dual, small, two small -> cnn, bag, mixers -> mutations of what leads
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mendel.parts.text.features import Config, Featurizer
 from mendel.parts.text.fit import Trained, fit
 from mendel.parts.text.graph import build_graph
 from mendel.parts.text.prune import prune
-from mendel.parts.text.recipe import Recipe
+from mendel.parts.text.recipe import HEAD, Recipe
 from mendel.parts.text.runner import Runner
 from mendel.parts.text.store import pack, unpack
 from mendel.train.folds import Ran, Rows
@@ -29,7 +29,16 @@ KEEP = 0.7  # of the n-grams, when pruned: costs 0.1 to 0.2 points of accuracy (
 OVERHEAD_BYTES = 4_000  # of a graph without its weights
 
 # seconds a row (an epoch, for networks) on one core of 2024; the run corrects it by what it sees
-SECONDS_A_ROW = {"keywords": 1e-5, "linear": 7e-4, "bag": 1.2e-4, "cnn": 1.6e-4, "dual": 2.4e-4}
+SECONDS_A_ROW = {
+    "keywords": 1e-5,
+    "linear": 7e-4,
+    "bag": 1.2e-4,
+    "cnn": 1.6e-4,
+    "mixer": 1.6e-4,
+    "dual": 2.4e-4,
+    "dual-mixer": 2.4e-4,
+}
+SECONDS_A_LAYER = 1e-4  # more, of a mixer
 
 Change = Callable[[Recipe], Recipe]
 MUTATIONS: list[tuple[str, Change]] = [
@@ -57,6 +66,10 @@ MUTATIONS: list[tuple[str, Change]] = [
     ("stronger dropout", lambda r: replace(r, bag_drop=0.65, gram_drop=0.3, pooled_drop=0.6)),
     ("windows of four words", lambda r: replace(r, max_width=4)),
     ("no character bigrams", lambda r: replace(r, char_min=3)),
+    (
+        "one network, taught by twice as many",
+        lambda r: replace(r, copies=1, teachers=2 * max(r.copies, r.teachers)),
+    ),
     ("smaller steps", lambda r: replace(r, lr=r.lr / 2)),
 ]
 
@@ -114,6 +127,10 @@ class TextMaker(Maker):
         yield Rung(replace(frugal, copies=2), two)
         yield Rung(replace(base, family="cnn"), "words in context alone")
         yield Rung(replace(base, family="bag"), "counts alone: the quickest network to answer")
+        if shape.kind != "pair":  # whose words are hundreds, with marks that say more than order
+            both = replace(base, family="dual-mixer")
+            yield Rung(both, "counts, and words that take from one another before they are read")
+            yield Rung(replace(base, family="mixer"), "the words of that alone")
 
     def starting_point(self, shape: Shape) -> Recipe:
         """Less data, more passes of smaller batches."""
@@ -136,8 +153,9 @@ class TextMaker(Maker):
     def guess_s(self, recipe: Recipe, shape: Shape) -> float:
         epochs = recipe.epochs if recipe.is_learned else 1
         width = 0.5 + recipe.dim / 128 if recipe.is_learned else shape.n_labels**0.5 / 9
-        per_row = SECONDS_A_ROW[recipe.family]
-        return 0.2 + shape.n_rows * epochs * recipe.copies * width * per_row
+        per_row = SECONDS_A_ROW[recipe.family] + recipe.n_mixed * SECONDS_A_LAYER
+        n_networks = recipe.copies + recipe.teachers
+        return 0.2 + shape.n_rows * epochs * n_networks * width * per_row
 
     def growth(self, recipe: Recipe, rows: Rows) -> float:
         return 1.0 if recipe.family == "keywords" else _growth(recipe.config, rows)
@@ -157,6 +175,8 @@ def _params(recipe: Recipe, n_labels: int) -> tuple[int, int]:
     widths = range(1, recipe.max_width + 1)
     cnn = sum(w * recipe.dim * recipe.channels + recipe.channels for w in widths)
     cnn += recipe.channels * recipe.max_width * n_labels + n_labels
+    mixing = 4 * recipe.n_heads * HEAD * recipe.dim + 2 * recipe.n_heads
+    cnn += recipe.n_mixed * (mixing + 6 * recipe.dim**2)
     bag = (recipe.bag_dim + 1) * recipe.hidden + (recipe.hidden or recipe.bag_dim) * n_labels
     per_row = recipe.bag_dim * recipe.has_bag + recipe.dim * recipe.has_cnn
     fixed = cnn * recipe.has_cnn + bag * recipe.has_bag

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .network import Batch, TextNet
 
 Tensors = dict[str, NDArray[Any]]
+OTHERS = 104_729  # from a network's seed to those of its teachers
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ def fit_network(
     progress: Progress,
 ) -> Trained:
     """Each copy from a seed of its own; their tensors are named `0.cnn.table` and so on."""
+    if recipe.teachers:
+        return _fit_taught(recipe, featurizer, data, seed, deadline, progress)
     ragged = featurizer.ragged(data.texts)
     tensors: Tensors = {}
     for copy in range(recipe.copies):
@@ -171,6 +174,32 @@ def fit_network(
         trained = _fit_copy(recipe, featurizer, ragged, data, seed + 7919 * copy, deadline, share)
         tensors.update({f"{copy}.{name}": value for name, value in trained.items()})
     return Trained(recipe, featurizer, tensors)
+
+
+def _fit_taught(
+    recipe: Recipe,
+    featurizer: Featurizer,
+    data: Examples,
+    seed: int,
+    deadline: float,
+    progress: Progress,
+) -> Trained:
+    """First the teachers, on the labels; then the network itself, on what they say."""
+    from .student import answered_by
+
+    share = recipe.teachers / (recipe.teachers + recipe.copies)
+    many = replace(recipe, copies=recipe.teachers, teachers=0)
+
+    def at_first(done: float) -> None:
+        progress(share * done)
+
+    def then(done: float) -> None:
+        progress(share + (1 - share) * done)
+
+    teachers = fit_network(many, featurizer, data, seed + OTHERS, deadline, at_first)
+    rows, alone = answered_by(data, teachers), replace(recipe, teachers=0)
+    found = fit_network(alone, featurizer, rows, seed, deadline, then)
+    return replace(found, recipe=recipe)
 
 
 def tensors_of_copy(trained: Trained, copy: int) -> Tensors:

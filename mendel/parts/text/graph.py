@@ -13,7 +13,10 @@ from onnx import TensorProto
 
 from ..carried.drawing import Graph, quantise, value
 from .fit import Tensors, Trained, tensors_of_copy
+from .recipe import HEAD, Recipe
 
+EPS = 1e-5
+FAR = -1e4  # added to the score of what is not there
 LAST_BIASES = ("bag.bias", "out.bias")  # of a linear model, of a branch
 
 
@@ -72,7 +75,7 @@ def _networks(graph: Graph, trained: Trained, int8: bool) -> list[str]:
         if recipe.has_bag:
             branches.append(_bag(graph, tensors, f"{copy}.", int8))
         if recipe.has_cnn:
-            branches.append(_cnn(graph, tensors, f"{copy}.", recipe.max_width, int8))
+            branches.append(_cnn(graph, tensors, f"{copy}.", recipe, int8))
     return branches
 
 
@@ -87,19 +90,22 @@ def _bag(graph: Graph, tensors: Tensors, prefix: str, int8: bool) -> str:
     return _linear(graph, tensors, prefix, "bag.out", summed)
 
 
-def _cnn(graph: Graph, tensors: Tensors, prefix: str, max_width: int, int8: bool) -> str:
+def _cnn(graph: Graph, tensors: Tensors, prefix: str, recipe: Recipe, int8: bool) -> str:
+    max_width = recipe.max_width
     table = tensors["cnn.table"].copy()
     table[0] = 0.0  # row 0 is padding
     weights = _gram_weights(graph)
     vectors = _look_up(graph, prefix + "cnn.table", table, "grams", weights, int8)  # (U, 1, D)
     vectors = graph.op("Squeeze", vectors, graph.ints(1))
     x = graph.op("Gather", vectors, "tokens")  # (B, T, D); word 0 is the zero vector
-    # rows of zeros behind the text, so that windows may reach over its end
-    x = graph.op("Pad", x, graph.ints(0, 0, 0, 0, max_width - 1, 0))
     length = graph.op("Shape", "tokens", start=1, end=2)
     absent = graph.op("Cast", graph.op("Equal", "tokens", graph.ints(0)), to=TensorProto.FLOAT)
-    far = graph.weight("far", np.array([-1e4], np.float32))
+    far = graph.weight("far", np.array([FAR], np.float32))
     absent = graph.op("Unsqueeze", graph.op("Mul", absent, far), graph.ints(2))
+    if recipe.n_mixed:
+        x = _mixed(graph, tensors, prefix, recipe, x, absent)
+    # rows of zeros behind the text, so that windows may reach over its end
+    x = graph.op("Pad", x, graph.ints(0, 0, 0, 0, max_width - 1, 0))
     pooled = []
     window = ""
     for w in range(max_width):
@@ -112,6 +118,81 @@ def _cnn(graph: Graph, tensors: Tensors, prefix: str, max_width: int, int8: bool
     return _linear(graph, tensors, prefix, "cnn.out", graph.op("Relu", joined))
 
 
+def _mixed(graph: Graph, tensors: Tensors, prefix: str, recipe: Recipe, x: str, absent: str) -> str:
+    """The blocks of a mixer: x (B, T, D), absent (B, T, 1) -> (B, T, D)."""
+    hidden = graph.op("Unsqueeze", graph.op("Transpose", absent, perm=[0, 2, 1]), graph.ints(1))
+    back = _back(graph)
+    for layer in range(recipe.n_mixed):
+        name = f"cnn.blocks.{layer}."
+        near = graph.op("Add", _near(graph, tensors, prefix, name + "mixing.slopes", back), hidden)
+        taken = _taken(graph, tensors, prefix, name + "mixing.", recipe.mixing, x, near)
+        x = graph.op("Add", x, taken)
+        y = _unit(graph, x)
+        gate = _product(graph, tensors, prefix, name + "gate", y)
+        gate = graph.op("Mul", gate, graph.op("Sigmoid", gate))
+        both = graph.op("Mul", gate, _product(graph, tensors, prefix, name + "up", y))
+        x = graph.op("Add", x, _product(graph, tensors, prefix, name + "down", both))
+    present = graph.op("Cast", graph.op("Equal", absent, _number(graph, 0.0)), to=TensorProto.FLOAT)
+    return graph.op("Mul", x, present)
+
+
+def _back(graph: Graph) -> str:
+    """(T, T) how far a word stands before another; negative behind it."""
+    length = graph.op("Shape", "tokens", start=1, end=2)
+    scalar = graph.op("Squeeze", length, graph.ints(0))
+    zero, one = (graph.weight(f"scalar_{i}", np.array(i, np.int64)) for i in (0, 1))
+    at = graph.op("Cast", graph.op("Range", zero, scalar, one), to=TensorProto.FLOAT)
+    return graph.op("Sub", graph.op("Unsqueeze", at, graph.ints(1)), at)
+
+
+def _near(graph: Graph, tensors: Tensors, prefix: str, name: str, back: str) -> str:
+    """(H, T, T) minus slope times distance."""
+    slopes = -np.exp(tensors[name]).reshape(2, -1, 1, 1)
+    ahead = graph.op("Neg", back)
+    sides = zip(("before", "behind"), slopes, (back, ahead), strict=True)
+    return graph.op(
+        "Add",
+        *(
+            graph.op("Mul", graph.weight(f"{prefix}{name}.{side}", slope), graph.op("Relu", far))
+            for side, slope, far in sides
+        ),
+    )
+
+
+def _taken(
+    graph: Graph, tensors: Tensors, prefix: str, name: str, mixing: str, x: str, near: str
+) -> str:
+    """What words take from one another: x (B, T, D), near (B, H, T, T) -> (B, T, D)."""
+    n_heads = len(tensors[name + "q.weight"]) // HEAD
+    normed, heads = _unit(graph, x), graph.ints(0, 0, n_heads, HEAD)
+    q, k, v = (
+        graph.op("Reshape", _product(graph, tensors, prefix, name + part, normed), heads)
+        for part in "qkv"
+    )
+    q, v = (graph.op("Transpose", z, perm=[0, 2, 1, 3]) for z in (q, v))
+    match = graph.op("MatMul", q, graph.op("Transpose", k, perm=[0, 2, 3, 1]))
+    match = graph.op("Mul", match, _number(graph, HEAD**-0.5))
+    if mixing == "attention":
+        share = graph.op("Softmax", graph.op("Add", match, near), axis=-1)
+        taken = graph.op("MatMul", share, v)
+    else:
+        share = graph.op("Mul", match, graph.op("Exp", near))
+        taken = _unit(graph, graph.op("MatMul", share, v))
+    taken = graph.op("Transpose", taken, perm=[0, 2, 1, 3])
+    taken = graph.op("Reshape", taken, graph.ints(0, 0, n_heads * HEAD))
+    return _product(graph, tensors, prefix, name + "join", taken)
+
+
+def _unit(graph: Graph, x: str) -> str:
+    """Along the last axis to unit mean square."""
+    mean = graph.op("ReduceMean", graph.op("Mul", x, x), axes=[-1], keepdims=1)
+    return graph.op("Div", x, graph.op("Sqrt", graph.op("Add", mean, _number(graph, EPS))))
+
+
+def _number(graph: Graph, value: float) -> str:
+    return graph.weight(f"f_{value!r}", np.array(value, np.float32))
+
+
 def _gram_weights(graph: Graph) -> str:
     """1 / sqrt(n) for each of a word's n rows, 0 for padding; (U, G)."""
     present = graph.op("Cast", graph.op("Greater", "grams", graph.ints(0)), to=TensorProto.FLOAT)
@@ -121,7 +202,10 @@ def _gram_weights(graph: Graph) -> str:
 
 
 def _linear(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:
-    weight = np.ascontiguousarray(tensors[name + ".weight"].T)
-    product = graph.op("MatMul", x, graph.weight(prefix + name + ".weight", weight))
     bias = graph.weight(prefix + name + ".bias", tensors[name + ".bias"])
-    return graph.op("Add", product, bias)
+    return graph.op("Add", _product(graph, tensors, prefix, name, x), bias)
+
+
+def _product(graph: Graph, tensors: Tensors, prefix: str, name: str, x: str) -> str:
+    weight = np.ascontiguousarray(tensors[name + ".weight"].T)
+    return graph.op("MatMul", x, graph.weight(prefix + name + ".weight", weight))

@@ -1,4 +1,7 @@
-"""The torch modules: a bag of learned vectors, a convolution over words, or both added."""
+"""The torch modules: a bag of learned vectors, a convolution over words, or both added.
+
+The words may take from one another before they are convolved: by attention, or by decay.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .recipe import Recipe
+from .recipe import HEAD, Recipe
+
+EPS = 1e-5
+FAR = -1e4  # added to the score of what is not there
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,79 @@ class Bag(nn.Module):
         return out
 
 
+class Mixing(nn.Module):
+    """Each word takes from all words by how they match and how far before or behind they stand.
+
+    attention  softmax of match - slope * distance: Press 2022 (ALiBi), both ways
+    decay      match * exp(-slope * distance), each head then brought to unit mean square: the
+               recurrence of RetNet (Sun 2023) both ways, in its quadratic form: texts are short
+    slopes     (2 H,) logarithms, learned: of words before for each head, then of words behind.
+               They start unlike, else a text and its mirror image would say the same
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.softmax, H = recipe.mixing == "attention", recipe.n_heads
+        self.q, self.k, self.v = (nn.Linear(recipe.dim, H * HEAD, bias=False) for _ in range(3))
+        self.join = nn.Linear(H * HEAD, recipe.dim, bias=False)
+        start = -torch.linspace(0, 3, 2 * H)
+        self.slopes = nn.Parameter(torch.cat([start[0::2], start[1::2].flip(0)]))
+
+    def forward(self, x: Tensor, absent: Tensor) -> Tensor:
+        """(B, T, D), (B, 1, 1, T) -> (B, T, D)"""
+        B, T, _ = x.shape
+        q, k, v = (
+            part(x).view(B, T, -1, HEAD).transpose(1, 2) for part in (self.q, self.k, self.v)
+        )
+        match, near = q @ k.transpose(2, 3) * HEAD**-0.5, self._near(T) + absent
+        if self.softmax:
+            taken = F.softmax(match + near, -1) @ v
+        else:
+            taken = F.rms_norm((match * near.exp()) @ v, (HEAD,), eps=EPS)
+        joined: Tensor = self.join(taken.transpose(1, 2).reshape(B, T, -1))
+        return joined
+
+    def _near(self, T: int) -> Tensor:
+        """(H, T, T) minus slope times distance."""
+        at = torch.arange(T, dtype=torch.float32)
+        back = at[:, None] - at
+        before, behind = self.slopes.exp()[:, None, None].chunk(2)
+        return -before * F.relu(back) - behind * F.relu(-back)
+
+
+class Block(nn.Module):
+    """Mixing of words, then a gated net in each word; both are added to what came in."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.mixing, D = Mixing(recipe), recipe.dim
+        self.gate, self.up = (nn.Linear(D, 2 * D, bias=False) for _ in range(2))
+        self.down = nn.Linear(2 * D, D, bias=False)
+
+    def forward(self, x: Tensor, absent: Tensor) -> Tensor:
+        x = x + self.mixing(_unit(x), absent)
+        y = _unit(x)
+        found: Tensor = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return found
+
+
+def _unit(x: Tensor) -> Tensor:
+    """To unit mean square; the matrix behind it holds what a gain would."""
+    return F.rms_norm(x, (x.shape[-1],), eps=EPS)
+
+
 class Cnn(nn.Module):
-    """Word vectors from subword rows, convolutions of width 1 .. W, the maximum, logits (B, K)."""
+    """Word vectors from subword rows, convolutions of width 1 .. W, the maximum, logits (B, K).
+
+    Of a mixer, blocks lie between the vectors and the convolutions.
+    """
 
     def __init__(self, n_rows: int, n_classes: int, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
         self.table = nn.Parameter(torch.randn(n_rows, recipe.dim) * 0.3)
         widths = range(1, recipe.max_width + 1)
+        self.blocks = nn.ModuleList(Block(recipe) for _ in range(recipe.n_mixed))
         self.convs = nn.ModuleList(nn.Linear(w * recipe.dim, recipe.channels) for w in widths)
         self.out = nn.Linear(len(self.convs) * recipe.channels, n_classes)
 
@@ -73,11 +144,18 @@ class Cnn(nn.Module):
         vectors = F.dropout(vectors, self.recipe.vector_drop, self.training)
         padded = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
         x = F.embedding(batch.tokens, padded)  # (B, T, D)
-        absent = (batch.tokens == len(vectors))[:, :, None] * -1e4
+        absent = (batch.tokens == len(vectors))[:, :, None] * FAR
+        x = self._mix(x, absent)
         pooled = torch.cat([(y + absent).amax(1) for y in self._convolve(x)], 1)
         pooled = F.dropout(F.relu(pooled), self.recipe.pooled_drop, self.training)
         out: Tensor = self.out(pooled)
         return out
+
+    def _mix(self, x: Tensor, absent: Tensor) -> Tensor:
+        """Behind the text there are zeros again, whatever the padding took from its words."""
+        for block in self.blocks:
+            x = block(x, absent.transpose(1, 2)[:, None])
+        return x * (absent == 0) if self.blocks else x
 
     def _convolve(self, x: Tensor) -> list[Tensor]:
         """For each width w, windows of w words that begin at each word; (B, T, C) each."""
