@@ -46,10 +46,6 @@ def same(a: Examples, b: Examples) -> bool:
     return all(x is y is None or np.array_equal(x, y) for x, y in pairs)
 
 
-def rows(found: Examples, chosen: Any) -> Examples:
-    return Examples(*(None if f is None else f[chosen] for f in found))
-
-
 # numbers and splits
 
 
@@ -58,7 +54,7 @@ def test_an_example_is_the_same_alone_as_among_others(name: str) -> None:
     task = task_of(name).train
     many = examples(task, "train", 1000, 40)
     assert same(many, examples(task, "train", 1000, 40))
-    assert same(rows(many, slice(17, 18)), examples(task, "train", 1017, 1))
+    assert same(many.at(slice(17, 18)), examples(task, "train", 1017, 1))
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -43,6 +43,16 @@ class Examples(NamedTuple):
     allowed: NDArray[np.bool_] | None = None  # (n, T, V), answers that are right; None: y alone
     content: Ids | None = None  # (n, k), what decides the split; None: x
 
+    def at(self, rows: NDArray[np.bool_] | Ids | slice) -> Examples:
+        """Some of them, in the order asked for."""
+        x, y, allowed, content = self
+        return Examples(
+            x[rows],
+            y[rows],
+            None if allowed is None else allowed[rows],
+            None if content is None else content[rows],
+        )
+
 
 class Task(Protocol):
     """Turns random numbers into examples; a frozen dataclass, whose fields are its identity."""
@@ -75,12 +85,11 @@ def examples(task: Task, split: Split, start: int, n: int) -> Examples:
     for attempt in range(MAX_ATTEMPTS):
         drawn = task.draw(uniforms(task, split, attempt, start, n)[waiting])
         mine = side(drawn) == CODES[split]
-        drawn_parts.append(Examples(*(None if f is None else f[mine] for f in drawn)))  # type: ignore[arg-type]
+        drawn_parts.append(drawn.at(mine))
         places.append(waiting[mine])
         waiting = waiting[~mine]
         if not waiting.size:
-            order = np.argsort(np.concatenate(places))
-            return Examples(*(_joined(f, order) for f in zip(*drawn_parts, strict=True)))
+            return _joined(drawn_parts).at(np.argsort(np.concatenate(places)))
     raise InputError(
         f"{task} has too few different examples for a {split} set: {MAX_ATTEMPTS} draws found none "
         "for some places. Wanted a longer example or a larger vocabulary."
@@ -104,9 +113,15 @@ def side(drawn: Examples) -> Ids:
     return np.minimum(numbers % ONE_IN, CODES["train"])
 
 
-def _joined(arrays: tuple[NDArray[np.int64] | None, ...], order: Ids) -> NDArray[np.int64] | None:
-    known = [each for each in arrays if each is not None]
-    return np.concatenate(known)[order] if known else None
+def _joined(parts: list[Examples]) -> Examples:
+    allowed = [part.allowed for part in parts if part.allowed is not None]
+    content = [part.content for part in parts if part.content is not None]
+    return Examples(
+        np.concatenate([part.x for part in parts]),
+        np.concatenate([part.y for part in parts]),
+        np.concatenate(allowed) if allowed else None,
+        np.concatenate(content) if content else None,
+    )
 
 
 @dataclass(frozen=True)
