@@ -201,13 +201,13 @@ MAD = {"n_steps": 20_000, "batch": 128, "n": 1_280, "N": 12_800}
 
 FAMILY: dict[str, dict[Preset, Proxy]] = {
     "mqar": {
-        "seconds": _recall(Recall(8, 64, 48), 400, 32),
-        "minutes": _recall(Recall(16, 128, 64), 1500, 64),
+        "seconds": _recall(Recall(16, 128, 64), 400, 32),
+        "minutes": _recall(Recall(32, 256, 128), 1500, 64),
         "published": _recall(Recall(16, 8192, 256), **ZOOLOGY),
     },
     "mqar_twin": {
-        "seconds": _recall(Recall(7, 80, 44, power=1.0), 400, 32),
-        "minutes": _recall(Recall(20, 192, 96, power=1.0), 1500, 64),
+        "seconds": _recall(Recall(13, 160, 72, power=1.0), 400, 32),
+        "minutes": _recall(Recall(40, 320, 160, power=1.0), 1500, 64),
         "published": _recall(Recall(64, 8192, 512), **ZOOLOGY),
     },
     "overwritten_recall": {
