@@ -185,6 +185,10 @@ def _head(part: Any, state: State | None) -> Step:
     return _array(part.logits.weight).dot
 
 
+def _attention(part: Any, state: State | None) -> Step:
+    return _as_it_is(part, state) if part.fields.conv else _Attention(part, state)
+
+
 class _Attention:
     """Attention.forward for one token; keys and values lie in room that doubles when it is full.
 
@@ -269,5 +273,5 @@ STEPS: dict[type[Part], Callable[[Any, State | None], Step]] = {
     channel.MLP: _mlp,
     channel.GatedMLP: _gated,
     LMHead: _head,
-    Attention: _Attention,
+    Attention: _attention,
 }

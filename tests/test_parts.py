@@ -23,6 +23,7 @@ VARIANTS: list[tuple[Kind, PartSpec]] = [
         ("attention", {"n_heads": 2, "window": 5}),
         ("attention", {"n_heads": 4, "n_kv_heads": 2, "qk_norm": True}),
         ("attention", {"rotary": False, "head_dim": 3}),
+        ("attention", {"n_kv_heads": 2, "window": 5, "conv": 3}),
         ("short_conv", {"kernel": 1, "act": "silu"}),
         ("short_conv", {"kernel": 9}),
         ("multi_scale_fir", {"kernels": [1, 4, 31], "mix": "token"}),

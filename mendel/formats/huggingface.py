@@ -239,6 +239,7 @@ def _export_mixers(model: Model) -> list[Any]:
         _need(type(layer.mixer) is Attention, "mixers", part.part, "attention in every layer")
         fields = _fields("mixer", part)
         _need(fields.rotary, "mixers.rotary", False, "true")
+        _need(not fields.conv, "mixers.conv", fields.conv, "none")
         if fields.qk_norm:
             eps = _fields("norm", spec.norm).eps
             _need(fields.qk_norm_eps == eps, "mixers.qk_norm_eps", fields.qk_norm_eps, f"{eps}")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from mendel.parts.convolution import causal_convolve, causal_convolve_naive
 from mendel.parts.part import Part, State, head_width, linear, register
 from mendel.parts.rotary import rotate
 from mendel.spec import Spec, SpecError
@@ -112,6 +113,9 @@ class Attention(Part):
         rotary_base: float = Field(10_000.0, gt=0)
         qk_norm: bool = False  # queries and keys to unit mean square, with a learned gain
         qk_norm_eps: float = Field(1e-5, gt=0)
+        conv: int | None = Field(
+            None, gt=0
+        )  # taps of a causal convolution over q, k and v (Primer)
 
     def __init__(self, fields: Fields, width: int) -> None:
         super().__init__()
@@ -131,15 +135,19 @@ class Attention(Part):
         if fields.qk_norm:
             self.q_gain = torch.nn.Parameter(torch.ones(self.D))
             self.k_gain = torch.nn.Parameter(torch.ones(self.D))
+        if fields.conv:
+            sizes = (m.out_features for m in (self.q, self.k, self.v))
+            taps = torch.rand(sum(sizes), fields.conv) * 2 - 1
+            self.taps = torch.nn.Parameter(taps * fields.conv**-0.5)
 
     def forward(
         self, x: Tensor, state: State | None = None, *, naive: bool = False
     ) -> tuple[Tensor, State]:
         B, T, _ = x.shape
         start = int(state["position"]) if state else 0
-        q = self.q(x).view(B, T, self.n_heads, self.D)
-        k = self.k(x).view(B, T, self.n_kv, self.D)
-        v = self.v(x).view(B, T, self.n_kv, self.D)
+        q, k, v, after = self._project(x, state, naive)
+        q = q.view(B, T, self.n_heads, self.D)
+        k, v = (z.view(B, T, self.n_kv, self.D) for z in (k, v))
         if self.fields.qk_norm:
             eps = self.fields.qk_norm_eps
             q = F.rms_norm(q, (self.D,), self.q_gain.to(q.dtype), eps)
@@ -157,4 +165,16 @@ class Attention(Part):
             # a copy of what stays, where a view would keep all of a long text
             k, v = (z[:, :, first:].clone() if T > 1 else z[:, :, first:] for z in (k, v))
         y = self.out(y.transpose(1, 2).reshape(B, T, -1))
-        return y, {"k": k, "v": v, "position": torch.tensor(start + T)}
+        return y, {"k": k, "v": v, "position": torch.tensor(start + T), **after}
+
+    def _project(
+        self, x: Tensor, state: State | None, naive: bool
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """q, k, v (B, T, heads * D), and the inputs that the next convolution needs."""
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if not self.fields.conv:
+            return q, k, v, {}
+        convolve = causal_convolve_naive if naive else causal_convolve
+        qkv, past = convolve(torch.cat((q, k, v), -1), self.taps, state["conv"] if state else None)
+        q, k, v = qkv.split([q.shape[2], k.shape[2], v.shape[2]], -1)
+        return q.contiguous(), k.contiguous(), v.contiguous(), {"conv": past}

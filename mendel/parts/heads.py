@@ -10,11 +10,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from mendel.parts import crf
 from mendel.parts.part import Part, State, linear, register
 from mendel.spec import Spec
+from mendel.types import InputError
 
 
 def mean_nats(logits: Tensor, targets: Tensor) -> Tensor:
@@ -149,3 +151,34 @@ class Tagger(Part):
         if lengths is None:
             return tags
         return tags.where(torch.arange(tags.shape[1], device=tags.device) < lengths[:, None], -1)
+
+
+@register("head", "decoder")
+class Decoder(Part):
+    """Says a whole text from its last vector alone, to see how much of it that vector holds.
+
+    source   the decoder of MAD's compression task (Poli 2024): an MLP of the vector and a position
+    """
+
+    class Fields(Spec):
+        length: int = Field(64, gt=0)  # positions at most
+
+    def __init__(self, fields: Fields, width: int, n_out: int) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(fields.length, width))
+        self.hidden = linear(width, 4 * width)
+        self.logits = linear(4 * width, n_out)
+
+    def forward(
+        self, x: Tensor, state: State | None = None, *, naive: bool = False
+    ) -> tuple[Tensor, State]:
+        """(B, T, C) to (B, T, K), all from x[:, -1]; raises InputError past the last position."""
+        T, length = x.shape[1], self.positions.shape[0]
+        if length < T:
+            raise InputError(f"a text of {T} tokens for a decoder of length={length}. Set {T}.")
+        place = x[:, -1:] + self.positions[:T]
+        return self.logits(F.relu(self.hidden(place))), {}
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Mean nats a token; targets (B, T) of int64, -1 where there is none."""
+        return mean_nats(output, targets)
