@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,25 @@ def _macro(file: Path) -> Table:
 
 
 def cell_features(picks: Ints) -> Floats:
-    """(n, 6) -> (n, F): the operation on each edge; and how many ways lead from input to output
-    through each sequence of operations. A way through "none" carries nothing, and a skip on a way
-    is no operation. source: the path encoding of White et al., 2021, there with skips"""
+    """(n, 6) -> (n, F): the operation on each edge, how many of each there are, and how many ways
+    lead from input to output through each sequence of operations. A way through "none" carries
+    nothing, and a skip on a way is no operation. source: the path encoding of White et al., 2021,
+    there with skips"""
     ways = sum(_ways(picks, route) for route in ROUTES)
-    return np.concatenate([one_hot(picks, (len(OPERATIONS),) * len(EDGES)), ways], axis=1)
+    return np.concatenate([_places_and_counts(picks, len(OPERATIONS)), ways], axis=1)
+
+
+def layer_features(picks: Ints) -> Floats:
+    """(n, 8) -> (n, 27): the block at each layer, and how many of each there are."""
+    return _places_and_counts(picks, N_BLOCKS)
+
+
+def _places_and_counts(picks: Ints, n_kinds: int) -> Floats:
+    """(n, places) -> (n, (places + 1) * n_kinds)"""
+    n, places = picks.shape
+    hot = one_hot(picks, (n_kinds,) * places)
+    counts = hot.reshape(n, places, n_kinds).sum(axis=1) / np.float32(math.sqrt(places))
+    return np.concatenate([hot, counts], axis=1)
 
 
 def _ways(picks: Ints, route: tuple[int, ...]) -> Floats:
@@ -88,10 +102,3 @@ def _ways(picks: Ints, route: tuple[int, ...]) -> Floats:
         number = np.where(operation > 1, number * 4 + operation - 1, number)
     carries = (met > 0).all(axis=1)
     return ((number[:, None] == np.arange(4**3)[None]) & carries[:, None]).astype(np.float32)
-
-
-def layer_features(picks: Ints) -> Floats:
-    """(n, 8) -> (n, 27): the block at each layer, and how many of each there are."""
-    blocks = one_hot(picks, (N_BLOCKS,) * N_LAYERS)
-    counts = blocks.reshape(len(picks), N_LAYERS, N_BLOCKS).sum(axis=1)
-    return np.concatenate([blocks, counts / math.sqrt(N_LAYERS)], axis=1)

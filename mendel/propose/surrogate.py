@@ -1,6 +1,7 @@
 """Features and scores of some candidates -> mean and uncertainty of others: a Gaussian process.
 
-k((x, s), (y, t)) = [share * <x, y> + (1 - share) * matern(|x - y| / length)] * (1 if s = t else kin)
+k((x, s), (y, t)) = (share * <x, y> + (1 - share) * matern(|x - y| / length)) * (kin, or 1 if s = t)
+                    + (FREE if s = t: a task's own level)
 
 s and t are tasks. Scores are standardised per task, so a task says of another one which candidates
 are good, not how good. Length, share, noise and kin are those of the highest marginal likelihood;
@@ -19,7 +20,7 @@ import numpy as np
 
 Floats = Any
 MIN_SPREAD = 1e-9
-N_FAILED = 3.0  # what lies further below the median than this many times the upper half is cut
+TOP = 0.3  # of the gap between the best and the median: below it differences count less and less
 GRID: dict[str, tuple[float, ...]] = {
     "length": (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0),  # of the usual distance
     "share": (0.0, 0.2, 0.4, 0.6, 0.8),
@@ -58,6 +59,8 @@ class Rows:
 def standardised(scores: Floats, like: Floats | None = None, spread: float = 1.0) -> Floats:
     """Scores of one task in units of its own; failures (NaN) stand with the worst.
 
+    What lies far below the best is drawn together: it is the differences at the top that count.
+
     scores   (n,)
     like     (n,) what other tasks expect of the same candidates, in such units; None: nothing
     spread   of what is expected beyond that
@@ -66,14 +69,13 @@ def standardised(scores: Floats, like: Floats | None = None, spread: float = 1.0
     known = scores[np.isfinite(scores)]
     if not len(known):
         return np.zeros(len(scores))
-    middle, top = float(np.median(known)), float(known.max())
-    low = middle - N_FAILED * (top - middle)
-    z = np.where(np.isfinite(scores), scores, max(low, float(known.min())))
-    z = np.maximum(z, low) if top > middle else z
-    wanted_mean, wanted = 0.0, 1.0
+    below = known.max() - np.where(np.isfinite(scores), scores, known.min())
+    usual = float(known.max() - np.median(known))
+    z = -np.log1p(below / max(TOP * usual, MIN_SPREAD))
+    mean, wanted = 0.0, 1.0
     if like is not None:
-        wanted_mean, wanted = float(like.mean()), math.hypot(float(like.std()), spread)
-    return wanted_mean + (z - z.mean()) / max(float(z.std()), MIN_SPREAD) * wanted
+        mean, wanted = float(like.mean()), math.hypot(float(like.std()), spread)
+    return mean + (z - z.mean()) / max(float(z.std()), MIN_SPREAD) * wanted
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,7 @@ def given(rows: Rows, z: Floats, unit: float, shape: Shape) -> Surrogate:
     halves = float(np.log(np.diag(factor)).sum())
     evidence = -0.5 * (n + AMPLITUDE_SURE) * math.log(amplitude) - halves + _prior(shape)
     weights = (inverse.T @ white).astype(np.float32)
-    return Surrogate(
-        rows, z, shape, unit, inverse.astype(np.float32), weights, amplitude, evidence
-    )
+    return Surrogate(rows, z, shape, unit, inverse.astype(np.float32), weights, amplitude, evidence)
 
 
 def _prior(shape: Shape) -> float:
