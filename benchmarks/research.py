@@ -1,0 +1,51 @@
+"""The research loop: search skill on published tables, beside the field's searches.
+
+python benchmarks/research.py tables [--runs 100] [--sets cifar10 ...] [--shared FOLDER]
+                                     [--out FILE.json]
+
+Sections: tables. FOLDER holds nats_bench_tss_csv and nasbench_macro (default ../shared/data).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"  # before numpy: one thread
+
+from research_sections import tables  # noqa: E402
+
+
+def main() -> None:
+    options = parse()
+    rows = {options.section: tables.measure(options.shared, options.sets, options.runs)}
+    facts = {
+        "command": f"python benchmarks/research.py {options.section} --runs {options.runs} "
+        f"--sets {' '.join(options.sets)}",
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+    if options.out:
+        options.out.write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n")
+
+
+def parse() -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("section", choices=["tables"])
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--sets", nargs="+", choices=tables.SETS, default=tables.SETS)
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
