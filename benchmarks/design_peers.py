@@ -3,8 +3,10 @@
 python benchmarks/design_peers.py PEER KIND DATA... --test TEST [--budget 10m]
     [--outside-label NAME]
 
-fasttext  fastText, supervised, autotuned on a tenth of the rows      classify
-spacy     spaCy from a blank pipeline: textcat, or ner                classify, tag
+fasttext  fastText, supervised, autotuned on a tenth of the rows, or a
+          setting known to do well, whichever answers that tenth better  classify
+spacy     spaCy from a blank pipeline: textcat, of words alone or its
+          ensemble, whichever does better on a tenth; or ner           classify, tag
 encoder   all-MiniLM-L6-v2 and logistic regression                    classify
 Each is given BUDGET and prints one JSON line. `pip install -e .[bench]` installs them.
 """
@@ -29,6 +31,23 @@ PEERS = {"classify": ("fasttext", "spacy"), "tag": ("spacy",)}
 Texts = Sequence[str]
 Answers = list[dict[str, Any]]
 HELD_OUT = 10  # one row in so many, to tune on
+# of fastText: 88.7 % on held-out rows of BANKING77, where eight minutes of autotune may find less
+KNOWN = {
+    "lr": 0.5,
+    "epoch": 50,
+    "wordNgrams": 2,
+    "minn": 2,
+    "maxn": 5,
+    "dim": 50,
+    "loss": "softmax",
+}
+BAG = {
+    "@architectures": "spacy.TextCatBOW.v3",
+    "exclusive_classes": True,
+    "ngram_size": 2,
+    "no_output_layer": False,
+    "length": 262144,
+}
 
 
 def fasttext(texts: Texts, labels: Texts, asked: Texts, s: float) -> Answers:
@@ -49,35 +68,47 @@ def fasttext(texts: Texts, labels: Texts, asked: Texts, s: float) -> Answers:
             thread=1,
             verbose=0,
         )
-        model = _again(library, tuned, whole)
+        words = ("lr", "dim", "ws", "epoch", "minCount", "minn", "maxn", "wordNgrams", "bucket")
+        found = {word: getattr(tuned, word) for word in words}
+        found["loss"] = str(tuned.loss).rsplit(".", 1)[-1]
+        first = _trained(library, most, KNOWN)
+        both = ((tuned, found), (first, KNOWN))
+        _, setting = max(both, key=lambda pair: pair[0].test(str(rest))[1])
+        model = _trained(library, whole, setting)
     said, _ = model.predict([_one_line(x) for x in asked])
     return [{"label": names[int(label[0].removeprefix("__label__"))]} for label in said]
 
 
-def _again(library: Any, tuned: Any, file: Path) -> Any:
-    """The setting that was found, on all rows; at half the rate where that one breaks."""
-    words = ("dim", "ws", "epoch", "minCount", "minn", "maxn", "wordNgrams", "bucket")
-    found = {word: getattr(tuned, word) for word in words}
-    loss = str(tuned.loss).rsplit(".", 1)[-1]
-    for halvings in range(4):
+def _trained(library: Any, file: Path, setting: dict[str, Any]) -> Any:
+    """At half the rate where that one breaks."""
+    for halvings in range(6):
         try:
-            lr = tuned.lr / 2**halvings
-            return library.train_supervised(
-                str(file), lr=lr, **found, loss=loss, thread=1, verbose=0
-            )
+            now = setting | {"lr": setting["lr"] / 2**halvings}
+            return library.train_supervised(str(file), **now, thread=1, verbose=0)
         except RuntimeError:  # "Encountered NaN"
             continue
-    return tuned
+    raise RuntimeError(f"fastText found no number with {setting}")
 
 
 def spacy(texts: Texts, targets: Sequence[Any], asked: Texts, s: float, *, kind: str) -> Answers:
-    """Epochs until the time is up; what did best on a tenth of the rows answers."""
+    """What does best on a tenth of the rows answers."""
+    shares = [(BAG, s / 4), (None, s * 3 / 4)] if kind == "classify" else [(None, s)]
+    tried = [_pipeline(texts, targets, kind, config, share) for config, share in shares]
+    _, language = max(tried, key=lambda found: found[0])
+    return [_answer(doc, kind) for doc in language.pipe(asked)]
+
+
+def _pipeline(
+    texts: Texts, targets: Sequence[Any], kind: str, config: dict[str, Any] | None, s: float
+) -> tuple[float, Any]:
+    """Epochs until the time is up; the best of them, and its score on a tenth of the rows."""
     import spacy as library
     from spacy.training import Example
 
     library.util.fix_random_seed(0)
     language = library.blank("en")
-    part = language.add_pipe("textcat" if kind == "classify" else "ner")
+    name = "textcat" if kind == "classify" else "ner"
+    part = language.add_pipe(name, config={"model": config} if config else {})
     names = KINDS[kind].names(targets)
     for label in names:
         part.add_label(label)
@@ -102,7 +133,7 @@ def spacy(texts: Texts, targets: Sequence[Any], asked: Texts, s: float, *, kind:
             if score > best:
                 best, kept = score, language.to_bytes()
         language.from_bytes(kept)
-    return [_answer(doc, kind) for doc in language.pipe(asked)]
+    return best, language
 
 
 def _annotations(target: Any, kind: str, names: Sequence[str]) -> dict[str, Any]:

@@ -46,12 +46,14 @@ class Maker(ABC):
     recipes    the part's own class of recipes
     package    functions of the part: fit, pack, unpack
     mutations  why, change: applied to what leads
+    rival      time that the baselines take / that of the slowest linear rung
     """
 
     part: str
     recipes: Any
     package: Any
     mutations: Sequence[tuple[str, Callable[[Any], Any]]]
+    rival: float = 1.5
 
     def recipe(self, spec: TextSpec) -> Any:
         try:

@@ -74,7 +74,7 @@ def _fits_s(shape: Shape, found: Sequence[Standing]) -> float:
         for recipe, _ in maker.rungs(shape)
         if recipe.family == "linear"
     ]
-    return final + 1.5 * max(linear or guessed, default=0.0)
+    return final + maker.rival * max(linear or guessed, default=0.0)
 
 
 def _answer_s(found: Sequence[Standing]) -> float:
