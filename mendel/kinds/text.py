@@ -66,11 +66,11 @@ MUTATIONS: list[tuple[str, Change]] = [
     ("stronger dropout", lambda r: replace(r, bag_drop=0.65, gram_drop=0.3, pooled_drop=0.6)),
     ("windows of four words", lambda r: replace(r, max_width=4)),
     ("no character bigrams", lambda r: replace(r, char_min=3)),
+    ("smaller steps", lambda r: replace(r, lr=r.lr / 2)),
     (
         "one network, taught by twice as many",
         lambda r: replace(r, copies=1, teachers=2 * max(r.copies, r.teachers)),
     ),
-    ("smaller steps", lambda r: replace(r, lr=r.lr / 2)),
 ]
 
 
