@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mendel.kinds import KINDS
 from mendel.kinds.kind import Shape
 from mendel.kinds.text import TextMaker, _params
 from mendel.parts.carried.deadline import OutOfTime
@@ -30,7 +31,8 @@ from mendel.parts.text.recipe import FAMILIES, HEAD, MIXINGS, Recipe
 from mendel.parts.text.runner import Runner
 from mendel.parts.text.store import pack, unpack
 from mendel.parts.text.student import answered_by
-from mendel.spec import Limits
+from mendel.spec import Limits, TextSpec
+from mendel.train.folds import Rows, measure_fold
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "support_desk" / "messages.jsonl"
 QUICK = Recipe(epochs=2, batch=32, dim=16, bag_dim=12, channels=16, hidden=24)
@@ -178,6 +180,18 @@ def test_teachers_answer_in_the_form_of_the_kind(kind: str, data: Examples) -> N
     assert np.abs(answered - targets).mean() < np.abs(targets - targets.mean(0)).mean()
     student = training_logits(fit(replace(QUICK, teachers=1), rows), data.texts)
     assert (student.min() > 900) == (kind == "regress")
+
+
+def test_a_round_of_a_taught_mixer_measures_each_of_its_forms(data: Examples) -> None:
+    targets = tuple(data.names[i] for i in data.labels)
+    rows = Rows(tuple(data.texts), targets, tuple(data.names), np.arange(len(targets)) % 5)
+    recipe = replace(QUICK, family="dual-mixer", teachers=1, epochs=15, batch=8)
+    measured = measure_fold(KINDS["classify"], TextSpec(fields=recipe.to_dict()), rows, 0, seed=0)
+    assert measured.forms.keys() == {"float32", "int8", "pruned int8"}
+    held_out = rows.only(rows.folds == 0)
+    chance = max(map(targets.count, targets)) / len(targets)
+    for form in measured.forms.values():
+        assert KINDS["classify"].score(form.kept, held_out) > 2 * chance
 
 
 def test_teachers_take_time_that_a_guess_knows_of(data: Examples) -> None:

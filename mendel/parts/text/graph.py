@@ -13,10 +13,8 @@ from onnx import TensorProto
 
 from ..carried.drawing import Graph, quantise, value
 from .fit import Tensors, Trained, tensors_of_copy
-from .recipe import HEAD, Recipe
+from .recipe import EPS, FAR, HEAD, Recipe
 
-EPS = 1e-5
-FAR = -1e4  # added to the score of what is not there
 LAST_BIASES = ("bag.bias", "out.bias")  # of a linear model, of a branch
 
 

@@ -11,10 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .recipe import HEAD, Recipe
-
-EPS = 1e-5
-FAR = -1e4  # added to the score of what is not there
+from .recipe import EPS, FAR, HEAD, Recipe
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from .features import Config
 FAMILIES = ("keywords", "linear", "bag", "cnn", "mixer", "dual", "dual-mixer")
 MIXINGS = ("attention", "decay")
 HEAD = 16  # width of a head of a mixer
+EPS = 1e-5  # beneath the root by which a mixer brings vectors to unit mean square
+FAR = -1e4  # added to the score of a word that is not there
 
 
 @dataclass(frozen=True)
