@@ -450,6 +450,7 @@ def test_a_pickle_is_not_read(tmp_path: Path) -> None:
 UNLIKE_LLAMA: dict[str, tuple[dict[str, Any], str]] = {
     "a recurrence": ({"mixers": ["attention", "gla"]}, "mixers='gla'"),
     "no rotary positions": ({"mixers": {"part": "attention", "rotary": False}}, "mixers.rotary"),
+    "a convolution": ({"mixers": {"part": "attention", "conv": 3}}, "mixers.conv"),
     "an MLP": ({"channels": "gelu"}, "channels='gelu'"),
     "another gate": ({"channels": "geglu"}, "channels='geglu'"),
     "no channels": ({"channels": []}, "channels=()"),

@@ -35,6 +35,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "llama": LLAMA,
     "grouped heads": LLAMA | {"mixers": {"part": "attention", "n_kv_heads": 2}, "tied": True},
     "a window": LLAMA | {"mixers": {"part": "attention", "window": 3}},
+    "a convolution": LLAMA | {"mixers": {"part": "attention", "conv": 3}},
     "wide heads with a norm": LLAMA
     | {"mixers": {"part": "attention", "qk_norm": True, "head_dim": 6, "rotary_base": 100.0}},
     "microgpt": LLAMA

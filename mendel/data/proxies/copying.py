@@ -132,13 +132,13 @@ FAMILY: dict[str, dict[Preset, Proxy]] = {
         "published": _compress(Compression(32, 32), *MAD),
     },
     "memorisation": {
-        "seconds": _memorise(Memorisation(128, 32), 200, 32, 256, None),
-        "minutes": _memorise(Memorisation(1024, 64), 800, 64, 256, None),
+        "seconds": _memorise(Memorisation(2048, 32), 150, 32, 256, None),
+        "minutes": _memorise(Memorisation(8192, 64), 800, 64, 256, None),
         "published": _memorise(Memorisation(256, 32), *MAD),
     },
     "memorisation_twin": {
-        "seconds": _memorise(Memorisation(150, 36, map_seed=1), 200, 32, 256, None),
-        "minutes": _memorise(Memorisation(1400, 64, map_seed=1), 800, 64, 256, None),
+        "seconds": _memorise(Memorisation(2400, 36, map_seed=1), 150, 32, 256, None),
+        "minutes": _memorise(Memorisation(9000, 64, map_seed=1), 800, 64, 256, None),
         "published": _memorise(Memorisation(320, 32, map_seed=1), *MAD),
     },
 }
