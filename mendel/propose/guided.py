@@ -26,6 +26,7 @@ N_FIRST = 4  # random ones, where no other task says anything
 N_ALL = 20_000  # candidates that are all looked at; where there are more, some are
 N_BEST, N_DRAWN = 20, 1_000  # the neighbours of this many, and random ones
 N_OWN, N_OTHERS = 160, 120  # trials that a fit sees: more take too long
+GROWN = 1.1  # how much more must be told until the surrogate's shape is looked at again
 N_SAMPLE = 200  # random candidates that say what distance is usual
 
 
@@ -56,7 +57,7 @@ class Guided(Remembering[C]):
         self.all_rows = self._rows(self.all or ())
         self.place = {c: i for i, c in enumerate(self.all or ())}
         self.unit = self._usual_distance()
-        self.shape = Shape()
+        self.shape, self.n_shaped = Shape(), 0  # as of so many told
         self.leaders: list[C] = []  # of other tasks
         self.others = self._learnt([task for task in earlier if np.isfinite(task.scores).any()])
 
@@ -92,8 +93,10 @@ class Guided(Remembering[C]):
             like, doubt = self.others.expects(rows)
             z = standardised(scores, like, float(doubt.mean()))
             rows, z = _joined(rows, self.others.rows), np.concatenate([z, self.others.z])
-        found = fit(rows, z, self.unit, self.shape)
-        self.shape = found.shape
+        due = len(self.told) >= self.n_shaped * GROWN
+        found = fit(rows, z, self.unit, self.shape, rounds=int(due))
+        if due:
+            self.shape, self.n_shaped = found.shape, len(self.told)
         return found
 
     def _as_expected(self, surrogate: Surrogate) -> Surrogate:
