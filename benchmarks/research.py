@@ -4,7 +4,8 @@ python benchmarks/research.py tables|across [--runs 100] [--sets cifar10 ...] [-
                                             [--out FILE.json]
 
 tables: trials to the top 0.1 % on each set, beside random search, evolution, TPE, hill climbing.
-across: after 100 turns on NATS-Bench, CIFAR-10, the same on CIFAR-100 and ImageNet16-120. FOLDER holds nats_bench_tss_csv and nasbench_macro (default ../shared/data).
+across: after 100 turns on NATS-Bench, CIFAR-10, the same on CIFAR-100 and ImageNet16-120.
+FOLDER holds nats_bench_tss_csv and nasbench_macro (default ../shared/data).
 """
 
 from __future__ import annotations
