@@ -61,7 +61,7 @@ class Remembering(Generic[C]):
                 return candidate
         left = [c for c in self.space.everything(FEW) or () if self.is_new(c)]
         if left:
-            return left[self.rng.integers(len(left))]
+            return left[int(self.rng.integers(len(left)))]
         raise InputError(
             f"{len(self.told)} candidates are told and {len(self.asked)} in flight. Wanted a new "
             "one, and none was found. Stop here, or widen the space."
@@ -112,7 +112,7 @@ class Evolution(Remembering[C]):
         met = self.rng.choice(len(self.living), size=n, replace=False)
         parent = max((self.living[i] for i in met), key=lambda one: one[1])[0]
         near = self.space.neighbours(parent)
-        return near[self.rng.integers(len(near))] if near else parent
+        return near[int(self.rng.integers(len(near)))] if near else parent
 
 
 class HillClimb(Remembering[C]):
