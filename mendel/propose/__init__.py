@@ -6,6 +6,13 @@ evidence.py  turns of earlier runs -> what each recipe was worth there, beside t
 order.py     evidence and a new task -> what is expected of each recipe, and in which order to try
 explain.py   the same in a few lines
 start.py     all of it as one record, kept with the run
+
+Searches that ask for trials one by one, whatever the trials are (they know no recipes):
+spaces.py     what a search walks in: designs, their neighbours, their features
+searchers.py  the protocol, and what learns from scores alone: random, evolution, hill climbing
+tpe.py        Optuna's tree of Parzen estimators, a baseline
+surrogate.py  a Gaussian process over features, of one task or several
+guided.py     the search that asks it
 """
 
 from mendel.propose.evidence import Past, Tried, pasts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic
@@ -23,9 +22,11 @@ from mendel.propose.surrogate import (
 from mendel.types import InputError
 
 N_FIRST = 4  # random ones, where no other task says anything
+N_HEDGE = 10  # where others do say something, one in so many is random: they may mislead
 N_ALL = 20_000  # candidates that are all looked at; where there are more, some are
 N_BEST, N_DRAWN = 20, 1_000  # the neighbours of this many, and random ones
 N_OWN, N_OTHERS = 160, 120  # trials that a fit sees: more take too long
+GROWN = 1.1  # how much more must be told until the surrogate's shape is looked at again
 N_SAMPLE = 200  # random candidates that say what distance is usual
 
 
@@ -56,24 +57,29 @@ class Guided(Remembering[C]):
         self.all_rows = self._rows(self.all or ())
         self.place = {c: i for i, c in enumerate(self.all or ())}
         self.unit = self._usual_distance()
-        self.shape = Shape()
+        self.shape, self.n_shaped = Shape(), 0  # as of so many told
         self.leaders: list[C] = []  # of other tasks
         self.others = self._learnt([task for task in earlier if np.isfinite(task.scores).any()])
 
     def ask(self) -> C:
-        known = [c for c, score in self.told.items() if math.isfinite(score)]
-        if len(known) < N_FIRST and self.others is None:
+        scores = np.fromiter(self.told.values(), dtype=np.float64, count=len(self.told))
+        if self._is_blind(scores):
             return self.lease(self.fresh())
-        candidates, rows = self._candidates(known)
-        worth = self._worth(rows)
+        candidates, rows = self._candidates(scores)
+        worth = self._worth(rows, self._own(scores))
         worth[self._taken(candidates)] = -np.inf
         best = np.flatnonzero(worth >= worth.max())
         candidate = candidates[int(self.rng.choice(best))]
         return self.lease(candidate if self.is_new(candidate) else self.fresh())
 
-    def _worth(self, rows: Rows) -> Floats:
+    def _is_blind(self, scores: Floats) -> bool:
+        """Whether it is a random one's turn."""
+        if self.others is None:
+            return int(np.isfinite(scores).sum()) < N_FIRST
+        return len(scores) % N_HEDGE == N_HEDGE - 1
+
+    def _worth(self, rows: Rows, own: Sequence[C]) -> Floats:
         """Of each candidate: expected improvement; before the first score, what is expected."""
-        own = self._own()
         surrogate = self._fitted(own) if own else self.others
         assert surrogate is not None
         if self.asked:
@@ -92,8 +98,10 @@ class Guided(Remembering[C]):
             like, doubt = self.others.expects(rows)
             z = standardised(scores, like, float(doubt.mean()))
             rows, z = _joined(rows, self.others.rows), np.concatenate([z, self.others.z])
-        found = fit(rows, z, self.unit, self.shape)
-        self.shape = found.shape
+        due = len(self.told) >= self.n_shaped * GROWN
+        found = fit(rows, z, self.unit, self.shape, rounds=int(due))
+        if due:
+            self.shape, self.n_shaped = found.shape, len(self.told)
         return found
 
     def _as_expected(self, surrogate: Surrogate) -> Surrogate:
@@ -113,8 +121,7 @@ class Guided(Remembering[C]):
             kept = subset(scores, max(2, N_OTHERS // len(earlier)), self.rng)
             parts.append(self._rows([task.candidates[j] for j in kept], i + 1))
             targets.append(standardised(scores[kept]))
-            order = np.argsort(-np.nan_to_num(scores, nan=-np.inf))[:N_BEST]
-            self.leaders += [task.candidates[j] for j in order]
+            self.leaders += [task.candidates[j] for j in _best(scores, N_BEST)]
         rows = parts[0]
         for part in parts[1:]:
             rows = _joined(rows, part)
@@ -122,19 +129,20 @@ class Guided(Remembering[C]):
         self.shape = found.shape
         return found
 
-    def _own(self) -> list[C]:
+    def _own(self, scores: Floats) -> list[C]:
         """Told candidates that a fit sees; none where all have failed."""
-        told, scores = list(self.told), np.array(list(self.told.values()))
         if not np.isfinite(scores).any():
             return []
+        told = list(self.told)
         return [told[i] for i in subset(scores, N_OWN, self.rng)]
 
-    def _candidates(self, known: Sequence[C]) -> tuple[Sequence[C], Rows]:
+    def _candidates(self, scores: Floats) -> tuple[Sequence[C], Rows]:
         """What is looked at; some of it may be known."""
         if self.all is not None:
             return self.all, self.all_rows
-        best = sorted(known, key=lambda c: -self.told[c])[:N_BEST]
-        near = [n for c in best + self.leaders[:N_BEST] for n in self.space.neighbours(c)]
+        told = list(self.told)
+        best = [told[i] for i in _best(scores, N_BEST)]
+        near = [n for c in best + self.leaders for n in self.space.neighbours(c)]
         drawn = [self.space.draw(self.rng) for _ in range(N_DRAWN)]
         found = list(dict.fromkeys(near + self.leaders + drawn))
         return found, self._rows(found)
@@ -163,10 +171,19 @@ def subset(scores: Floats, at_most: int, rng: Rng) -> Ints:
     n = len(scores)
     if n <= at_most:
         return np.arange(n)
-    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
-    kept = np.union1d(order[: at_most // 2], np.arange(n - at_most // 4, n))
-    left = np.setdiff1d(np.arange(n), kept)
-    return np.sort(np.concatenate([kept, rng.choice(left, at_most - len(kept), replace=False)]))
+    is_kept = np.zeros(n, dtype=bool)
+    is_kept[_best(scores, at_most // 2)] = True
+    is_kept[n - at_most // 4 :] = True
+    left = np.flatnonzero(~is_kept)
+    is_kept[rng.choice(left, at_most - int(is_kept.sum()), replace=False)] = True
+    return np.flatnonzero(is_kept)
+
+
+def _best(scores: Floats, at_most: int) -> Ints:
+    """Indices of the highest, failures last; in no order."""
+    if len(scores) <= at_most:
+        return np.arange(len(scores))
+    return np.argpartition(-np.nan_to_num(scores, nan=-np.inf), at_most)[:at_most]
 
 
 def _joined(a: Rows, b: Rows) -> Rows:

@@ -18,7 +18,7 @@ from mendel.propose.spaces import C, Space
 from mendel.types import InputError
 
 MAX_REPEATS = 200  # known candidates in a row, then a random one: the method is stuck
-MAX_DRAWS = 10_000
+MAX_DRAWS, FEW = 1_000, 20_000  # where no draw is new, all are looked through if they are few
 
 
 class Searcher(Protocol[C]):
@@ -59,9 +59,9 @@ class Remembering(Generic[C]):
             candidate = self.space.draw(self.rng)
             if self.is_new(candidate):
                 return candidate
-        for candidate in self.space.everything(MAX_DRAWS) or ():
-            if self.is_new(candidate):
-                return candidate
+        left = [c for c in self.space.everything(FEW) or () if self.is_new(c)]
+        if left:
+            return left[int(self.rng.integers(len(left)))]
         raise InputError(
             f"{len(self.told)} candidates are told and {len(self.asked)} in flight. Wanted a new "
             "one, and none was found. Stop here, or widen the space."
@@ -112,7 +112,7 @@ class Evolution(Remembering[C]):
         met = self.rng.choice(len(self.living), size=n, replace=False)
         parent = max((self.living[i] for i in met), key=lambda one: one[1])[0]
         near = self.space.neighbours(parent)
-        return near[self.rng.integers(len(near))] if near else parent
+        return near[int(self.rng.integers(len(near)))] if near else parent
 
 
 class HillClimb(Remembering[C]):
