@@ -74,8 +74,7 @@ class PlayedClock(DesignClock):
     def left_s(self, found: Sequence[Standing]) -> float:
         if self.measuring:
             return math.inf  # a round is never cut short; one that ends too late is not told
-        closing_s = ladder.closing_s(self.shape, found)
-        return self.run.spec.budget_s - self.played.at_s - closing_s
+        return self.run.spec.budget_s - self.played.at_s - self.closing_s(found)
 
     def trial(self, trial: Trial) -> Result:
         key = trial.candidate.id, trial.round
