@@ -201,7 +201,7 @@ def test_the_files_are_listed_small_and_of_source_only(
     )
     model = {"model.onnx", "vocabulary.npz", "model.safetensors", "golden.json"}
     rest = sum((folder / name).stat().st_size for name in set(emitted.files) - model)
-    assert rest < 150_000
+    assert rest < 160_000  # the code that runs, serves, tests and trains it, seven families' of it
     for name in emitted.files:
         if name.endswith(".py"):
             imported = modules_of((folder / name).read_text(encoding="utf-8"))
