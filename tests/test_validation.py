@@ -125,6 +125,11 @@ def test_too_few_rows_or_a_label_of_their_own_are_refused(
         plan(replace(request_, validation=file))
 
 
+def test_the_test_file_itself_cannot_choose(request_: Request) -> None:
+    with pytest.raises(InputError, match="Wanted at least 20"):
+        plan(replace(request_, test=request_.validation))
+
+
 def test_a_label_of_their_own_is_learned_where_they_are_learned_from(
     request_: Request, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ What cannot be read is an InputError; what can be mended is mended and counted a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,15 @@ class Examples:
     def labels(self) -> tuple[str, ...]:
         """The targets of classify and pair; other kinds have none."""
         return tuple(target for target in self.targets if isinstance(target, str))
+
+    def only(self, places: Sequence[int]) -> Examples:
+        """Some of the rows; what is known of the file stays as it is."""
+        return replace(
+            self,
+            texts=tuple(self.texts[i] for i in places),
+            targets=tuple(self.targets[i] for i in places),
+            besides={name: tuple(c[i] for i in places) for name, c in self.besides.items()},
+        )
 
 
 def read_examples(

@@ -65,10 +65,8 @@ def _without(data: Examples, none: str | None) -> tuple[Examples, list[str]]:
         names = ", ".join(sorted(set(data.labels))[:8])
         raise InputError(f"--outside-label {none!r} is no label of the data. It has {names}, ...")
     kept = [i for i, label in enumerate(data.labels) if label != none]
-    texts, targets = (tuple(side[i] for i in kept) for side in (data.texts, data.labels))
-    besides = {name: tuple(cells[i] for i in kept) for name, cells in data.besides.items()}
     rest = [t for t, label in zip(data.texts, data.labels, strict=True) if label == none]
-    return replace(data, texts=texts, targets=targets, besides=besides), rest
+    return data.only(kept), rest
 
 
 def language_faults(data: Examples, inputs: Inputs) -> list[Fault]:

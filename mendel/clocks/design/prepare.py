@@ -22,14 +22,13 @@ from mendel.clocks.design.request import Plan, Provenance, Request
 from mendel.clocks.design.run import Run, RunSpec, new_run_id
 from mendel.clocks.design.seal import SEALED_SHARE, Split, seal
 from mendel.clocks.design.sources import sources
-from mendel.clocks.design.validation import read_validation, rows_of
+from mendel.clocks.design.validation import rows_of, rows_to_choose_by
 from mendel.data.items import read_items
 from mendel.data.label_forms import LabelForm, label_form
 from mendel.data.readers import Examples, read_examples
 from mendel.data.splits import assign_folds
 from mendel.data.tables import Fault, as_error
-from mendel.data.targets import TaskKind
-from mendel.data.vault import Vault
+from mendel.data.targets import NO_TABLE, TaskKind
 from mendel.kinds import KINDS, Classify, Kind, Shape
 from mendel.ledger import Ledger
 from mendel.parts.search.documents import Documents
@@ -64,7 +63,7 @@ def plan(request: Request, earlier: Sequence[Past] = ()) -> Plan:
     test = _read_test(request, data.kind, documents)
     data, inputs = read_inputs(request, kind, data, documents)
     data, test = kind.told(data, test)
-    validation = read_validation(request, kind, data)
+    validation = _read_validation(request, kind, data, test)
     more = validation.targets if validation and request.learn_validation else ()
     labels = kind.names((*data.targets, *more))
     _check_labels(request, kind, data, labels)
@@ -117,7 +116,7 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     request, again = plan.request, plan.again
     split = seal(plan, ledger)
     shape = shape_of(request, plan.kind, len(split.texts), plan.labels, split.inputs)
-    rows = _rows(plan, split, shape.n_folds, ledger)
+    rows = _rows(plan, split, shape.n_folds)
     n_learned = len(rows.learned().texts)
     spec = RunSpec(
         id=new_run_id(),
@@ -147,11 +146,11 @@ def prepare(plan: Plan, ledger: Ledger, started: float | None = None) -> Run:
     return run
 
 
-def _rows(plan: Plan, split: Split, n_folds: int, ledger: Ledger) -> Rows:
+def _rows(plan: Plan, split: Split, n_folds: int) -> Rows:
     """The rows that trials may see, in folds."""
     kind, given = plan.kind, plan.validation
     if given is not None:
-        return rows_of(split, plan.labels, given, kind, n_folds, Vault(ledger))
+        return rows_of(plan, split, given, n_folds)
     n_parts = N_FOLDS if kind.n_folds < N_FOLDS else n_folds
     strata = kind.strata(split.targets)
     folds = assign_folds(strata, split.groups, n_folds=n_parts, seed=plan.request.seed)
@@ -229,6 +228,20 @@ def _read_test(request: Request, kind: TaskKind, documents: Documents | None) ->
     if documents is not None:
         return search_rows(request, documents, request.test)
     return _read(request, request.test, kind, joins=True)  # a label's only row counts too
+
+
+def _read_validation(
+    request: Request, kind: Kind, data: Examples, test: Examples | None
+) -> Examples | None:
+    if request.validation is None:
+        if request.learn_validation:
+            raise InputError("--learn-validation has nothing to learn from. Give --validation.")
+        return None
+    if kind.name in NO_TABLE:
+        raise InputError(f"--validation is for rows with answers. Got kind {kind.name}.")
+    _, found = kind.told(data, _read(request, request.validation, data.kind, joins=True))
+    assert found is not None
+    return rows_to_choose_by(request, kind, found, data, test)
 
 
 def _check_labels(request: Request, kind: Kind, data: Examples, labels: Sequence[str]) -> None:

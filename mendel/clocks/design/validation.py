@@ -6,65 +6,61 @@ rows like those that it will meet choose better.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.clocks.design.request import Request
+from mendel.clocks.design.request import Plan, Request
 from mendel.clocks.design.seal import Split
-from mendel.data.readers import Examples, read_examples
+from mendel.data.readers import Examples
 from mendel.data.splits import assign_folds, near_duplicate_groups
 from mendel.data.tables import Fault
-from mendel.data.vault import Vault
 from mendel.kinds import Kind
 from mendel.train.folds import ALWAYS, Rows
 from mendel.types import InputError
 
 MIN_ROWS = 20
-NO_TABLE = ("retrieve", "generate")
+NOTES = {
+    "the data": "left out: what training has nearly tells little",
+    "the test file": "left out: nothing is chosen by what is sealed",
+}
 
 
-def read_validation(request: Request, kind: Kind, data: Examples) -> Examples | None:
-    """The rows of --validation that no row to learn from says nearly.
+def rows_to_choose_by(
+    request: Request, kind: Kind, found: Examples, data: Examples, test: Examples | None
+) -> Examples:
+    """The rows of --validation that neither the data nor the test file says nearly.
 
+    found    as they were read
     raises   InputError where too few are left, or one has a label that no other row has
     """
-    if request.validation is None:
-        if request.learn_validation:
-            raise InputError("--learn-validation has nothing to learn from. Give --validation.")
-        return None
-    if kind.name in NO_TABLE:
-        raise InputError(f"--validation is for rows with answers. Got kind {kind.name}.")
-    found = read_examples(
-        request.validation,
-        kind=data.kind,
-        text_column=request.text_column,
-        second_column=request.second_column,
-        label_column=request.label_column,
-        joins=True,
-    )
-    _, told = kind.told(data, found)
-    assert told is not None
-    n = len(data.texts)
-    groups = near_duplicate_groups([*data.texts, *told.texts])
-    near = np.isin(groups[n:], groups[:n])
-    inside = [target != request.outside_label for target in told.targets]
-    rows = _only(told, np.array(inside, bool) & ~near)
+    near = {"the data": _near(found, data)}
+    if test is not None:
+        near["the test file"] = _near(found, test) & ~near["the data"]
+    inside = np.array([target != request.outside_label for target in found.targets], bool)
+    left_out = np.any(list(near.values()), 0)
+    rows = found.only(np.flatnonzero(inside & ~left_out).tolist())
     if len(rows.texts) < MIN_ROWS:
         raise InputError(
             f"{request.validation} has {len(rows.texts)} rows to choose by, besides "
-            f"{int(near.sum())} that {request.data} says nearly. Wanted at least {MIN_ROWS}. "
+            f"{int(left_out.sum())} that data or test say nearly. Wanted at least {MIN_ROWS}. "
             "Add rows."
         )
     _check_labels(request, kind, data, rows)
     own = [replace(fault, kind=f"validation: {fault.kind}") for fault in found.faults]
-    if near.any():
-        note = "left out: what training has nearly tells little"
-        places = tuple((np.flatnonzero(near)[:5] + 1).tolist())
-        own.append(Fault("validation row nearly in the data", int(near.sum()), places, note))
+    for whose, which in near.items():
+        if which.any():
+            places = tuple((np.flatnonzero(which)[:5] + 1).tolist())
+            fault = f"validation row nearly in {whose}"
+            own.append(Fault(fault, int(which.sum()), places, NOTES[whose]))
     return replace(rows, faults=tuple(own))
+
+
+def _near(found: Examples, others: Examples) -> NDArray[np.bool_]:
+    groups = near_duplicate_groups([*others.texts, *found.texts])
+    n = len(others.texts)
+    return np.isin(groups[n:], groups[:n])
 
 
 def _check_labels(request: Request, kind: Kind, data: Examples, rows: Examples) -> None:
@@ -77,30 +73,14 @@ def _check_labels(request: Request, kind: Kind, data: Examples, rows: Examples) 
         )
 
 
-def rows_of(
-    split: Split, labels: Sequence[str], rows: Examples, kind: Kind, folds: int, vault: Vault
-) -> Rows:
-    """Rows that every round learns from, and behind them those that choose.
-
-    folds   of the rows that choose; with one they are never learned from
-    """
-    rows = _only(rows, ~vault.near(split.sealed, rows.texts))
-    groups = near_duplicate_groups(rows.texts)
-    n, n_more = len(split.texts), len(rows.texts)
-    of = np.full(n + n_more, ALWAYS, np.int64)
-    aside = None
-    if folds == 1:
-        of[n:] = 0
-        aside = np.arange(n + n_more) >= n
-    else:
-        of[n:] = assign_folds(kind.strata(rows.targets), groups, n_folds=folds, seed=0)
+def rows_of(plan: Plan, split: Split, rows: Examples, n_folds: int) -> Rows:
+    """Rows that every round learns from, and behind them those that choose."""
+    n, n_more, request = len(split.texts), len(rows.texts), plan.request
+    folds = np.full(n + n_more, ALWAYS, np.int64)
+    strata, groups = plan.kind.strata(rows.targets), near_duplicate_groups(rows.texts)
+    folds[n:] = 0
+    if n_folds > 1:
+        folds[n:] = assign_folds(strata, groups, n_folds=n_folds, seed=request.seed)
+    aside = None if request.learn_validation else np.arange(n + n_more) >= n
     texts, targets = (*split.texts, *rows.texts), (*split.targets, *rows.targets)
-    return Rows(texts, targets, tuple(labels), of, split.inputs, aside=aside)
-
-
-def _only(data: Examples, chosen: NDArray[np.bool_]) -> Examples:
-    places = np.flatnonzero(chosen).tolist()
-    targets = tuple(data.targets[i] for i in places)
-    besides = {name: tuple(cells[i] for i in places) for name, cells in data.besides.items()}
-    texts = tuple(data.texts[i] for i in places)
-    return replace(data, texts=texts, targets=targets, besides=besides)
+    return Rows(texts, targets, plan.labels, folds, split.inputs, aside=aside)

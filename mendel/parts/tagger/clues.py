@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .clusters import NONE, Names
+from .clusters import NO_NAMES, Names
 from .words import MAX_WORD, key_of, shapes
 
 CACHE = 100_000  # words whose clues are remembered
@@ -29,8 +29,8 @@ class Clues:
     clusters  of words, which are clues too
     """
 
-    def __init__(self, keys: NDArray[np.uint32], clusters: Names | None = None) -> None:
-        self.keys, self.clusters = keys, clusters or Names(NONE)
+    def __init__(self, keys: NDArray[np.uint32], clusters: Names = NO_NAMES) -> None:
+        self.keys, self.clusters = keys, clusters
         self.row = {key: i + 1 for i, key in enumerate(keys.tolist())}
         self._cache: dict[str, Near] = {}
 
@@ -44,11 +44,10 @@ class Clues:
         texts: Iterable[tuple[Sequence[str], NDArray[np.float32]]],
         min_count: int,
         max_rows: int,
-        clusters: Names | None = None,
+        clusters: Names = NO_NAMES,
     ) -> Clues:
         """Count the clues of texts (their words, their flags); rows go to the frequent ones."""
         count: Counter[int] = Counter()
-        clusters = clusters or Names(NONE)
         known: dict[str, Near] = {}
 
         def near(word: str) -> Near:

@@ -46,5 +46,8 @@ class Names:
         return [f"c{level}:{n}" for level, n in enumerate(self._ids[place])]
 
 
+NO_NAMES = Names(NONE)
+
+
 def key_of_word(word: str) -> int:
     return key_of(word.lower())
