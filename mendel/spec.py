@@ -174,6 +174,13 @@ class TrainSpec(Spec):
     n_evaluations: int = Field(10, gt=0)
 
 
+class Recipe(Spec):
+    """A design and how it is trained: what the research clock breeds; a candidate's whole state."""
+
+    model: ModelSpec = ModelSpec()
+    train: TrainSpec = TrainSpec()
+
+
 class FoldSpec(Spec):
     """How the folds of a design trial are run: what makes its scores repeatable."""
 
