@@ -98,7 +98,7 @@ def play(clock: PlayedClock) -> list[tuple[float, Turn]]:
             trial = driver.ask()
             if trial is None:
                 break
-            result = clock.trial(trial)
+            result = driver.measure(trial)
             ends_s = clock.played.at_s + result.cost.seconds
             heapq.heappush(busy, (ends_s, free.pop(), trial, result))
         if not busy:

@@ -234,6 +234,14 @@ def test_a_label_without_rows_is_never_the_answer_of_a_linear_model(data: Exampl
     assert (runner.logits(list(data.texts)).argmax(1) < len(data.names)).all()
 
 
+def test_texts_of_one_word_can_be_learned() -> None:
+    """Windows of three words then reach two words beyond the longest text of a batch."""
+    names = Examples(("anna", "boris", "carla", "dmitri") * 4, np.arange(16) % 4, list("abcd"))
+    trained = fit(replace(QUICK, epochs=30), names)
+    runner = Runner(build_graph(trained, int8=False), trained.featurizer)
+    assert runner.logits(list(names.texts)).argmax(1).tolist() == names.labels.tolist()
+
+
 def test_a_fit_gives_up_at_its_deadline(data: Examples) -> None:
     with pytest.raises(OutOfTime):
         fit(replace(QUICK, epochs=500), data, deadline=time.monotonic() + 0.3)

@@ -156,7 +156,7 @@ class Cnn(nn.Module):
 
     def _convolve(self, x: Tensor) -> list[Tensor]:
         """For each width w, windows of w words that begin at each word; (B, T, C) each."""
-        shifted = [F.pad(x[:, w:], (0, 0, 0, w)) for w in range(len(self.convs))]
+        shifted = [F.pad(x, (0, 0, 0, w))[:, w:] for w in range(len(self.convs))]
         return [conv(torch.cat(shifted[: w + 1], 2)) for w, conv in enumerate(self.convs)]
 
 
