@@ -80,8 +80,10 @@ class PlayedClock(DesignClock):
         key = trial.candidate.id, trial.round
         if key not in self.known:
             self.measuring, began = True, time.process_time()
-            result = super().trial(trial)
-            self.measuring, seconds = False, time.process_time() - began
+            try:
+                result = super().trial(trial)
+            finally:
+                self.measuring, seconds = False, time.process_time() - began
             self.known[key] = replace(result, cost=replace(result.cost, seconds=seconds))
         return self.known[key]
 
