@@ -1,0 +1,1 @@
+"""The research clock: recipes, bred and proved on the proxies."""
