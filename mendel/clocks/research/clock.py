@@ -94,11 +94,14 @@ class ResearchClock:
         self._learned = turns[-1].id
         self.proposer.learn(turns)
         for turn in turns:
-            if turn.kind is Kind.TRIAL:
-                self._trials.add(turn.trial)
+            if turn.kind is not Kind.TRIAL:
+                continue
+            if turn.verdict.reason == REPLACED:
+                self._again[turn.candidate.id] = turn.candidate
+                self._trials.discard(turn.trial)
+            else:
                 self._again.pop(turn.candidate.id, None)
-                if turn.verdict.reason == REPLACED:
-                    self._again[turn.candidate.id] = turn.candidate
+                self._trials.add(turn.trial)
 
     def _is_full(self, n_pending: int) -> bool:
         most = self.run.spec.trials
