@@ -1,1 +1,1 @@
-"""The research clock: recipes, bred and proved on the proxies."""
+"""The research clock: breeds recipes on suites of proxies, and proves what it keeps."""
