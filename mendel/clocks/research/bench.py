@@ -36,8 +36,7 @@ class Bench:
         if factor is None and leg.swept:
             found = self._timed(lambda: sweep(recipe, leg.proxy, seed, null=self.null))
             self._write(self._key(recipe, leg, seed, found.factor), found)
-            rate = Measured(factor=found.factor)
-            self._write(_rate_key(recipe, leg.suite), rate)
+            self.set_factor(recipe, leg.suite, found.factor)
             return found
         return self.kept(recipe, leg, seed, 1.0 if factor is None else factor)
 
@@ -58,6 +57,10 @@ class Bench:
         """Of the recipe's learning rates, as it was chosen for a suite; None: not yet."""
         found = self._read(_rate_key(recipe, suite))
         return None if found is None else found.factor
+
+    def set_factor(self, recipe: Recipe, suite: str, factor: float) -> None:
+        """Chosen elsewhere."""
+        self._write(_rate_key(recipe, suite), Measured(factor=factor))
 
     def _timed(self, train: Callable[[], Measured]) -> Measured:
         began = time.perf_counter()

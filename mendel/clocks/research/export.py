@@ -117,13 +117,13 @@ def _classes(spec: ModelSpec) -> dict[str, tuple[Kind, PartSpec]]:
     found: dict[str, tuple[Kind, PartSpec]] = {}
     for kind, part in parts:
         if (kind, part) not in found.values():
-            name = "".join(word.title() for word in _known_as(kind, part).split("_"))
+            name = "".join(word.title() for word in known_as(kind, part).split("_"))
             n = sum(other.startswith(name) and other[len(name) :].isdigit() for other in found)
             found[f"{name}{n + 2}" if name in found else name] = kind, part
     return found
 
 
-def _known_as(kind: Kind, part: PartSpec) -> str:
+def known_as(kind: Kind, part: PartSpec) -> str:
     """A name of the menu whose fields are these but for the sizes, or the part's own."""
     for name, named in NAMED[kind].items():
         if resolve(kind, named)[0].name == part.part:
