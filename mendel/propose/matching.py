@@ -1,0 +1,205 @@
+"""Cost in advance, and matched cost: every recipe is made as wide as fits beneath the caps.
+
+recipe --price--> parameters, FLOPs a token, bytes of state      recipe, caps --matched--> recipe
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field
+
+from mendel.parts.channel import hidden_width
+from mendel.parts.flops import count_flops
+from mendel.parts.part import Kind, make, parse_fields, resolve
+from mendel.propose.novelty import canonical
+from mendel.spec import ModelSpec, PartSpec, Recipe, Spec, SpecError
+from mendel.types import InputError
+
+SLACK = (0.02, 0.05, 0.05)  # of parameters, FLOPs, bytes: what counts as matched
+NARROWEST = 8
+MOST = 4.0  # times the hidden units that a channel's ratio asks for
+
+
+class Caps(Spec):
+    """What a recipe of a line may cost at most."""
+
+    n_params: int = Field(gt=0)
+    flops: float = Field(gt=0)  # a token, forward, over a text of n_tokens
+    state_bytes: int = Field(ge=0)  # of one text after n_tokens
+    vocab: int = Field(gt=0)
+    n_tokens: int = Field(gt=0)  # the suite's longest text
+
+
+class Price(NamedTuple):
+    """What a recipe costs; units as in Caps."""
+
+    n_params: int
+    flops: float
+    state_bytes: int
+
+    def __add__(self, other: Any) -> Price:
+        return Price(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+
+def price(recipe: Recipe, vocab: int, n_tokens: int) -> Price:
+    """What the built model counts, part by part; a part that was seen before costs nothing.
+
+    vocab     tokens, where the model says 0
+    n_tokens  of the text that FLOPs and state are those of
+    raises    SpecError for a part, a field or a width that does not fit
+    """
+    m = recipe.model
+    vocab = m.vocab or vocab
+    norm = _part("norm", m.norm, m.width, n_tokens)
+    total = _ends(m, vocab, n_tokens)
+    if m.final_norm:
+        total += norm
+    for i in range(m.n_layers):
+        total += norm + _part("mixer", m.mixers[i % len(m.mixers)], m.width, n_tokens)
+        if m.channels:
+            total += norm + _part("channel", m.channels[i % len(m.channels)], m.width, n_tokens)
+    return total
+
+
+def _ends(m: ModelSpec, vocab: int, n_tokens: int) -> Price:
+    """The embedding and the head."""
+    before = _part("embedding", m.embedding, m.width, n_tokens, vocab, m.context)
+    after = _part("head", m.head, m.width, n_tokens, vocab)
+    shared = vocab * m.width if m.tied else 0
+    return before + after + Price(-shared, 0.0, 0)
+
+
+def _part(kind: Kind, spec: PartSpec, width: int, n_tokens: int, *sizes: int) -> Price:
+    return _measured(kind, spec.model_dump_json(), width, n_tokens, *sizes)
+
+
+@lru_cache(maxsize=1 << 17)
+def _measured(kind: Kind, spec: str, width: int, n_tokens: int, *sizes: int) -> Price:
+    """Of one part, by running it once."""
+    part = make(kind, PartSpec.model_validate_json(spec), width, *sizes).eval()
+    n_params = sum(p.numel() for p in part.parameters())
+    x = torch.zeros(1, n_tokens, width)
+    if kind == "embedding":
+        if n_tokens > sizes[1]:  # learned positions end there, their cost does not
+            part = make(kind, PartSpec.model_validate_json(spec), width, sizes[0], n_tokens)
+        x = torch.zeros(1, n_tokens, dtype=torch.int64)
+    states: list[Any] = []
+    with torch.no_grad():
+        flops = count_flops(lambda: states.append(part(x)[1]))
+    n_bytes = sum(t.numel() * t.element_size() for t in states[0].values())
+    return Price(n_params, flops / n_tokens, n_bytes)
+
+
+def caps_of(
+    recipe: Recipe, vocab: int, n_tokens: int, slack: tuple[float, float, float] = SLACK
+) -> Caps:
+    """The caps of a line that starts from the recipe; slack of parameters, FLOPs and bytes."""
+    cost = price(recipe, vocab, n_tokens)
+    return Caps(
+        n_params=int(cost.n_params * (1 + slack[0])),
+        flops=cost.flops * (1 + slack[1]),
+        state_bytes=int(cost.state_bytes * (1 + slack[2])),
+        vocab=vocab,
+        n_tokens=n_tokens,
+    )
+
+
+def over(recipe: Recipe, caps: Caps) -> str | None:
+    """Which cap is exceeded, in words; None where none is."""
+    cost = price(recipe, caps.vocab, caps.n_tokens)
+    if cost.n_params > caps.n_params:
+        return f"{cost.n_params:,} parameters are more than {caps.n_params:,}"
+    if cost.flops > caps.flops:
+        return f"{cost.flops:,.0f} FLOPs a token are more than {caps.flops:,.0f}"
+    if cost.state_bytes > caps.state_bytes:
+        return (
+            f"{cost.state_bytes:,} bytes of state after {caps.n_tokens} tokens are more than "
+            f"{caps.state_bytes:,}"
+        )
+    return None
+
+
+def matched(recipe: Recipe, caps: Caps) -> Recipe | None:
+    """The recipe as wide as fits, its channels then with as many hidden units as still fit.
+
+    Width goes in steps that all heads divide; channels start from their ratio, so that what comes
+    out does not depend on the width that came in.
+    returns  canonical; None where not even the narrowest fits
+    raises   SpecError for a part or a field that there is not
+    """
+    recipe = canonical(recipe)
+    step = math.lcm(4, *_divisors(recipe.model))
+    narrowest = -(-NARROWEST // step) * step
+    width = max(recipe.model.width // step * step, narrowest)
+    if _fits(recipe, width, caps):
+        while _fits(recipe, width + step, caps):
+            width += step
+    else:
+        while not _fits(recipe, width, caps):
+            width -= step
+            if width < narrowest:
+                return None
+    return canonical(_filled(_at(recipe, width), caps))
+
+
+def refusal(recipe: Recipe, caps: Caps) -> str:
+    """Why `matched` gives None, in words: which cap even the narrowest exceeds."""
+    step = math.lcm(4, *_divisors(canonical(recipe).model))
+    width = -(-NARROWEST // step) * step
+    try:
+        return f"at width {width}: {over(_at(canonical(recipe), width), caps)}"
+    except InputError as error:
+        return str(error)
+
+
+def _divisors(m: ModelSpec) -> Iterator[int]:
+    """What the width must be a multiple of."""
+    for spec in m.mixers:
+        cls, given = resolve("mixer", spec)
+        fields = parse_fields(cls, spec.part, given).to_dict()
+        # rotary turns pairs
+        yield fields.get("n_heads", 1) * (2 if fields.get("rotary") else 1)
+
+
+def _at(recipe: Recipe, width: int, more: int = 0) -> Recipe:
+    """The recipe at a width, its channels by their ratio and so many hidden units more."""
+    channels = tuple(_resized(part, width, more) for part in recipe.model.channels)
+    update = {"width": width, "channels": channels}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=update)})
+
+
+def _resized(part: PartSpec, width: int, more: int) -> PartSpec:
+    cls, given = resolve("channel", part)
+    fields = parse_fields(cls, part.part, given).to_dict()
+    if "ratio" not in fields:
+        return part
+    hidden = hidden_width(width, fields["ratio"]) + more
+    return PartSpec(part=part.part, fields={**given, "ratio": fields["ratio"], "hidden": hidden})
+
+
+def _fits(recipe: Recipe, width: int, caps: Caps) -> bool:
+    try:
+        return over(_at(recipe, width), caps) is None
+    except SpecError:
+        return False
+
+
+def _filled(recipe: Recipe, caps: Caps) -> Recipe:
+    """What is left of the caps goes to the channels: their cost is linear in hidden units."""
+    m = recipe.model
+    if all("hidden" not in part.fields for part in m.channels):
+        return recipe
+    bases = [part.fields["hidden"] for part in m.channels if "hidden" in part.fields]
+    room = int((MOST - 1) * min(bases)) // 4
+    now = price(recipe, caps.vocab, caps.n_tokens)
+    more = price(_at(recipe, m.width, 4), caps.vocab, caps.n_tokens)
+    limits = (caps.n_params, caps.flops, caps.state_bytes)
+    for a, b, limit in zip(now, more, limits, strict=True):
+        if b > a:
+            room = min(room, int((limit - a) // (b - a)))
+    return _at(recipe, m.width, 4 * room)
