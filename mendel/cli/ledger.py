@@ -123,7 +123,9 @@ def _show(turns: list[Turn], as_json: bool) -> None:
     table = Table("turn", "when", "line", "kind", "decision", "reason", "motivation")
     for turn in turns:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(turn.at))
-        cells = (str(turn.line), turn.kind, turn.verdict.decision, turn.verdict.reason)
+        # an insight decides nothing
+        decision = "" if turn.kind == "insight" else turn.verdict.decision
+        cells = (str(turn.line), turn.kind, decision, turn.verdict.reason)
         plain = [_plain(cell) for cell in (*cells, turn.candidate.motivation)]
         table.add_row(str(turn.id), when, *plain)
     Console().print(table)
