@@ -140,9 +140,11 @@ class Ranking:
         return [memory.order[i] for i in kept], values[kept]
 
     def _rows(self, groups: Sequence[Sequence[tuple[Digest, Recipe]]]) -> list[Rows]:
-        """Each group; the first three are of this task, each later one of a task of its own."""
+        """Each group, around the mean of the first one; the first three are of this task, each
+        later one of a task of its own."""
         told = [self.features(key, recipe) for group in groups for key, recipe in group]
         found, ends = encoded(told), np.cumsum([len(group) for group in groups])
+        found -= found[: len(groups[0])].mean(axis=0)
         return [
             Rows(part, np.full(len(part), max(0, i - 2), dtype=np.int64))
             for i, part in enumerate(np.split(found, ends[:-1]))
