@@ -16,7 +16,7 @@ from pydantic import Field
 from mendel.parts.channel import hidden_width
 from mendel.parts.flops import count_flops
 from mendel.parts.part import Kind, make, parse_fields, resolve
-from mendel.propose.novelty import canonical
+from mendel.propose.spelling import canonical
 from mendel.spec import ModelSpec, PartSpec, Recipe, Spec, SpecError
 from mendel.types import InputError
 

@@ -136,7 +136,7 @@ class ResearchClock:
         else:
             sheet = first_round(self.bench, mine, its, seeds)
         result = self._result(sheet, mine, audit)
-        if sheet.error is None and sheet.stage == "screen" and is_too_good(result):
+        if self._is_suspect(trial, result):
             began_full = time.perf_counter()
             audit = self._audited(mine, "full")  # before it is believed
             audited_s += time.perf_counter() - began_full
@@ -152,6 +152,11 @@ class ResearchClock:
             {**result.facts, "seconds": rounded(seconds)},
             sheet.error,
         )
+
+    def _is_suspect(self, trial: Trial, result: Result) -> bool:
+        """So much better at the end of its screen that it is audited in full before it goes on."""
+        whole = result.facts["stage"] == "screen" and not result.facts["cut"]
+        return whole and is_too_good(result) and not self._is_selection(trial)
 
     def _check(self, recipe: Recipe) -> None:
         """Raises InputError for a recipe that is too dear, or that a proxy cannot run."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
@@ -133,8 +134,7 @@ def points(losses: Sequence[float], n: int = N_POINTS) -> tuple[tuple[int, float
     """At most n points of a curve: the last step of each piece, and the mean loss over it."""
     losses = [loss for loss in losses if math.isfinite(loss)]
     edges = np.linspace(0, len(losses), min(n, len(losses)) + 1).astype(int).tolist()
-    pairs = zip(edges, edges[1:], strict=False)
-    return tuple((end, float(f"{fmean(losses[at:end]):.5g}")) for at, end in pairs)
+    return tuple((end, float(f"{fmean(losses[at:end]):.5g}")) for at, end in pairwise(edges))
 
 
 @torch.no_grad()

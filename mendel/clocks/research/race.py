@@ -91,7 +91,7 @@ class Sheet:
     def facts(self) -> dict[str, Any]:
         """As the contract of a research turn has them; costs and audit are the clock's."""
         found = self.measured
-        return rounded(
+        told: dict[str, Any] = rounded(
             {
                 "stage": self.stage,
                 "proxies": self.mine,
@@ -104,6 +104,7 @@ class Sheet:
                 "cut": self.cut,
             }
         )
+        return told
 
 
 def first_round(bench: Bench, mine: Recipe, its: Recipe, seeds: Seeds) -> Sheet:

@@ -14,7 +14,6 @@ from mendel.ledger import Ledger
 from mendel.presets import PRESETS, load_recipe
 from mendel.propose.matching import caps_of
 from mendel.propose.novelty import canonical
-from mendel.propose.recipes import make_proposer
 from mendel.spec import ModelSpec, PartSpec, Recipe, TrainSpec
 from mendel.train.proxy import refusals
 from mendel.types import InputError, Kind
@@ -39,6 +38,7 @@ class Request:
     suite: str | None = None
     preset: Preset = "seconds"
     text: Path | None = None  # for char_lm
+    share: float = 1.0  # of each proxy's steps; below 1 to try things out
     budget_s: float | None = None
     trials: int | None = None
     proposer: ProposerName | None = None
@@ -65,7 +65,9 @@ def prepared(request: Request, ledger: Ledger) -> Run:
 
 
 def planned(request: Request, ledger: Ledger) -> RunSpec:
-    suites = Suites.named(request.suite or "states,recall", request.preset, request.text)
+    suites = Suites.named(
+        request.suite or "states,recall", request.preset, request.text, request.share
+    )
     start = START if request.start is None else found(request.start, ledger)
     refused = refusals(start.model, [leg.proxy for leg in suites.whole])
     if refused:
@@ -113,6 +115,8 @@ def _check(request: Request) -> None:
         raise InputError(f"--trials {request.trials}. Wanted 1 or more. Say --trials 200.")
     if request.n_workers <= 0:
         raise InputError(f"--workers {request.n_workers}. Wanted 1 or more. Say --workers 2.")
+    if not 0 < request.share <= 1:
+        raise InputError(f"--share {request.share}. Wanted more than 0, 1 at most.")
     if request.seed is not None and request.seed < 0:
         raise InputError(f"--seed {request.seed}. Wanted 0 or more.")
 
@@ -135,6 +139,3 @@ def _same(request: Request, run: Run) -> None:
             )
     if request.start is not None:
         raise InputError("--from and --resume: a run goes on from its own champion. Leave out one.")
-
-
-__all__ = ["START", "Request", "make_proposer", "planned", "prepared"]

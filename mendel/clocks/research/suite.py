@@ -6,7 +6,7 @@ suites, preset -> Suites -> legs: each a proxy, its suite, and how far into a tr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -60,6 +60,7 @@ class Suites(Spec):
     names: tuple[Name, ...] = Field(("states", "recall"), min_length=1)
     preset: Preset = "seconds"
     text: str | None = None  # a file or folder for char_lm to learn; None: Python's own
+    share: float = Field(1.0, gt=0, le=1)  # of steps and tests; below 1 to try things out
 
     @field_validator("names")
     @classmethod
@@ -67,7 +68,9 @@ class Suites(Spec):
         return tuple(sorted(set(names)))
 
     @classmethod
-    def named(cls, given: str, preset: str = "seconds", text: Path | None = None) -> Suites:
+    def named(
+        cls, given: str, preset: str = "seconds", text: Path | None = None, share: float = 1.0
+    ) -> Suites:
         """Of `recall,states` or `all`; raises InputError that names the nearest."""
         names = [name.strip() for name in given.split(",") if name.strip()]
         known = [name for name in SUITES if name != "all"]
@@ -79,7 +82,7 @@ class Suites(Spec):
             raise InputError(f"--suite {given!r} names none. Wanted {', '.join(known)} or all.")
         chosen = known if "all" in names else names
         where = None if text is None else str(text.resolve())
-        return cls.parse({"names": chosen, "preset": preset, "text": where})
+        return cls.parse({"names": chosen, "preset": preset, "text": where, "share": share})
 
     @cached_property
     def race(self) -> tuple[Leg, ...]:
@@ -109,8 +112,21 @@ class Suites(Spec):
         first = {suite_of[name]: name for name in reversed([n for n in RACE if n in suite_of])}
         text = None if self.text is None else Path(self.text)
         return tuple(
-            Leg(make(name, self.preset, text=text), suite_of[name], name in first.values())
+            Leg(
+                self._shortened(make(name, self.preset, text=text)),
+                suite_of[name],
+                name in first.values(),
+            )
             for name in mine
+        )
+
+    def _shortened(self, proxy: AnyProxy) -> AnyProxy:
+        if self.share == 1:
+            return proxy
+        return replace(
+            proxy,
+            n_steps=max(2, round(self.share * proxy.n_steps)),
+            n_test=max(16, round(self.share * proxy.n_test)),
         )
 
     def by_suite(self, scores: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
@@ -118,11 +134,16 @@ class Suites(Spec):
         found: dict[str, list[Sequence[float]]] = {}
         for proxy, seeds in scores.items():
             found.setdefault(self.leg(proxy).suite, []).append(seeds)
-        return {suite: [fmean(at) for at in zip(*rows)] for suite, rows in sorted(found.items())}
+        return {suite: _means(rows) for suite, rows in sorted(found.items())}
 
     def mean(self, scores: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
         """Scores a seed of each proxy -> one a seed: the mean of the suites."""
-        return tuple(fmean(at) for at in zip(*self.by_suite(scores).values()))
+        return tuple(_means(list(self.by_suite(scores).values())))
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Of each seed over the rows; a row cut short ends them all."""
+    return [fmean(at) for at in zip(*rows, strict=False)]
 
 
 def normalised(proxy: AnyProxy, raw: float) -> float:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean
 
 from mendel.clocks.research.clock import ResearchClock, trials_of
 from mendel.driver import REPLACED
 from mendel.types import Account, Champion, Turn
+
+
+@dataclass
+class Times:
+    """Seconds of a worker's life, for the report."""
+
+    lived: float = 0.0
+    trained: float = 0.0
+    measured: float = 0.0  # of trials, what was trained among it
+    proposed: float = 0.0
+    asked: float = 0.0  # leases and proposals
+    told: float = 0.0
+    n_rounds: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,8 +82,10 @@ def summary(clock: ResearchClock, told: Sequence[Turn], spent_s: float) -> Summa
         n_confirmed=sum(turn.verdict.level is not None for turn in trials),
         kept=tuple(turn for turn in kept if turn.verdict.level is not None),
         selected=tuple(turn for turn in kept if turn.verdict.level is None),
-        trained_share=times.get("trained", 0.0) / max(times.get("lived", 0.0), 1e-9),
-        driver_ms=1e3 * (times.get("asked", 0) + times.get("told", 0) - times.get("proposed", 0)) / n,
+        trained_share=times["trained"] / max(times["lived"], 1e-9),
+        driver_ms=1e3
+        * (times.get("asked", 0) + times.get("told", 0) - times.get("proposed", 0))
+        / n,
         proposal_ms=1e3 * times.get("proposed", 0.0) / n,
         null=clock.run.spec.null,
     )
@@ -80,7 +95,7 @@ def worker_times(clock: ResearchClock) -> dict[str, float]:
     """Seconds by what they went into, over all workers of all sittings."""
     files = (clock.run.folder / "workers").glob("*.json")
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return {name: sum(row[name] for row in rows) for name in rows[0]} if rows else {}
+    return {each.name: sum(row[each.name] for row in rows) for each in fields(Times)}
 
 
 def mean_gain(turn: Turn) -> float | None:

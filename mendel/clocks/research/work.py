@@ -9,31 +9,19 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from mendel.blobs import write_atomically
 from mendel.clocks.research.clock import ResearchClock
 from mendel.clocks.research.run import Run
+from mendel.clocks.research.summary import Times
 from mendel.clocks.workers import die_with_parent
 from mendel.driver import Driver
 from mendel.ledger import Ledger
 
 LEASE_S = 24 * 3600.0  # the session frees what a dead worker held; a round may take an hour
 WAIT_S = 0.2
-
-
-@dataclass
-class Times:
-    """Seconds of a worker's life, for the report."""
-
-    lived: float = 0.0
-    trained: float = 0.0
-    measured: float = 0.0  # of trials, what was trained among it
-    proposed: float = 0.0
-    asked: float = 0.0  # leases and proposals
-    told: float = 0.0
-    n_rounds: int = 0
 
 
 def work(folder: Path, parent: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mendel.propose.matching import Caps, matched
-from mendel.propose.novelty import canonical, key
+from mendel.propose.spelling import canonical, key
 from mendel.spec import ModelSpec, PartSpec, Recipe
 from mendel.types import Digest, InputError
 
