@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.propose.settings import Settings, Value
+from mendel.propose.settings import Settings, Value, defaults
 
 Floats = NDArray[np.float64]
 DOUBLED = "x2"  # the value of a number's column: per doubling
 MANY = 5  # positive numbers with more values than this are taken in doublings
+COMMON = 0.1  # share of the trials
 FEW = 3  # trials that must have a value, and that must not
 PER_COLUMN = 3  # trials for each column; rarer values wait for more of them
 MOST_COLUMNS = 200
@@ -104,7 +105,7 @@ def _columns(field: str, trials: Sequence[Measured]) -> list[Column]:
         total.update(share)  # type: ignore[arg-type]
     if len(total) < 2:
         return []
-    usual = max(total, key=lambda value: (total[value], str(value)))
+    usual = _usual(field, total, len(trials))
     if len(total) > MANY and all(_is_positive(value) for value in total):
         return [Column(field, DOUBLED, usual, _doublings(shares))]
     found = []
@@ -113,6 +114,12 @@ def _columns(field: str, trials: Sequence[Measured]) -> list[Column]:
         if FEW <= (x != 0).sum() <= len(trials) - FEW:
             found.append(Column(field, value, usual, x))
     return found
+
+
+def _usual(field: str, total: Counter[Value], n: int) -> Value:
+    """What the others are told against: a default that is common enough, or the commonest."""
+    common = {value for value in defaults().get(field, ()) if total[value] >= max(FEW, COMMON * n)}
+    return max(common or total, key=lambda value: (total[value], str(value)))
 
 
 def _is_positive(value: Value) -> bool:
