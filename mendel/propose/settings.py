@@ -12,7 +12,7 @@ from typing import Any
 
 import mendel.parts.menu  # noqa: F401  registers the parts
 from mendel.parts.part import PARTS, Kind, parse_fields, resolve
-from mendel.propose.novelty import SET_BY_TRIALS, canonical
+from mendel.propose.spelling import SET_BY_TRIALS, canonical
 from mendel.spec import ModelSpec, PartSpec, Recipe, TrainSpec
 from mendel.types import Json
 

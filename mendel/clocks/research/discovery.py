@@ -18,7 +18,7 @@ from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.twins import CONDITIONS, Twins
 from mendel.ledger import Ledger, home
-from mendel.propose.novelty import canonical
+from mendel.propose.spelling import canonical
 from mendel.spec import Recipe
 from mendel.types import InputError, Kind, SealedError, Turn
 

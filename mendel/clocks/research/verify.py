@@ -25,7 +25,8 @@ from mendel.clocks.research.verdict import MARGIN
 from mendel.clocks.workers import die_with_parent, interruptible, n_workers
 from mendel.data.vault import Vault
 from mendel.ledger import Ledger
-from mendel.propose.novelty import fingerprint, key
+from mendel.propose.novelty import fingerprint
+from mendel.propose.spelling import key
 from mendel.spec import Recipe
 from mendel.types import Account, Decision, InputError, Kind, Turn, Verdict
 
