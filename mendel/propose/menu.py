@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mendel.parts.price import menu
+from mendel.presets import discoveries, load_recipe
 from mendel.propose.matching import Caps, matched
 from mendel.propose.spelling import key
 from mendel.spec import PartSpec, Recipe
@@ -43,6 +44,11 @@ def designs(caps: Caps, start: Recipe | None = None) -> tuple[Named, ...]:
     found: dict[str, Named] = {}
     for name, mixers in _patterns(start.model.n_layers):
         recipe = _first_that_fits(start, mixers, caps)
+        if recipe is not None:
+            found.setdefault(key(recipe), Named(name, recipe))
+    for name in discoveries():  # whole recipes, that were verified
+        model, train = load_recipe(name)
+        recipe = matched(Recipe(model=model, train=train), caps)
         if recipe is not None:
             found.setdefault(key(recipe), Named(name, recipe))
     return tuple(found.values())

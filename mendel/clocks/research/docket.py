@@ -43,8 +43,11 @@ class Docket:
         return digest([self.turn.candidate.id, self.first.key])
 
     def claimed(self) -> Turn | None:
-        """What was found before."""
-        return next(iter(self._told(Kind.CLAIM)), None)
+        """What was found before; a win joined the menu, and would only meet itself."""
+        mine = self.turn.candidate.id
+        found = self.ledger.turns(self.turn.line, kinds=[Kind.CLAIM])
+        wins = [turn for turn in found if turn.candidate.id == mine and turn.verdict.keep]
+        return next(iter([*wins, *self._told(Kind.CLAIM)]), None)
 
     def begin(self) -> Account:
         """The account whose next level is ours: it is charged once, however often we begin."""

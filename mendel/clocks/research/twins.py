@@ -42,7 +42,8 @@ class Twins(Suites):
         found = []
         for leg in super()._legs(order):
             twin = make(TWINS[leg.name][0], self.preset, text=text)
-            found.append(replace(leg, proxy=replace(twin, n_steps=self.tokens * twin.n_steps)))
+            longer = replace(twin, n_steps=self.tokens * twin.n_steps)
+            found.append(replace(leg, proxy=self._shortened(longer)))
         return tuple(found)
 
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal, Protocol
 
 from mendel.audit import check_spec
 from mendel.clocks.research.contest import FAR, MINE, Card, Contest, Job, measured
+from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.docket import Docket
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
@@ -31,6 +32,9 @@ from mendel.spec import Recipe
 from mendel.types import Account, Decision, InputError, Kind, Turn, Verdict
 
 Outcome = Literal["verified win", "rediscovery", "trade", "no win", "not believed"]
+
+
+TICK_S = 0.2
 
 
 class Watcher(Protocol):
@@ -92,10 +96,13 @@ def verify(
         return Verified(before)
     session = _Session(ledger, docket, watcher, workers or n_workers(), until)
     try:
-        return session.carry_out(recipe, run)
+        found = session.carry_out(recipe, run)
     except Stopped as why:
         watcher.note(f"{why}; the same command goes on from here")
         return None
+    if found.outcome == "verified win":
+        watcher.note(f"it joins the menu: {publish(found.turn, ledger)}")
+    return found
 
 
 def _run_of(turn: Turn, ledger: Ledger) -> Run:
@@ -120,22 +127,26 @@ class _Session:
     watcher: Watcher
     workers: int
     until: float | None
+    _at_work: tuple[ProcessPoolExecutor, list[int]] = field(init=False)  # who measures; Ctrl-C
 
     def carry_out(self, recipe: Recipe, run: Run) -> Verified:
         """Condition by condition, until one is not won."""
         same = _on_the_menu(self.docket.first)
-        if same is not None:
+        if same is not None:  # nothing is opened for that
             return self._claim([], None, "rediscovery", f"it computes what {same} of the menu does")
         account = self.docket.begin()
         contests: list[Contest] = []
-        for name in CONDITIONS:
-            condition = Condition.of(name, recipe, run)
-            self.docket.open(condition)
-            contests.append(self._contest(condition, account))
-            self._fight(contests[-1])
-            lost = self._lost(contests[-1])
-            if lost is not None:
-                return self._claim(contests, account, *lost)
+        with interruptible() as interrupted, _pool(self.workers) as pool:
+            self._at_work = pool, interrupted
+            for name in CONDITIONS:
+                first = self.docket.first
+                condition = first if name == first.name else Condition.of(name, recipe, run)
+                self.docket.open(condition)
+                contests.append(self._contest(condition, account))
+                self._fight(contests[-1])
+                lost = self._lost(contests[-1])
+                if lost is not None:
+                    return self._claim(contests, account, *lost)
         return self._claim(contests, account, "verified win", _won(contests))
 
     def _contest(self, condition: Condition, account: Account) -> Contest:
@@ -154,19 +165,19 @@ class _Session:
 
     def _measured(self, jobs: Sequence[Job], what: str) -> list[Card]:
         """In the order of the jobs; raises Stopped on Ctrl-C or when time is up."""
-        with interruptible() as interrupted, _pool(self.workers) as pool:
-            futures: list[Future[Card]] = [pool.submit(measured, job) for job in jobs]
-            waiting = set(futures)
-            while waiting:
-                done, waiting = wait(waiting, timeout=0.2, return_when="FIRST_COMPLETED")
-                for each in done:
-                    each.result()  # raises what its worker raised
-                self.watcher.progress(what, len(futures) - len(waiting), len(futures))
-                if interrupted:
-                    raise Stopped("interrupted")
-                if waiting and self.until is not None and time.time() > self.until:
-                    raise Stopped("time is up")
-            return [future.result() for future in futures]
+        pool, interrupted = self._at_work
+        futures: list[Future[Card]] = [pool.submit(measured, job) for job in jobs]
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=TICK_S, return_when="FIRST_COMPLETED")
+            for each in done:
+                each.result()  # raises what its worker raised
+            self.watcher.progress(what, len(futures) - len(waiting), len(futures))
+            if interrupted:
+                raise Stopped("interrupted")
+            if waiting and self.until is not None and time.time() > self.until:
+                raise Stopped("time is up")
+        return [future.result() for future in futures]
 
     def _lost(self, contest: Contest) -> tuple[Outcome, str] | None:
         """None: it won in this condition."""
