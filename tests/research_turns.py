@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from typing import Any
 
 from mendel.ledger import Ledger
@@ -20,7 +21,7 @@ def made_recipe(lr: float = 3e-3, part: str = "delta_net", **fields: Any) -> Rec
 
 
 def append(ledger: Ledger, turn: Turn) -> Turn:
-    with ledger.writing(turn.line) as connection:
+    with ledger.writing(turn.line, durable=False) as connection:
         return ledger.append(connection, turn)
 
 
@@ -59,16 +60,15 @@ def trial(
     verdict = Verdict(
         Decision.KEEP if keep else Decision.DISCARD, f"mean {gain:+.3f}", 0.01 if keep else None
     )
-    name = digest([str(line), ledger.turns(line)[-1].id])[:32]
     turn = Turn(
         line, Kind.TRIAL, Candidate(recipe.to_dict(), motivation, links), result, verdict,
-        champion.id, name, 1 if stage == "confirm" else 0,
+        champion.id, uuid.uuid4().hex, 1 if stage == "confirm" else 0,
     )  # fmt: skip
     return append(ledger, turn)
 
 
-def begun(ledger: Ledger, run: str = "main") -> tuple[Line, Turn]:
-    line = Line("research", digest(["states,recall"]), run)
+def begun(ledger: Ledger, run: str = "main", line: Line | None = None) -> tuple[Line, Turn]:
+    line = line or Line("research", digest(["states,recall"]), run)
     verdict = Verdict(Decision.KEEP, "where the line starts")
     start = Candidate(made_recipe().to_dict(), "where the line starts")
     return line, append(ledger, Turn(line, Kind.START, start, Result(), verdict))

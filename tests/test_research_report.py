@@ -18,7 +18,9 @@ from mendel.ledger import Ledger
 from mendel.types import Candidate, Decision, InputError, Kind, Result, Turn, Verdict
 from tests.research_turns import append, begun, filled, made_recipe, trial
 
-CHROMIUM = next((w for w in ("chromium", "google-chrome", "chromium-browser") if shutil.which(w)), "")
+CHROMIUM = next(
+    (w for w in ("chromium", "google-chrome", "chromium-browser") if shutil.which(w)), ""
+)
 
 
 def test_a_report_counts_what_the_ledger_holds(ledger: Ledger) -> None:
@@ -37,7 +39,10 @@ def test_a_report_counts_what_the_ledger_holds(ledger: Ledger) -> None:
     row = found["trials"][2]
     assert (row["k"], row["p"], row["n"], row["win"]) == (kept.id, [parent.id], ["signed"], True)
     assert row["diff"] == ["mixers.0.beta_max: 1 -> 2"]
-    assert row["worse"] == {"word_z60": pytest.approx(0.1), "overwritten_recall": pytest.approx(0.1)}
+    assert row["worse"] == {
+        "word_z60": pytest.approx(0.1),
+        "overwritten_recall": pytest.approx(0.1),
+    }
     assert found["hours"] == pytest.approx(3 * 36 / 3600)
     assert found["wins"]["at"] == [pytest.approx(0.03)]
     assert found["shares"]["notes"] == 1
@@ -72,7 +77,9 @@ def test_wins_are_above_the_band_of_luck_only_where_the_intervals_part(ledger: L
     assert words(found["null"], found["null"])[1].endswith("not told apart from luck")
 
 
-def test_the_newest_line_is_shown_and_a_null_line_only_where_it_is_asked_for(ledger: Ledger) -> None:
+def test_the_newest_line_is_shown_and_a_null_line_only_where_it_is_asked_for(
+    ledger: Ledger,
+) -> None:
     filled(ledger, 2, "one")
     filled(ledger, 3, "two")
     filled(ledger, 4, "luck", null=True)
@@ -86,7 +93,11 @@ def test_the_newest_line_is_shown_and_a_null_line_only_where_it_is_asked_for(led
 def test_no_sealed_score_is_in_a_report(ledger: Ledger) -> None:
     line, start = begun(ledger)
     turn = trial(ledger, line, made_recipe(2e-3), start, stage="confirm", gain=0.1, keep=True)
-    told = {"verified": turn.id, "outcome": "trade", "conditions": {"as found": {"designs": 3, "pairs": 4}}}
+    told = {
+        "verified": turn.id,
+        "outcome": "trade",
+        "conditions": {"as found": {"designs": 3, "pairs": 4}},
+    }
     append(
         ledger,
         Turn(
@@ -115,7 +126,9 @@ def test_the_page_loads_nothing_from_elsewhere(ledger: Ledger) -> None:
     filled(ledger, 3)
     text = page(gathered(ledger))
     assert "default-src 'none'" in text
-    addresses = [a for a in re.findall(r"https?://[^\s\"']+", text) if a != "http://www.w3.org/2000/svg"]
+    addresses = [
+        a for a in re.findall(r"https?://[^\s\"']+", text) if a != "http://www.w3.org/2000/svg"
+    ]
     assert not addresses and not re.search(r"<(link|img|iframe)|\bsrc=|@import|url\(", text)
 
 
@@ -143,7 +156,9 @@ def shown(file: Path, folder: Path) -> str:
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def test_the_commands_report_and_diff_tell_people_and_machines(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_commands_report_and_diff_tell_people_and_machines(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     line, start = begun(ledger)
     turn = trial(ledger, line, made_recipe(beta_max=2.0), start)
     done = CliRunner().invoke(app, ["research", "report", "--html", str(tmp_path / "r.html")])

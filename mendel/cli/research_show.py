@@ -47,7 +47,9 @@ def report(
             print(each)
 
 
-def diff(id: Which, id2: Annotated[str | None, typer.Argument(help="Default: its parent.")] = None) -> None:
+def diff(
+    id: Which, id2: Annotated[str | None, typer.Argument(help="Default: its parent.")] = None
+) -> None:
     """Say in words, field by field, what differs between two recipes."""
     from mendel.clocks.research.lookup import before, lookup
     from mendel.propose.changes import difference

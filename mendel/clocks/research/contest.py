@@ -110,9 +110,7 @@ class Contest:
         if self.stopper or not self.open:
             return []
         n = self.n_pairs
-        return [
-            self._job(name, 1 + n + i) for i in range(N_FRESH) for name in (MINE, *self.open)
-        ]
+        return [self._job(name, 1 + n + i) for i in range(N_FRESH) for name in (MINE, *self.open)]
 
     def add(self, cards: Sequence[Card]) -> None:
         for card in cards:
@@ -166,7 +164,10 @@ class Contest:
         rivals = [name for name in self.screen if name != MINE]
         most = max(len(self.fresh.get(name, [])) for name in rivals)
         able = [name for name in rivals if len(self.fresh.get(name, [])) == most]
-        return max(able, key=lambda name: fmean(c.mean for c in self.fresh.get(name) or [self.screen[name]]))
+        return max(
+            able,
+            key=lambda name: fmean(c.mean for c in self.fresh.get(name) or [self.screen[name]]),
+        )
 
     @property
     def regressions(self) -> dict[str, float]:

@@ -68,7 +68,10 @@ def evidence(claim: Turn, run: Run) -> dict[str, Any]:
                 name: {**told, "rivals": _rivals(scores[name], run, name)}
                 for name, told in claim.result.facts["conditions"].items()
             },
-            "commands": [run.spec.command, f"mendel research verify {claim.result.facts['verified']}"],
+            "commands": [
+                run.spec.command,
+                f"mendel research verify {claim.result.facts['verified']}",
+            ],
         }
     )  # type: ignore[no-any-return]
 

@@ -74,8 +74,9 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """For a terminal."""
     counts, hours = found["counts"], found["hours"]
     reached = ", ".join(f"{n} {what}" for what, n in counts.items() if what != "trials")
+    null = " (null: its answers were drawn at random)" if found["is_null"] else ""
     told = [
-        f"line {found['line']}" + (" (null: its answers were drawn at random)" if found["is_null"] else ""),
+        f"line {found['line']}{null}",
         f"{counts['trials']} trials: {reached}",
         f"{hours:.2f} core hours, {found['flops']:.3g} FLOPs, about {found['joules'] / 1000:.0f} kJ",
     ]
@@ -103,7 +104,10 @@ def page(found: Mapping[str, Any]) -> str:
     curves = {row["k"]: row["curves"] for row in found["trials"] if row["curves"]}
     bare = [{k: v for k, v in row.items() if k != "curves"} for row in found["trials"]]
     return env.get_template("report.html.j2").render(
-        found=found, data={**found, "trials": bare}, curves=curves, told=lines(found)[1:3],
+        found=found,
+        data={**found, "trials": bare},
+        curves=curves,
+        told=lines(found)[1:3],
         wins_words=words(found["wins"], found["null"]),
     )
 

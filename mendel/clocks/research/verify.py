@@ -1,4 +1,4 @@
-"""The long check of a promoted recipe: every design of the menu, on sealed twins, at twice the size.
+"""The long check of a promoted recipe: every design of the menu, sealed twins, twice the size.
 
 turn -> conditions -> contests, in worker processes -> a claim, and a discovery where it is a win
 """
@@ -232,8 +232,8 @@ def _won(contests: Sequence[Contest]) -> str:
     first = contests[0]
     n, near = len(first.condition.menu), len(first.near)
     return (
-        f"better than each of {n} designs of the menu on the sealed twins, at 2x width and at 2x "
-        f"tokens ({near} judged on fresh pairs, {n - near} more than {FAR:g} behind), no suite worse"
+        f"better than each of {n} designs of the menu on sealed twins, at 2x width and 2x tokens "
+        f"({near} judged on fresh pairs, {n - near} more than {FAR:g} behind), no suite worse"
     )
 
 
