@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mendel.parts.price import menu
 from mendel.propose.matching import Caps, matched
-from mendel.propose.novelty import key
+from mendel.propose.spelling import key
 from mendel.spec import PartSpec, Recipe
 from mendel.train.proxy import TAPS, convolved
 
