@@ -59,6 +59,8 @@ def failures(tried: Sequence[tuple[Settings, str | None]]) -> list[Failure]:
     """
     reasons = [plain_reason(error) if error else "" for _, error in tried]
     common = [(r, n) for r, n in Counter(reasons).most_common() if r][:N_REASONS]
+    if not common:
+        return []
     values = _values([chosen for chosen, _ in tried])
     has = {key: np.array([key[1] in c.get(key[0], {}) for c, _ in tried]) for key in values}
     told: list[tuple[str, tuple[str, Value], tuple[int, int, float]]] = []
