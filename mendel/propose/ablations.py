@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from mendel.propose.matching import Caps, matched
-from mendel.propose.novelty import SET_BY_TRIALS, canonical, key
+from mendel.propose.novelty import canonical, key
 from mendel.propose.settings import FOLLOWS, OF_MODEL, Value, layers, whole
+from mendel.propose.spelling import SET_BY_TRIALS
 from mendel.spec import PartSpec, Recipe
 from mendel.types import Candidate, InputError, Kind, Turn
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from mendel.propose.novelty import SET_BY_TRIALS, canonical
+from mendel.propose.spelling import SET_BY_TRIALS, canonical
 from mendel.spec import PartSpec, Recipe
 from mendel.types import Json
 
