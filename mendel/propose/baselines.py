@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
 from mendel.propose.changes import Change, changes
 from mendel.propose.memory import Memory
 from mendel.propose.novelty import key

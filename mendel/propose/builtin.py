@@ -171,7 +171,7 @@ class Builtin:
     # -- where it looks --
 
     def _champion(self) -> Tried:
-        """Where the line's start was never tried, it stands there with its turn, if that is known."""
+        """Where it was never tried, the recipe that the line starts from."""
         memory = self.memory
         found = memory.by_turn.get(memory.champion)
         start = self.problem.start

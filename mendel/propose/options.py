@@ -125,7 +125,8 @@ def _words(change: Change, parent: Tried) -> str:
 
 
 def _said(change: Change) -> str:
-    return f"{change.name}, {change.why.rstrip('.')}."
+    why = change.why if change.why.endswith((".", "?")) else f"{change.why}."
+    return f"{change.name}, {why}"
 
 
 def _named(tried: Tried) -> str:

@@ -14,7 +14,6 @@ from mendel.parts.part import parse_fields, resolve
 from mendel.propose.changes import fields, training
 from mendel.propose.changes.change import with_model, with_train
 from mendel.propose.matching import Caps, matched
-from mendel.propose.menu import Named
 from mendel.propose.novelty import key
 from mendel.propose.recipes import Problem, from_menu, luck, recipe_of
 from mendel.propose.searchers import MAX_REPEATS
