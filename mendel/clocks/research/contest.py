@@ -183,11 +183,11 @@ class Contest:
 
     def told(self) -> dict[str, Any]:
         """Sealed: every score, for the turn."""
-        cards = {**{n: [c] for n, c in self.screen.items()}}
-        cards = {name: [*found, *self.fresh.get(name, [])] for name, found in cards.items()}
-        return rounded(
-            {name: [dict(card.proxies) for card in found] for name, found in cards.items()}
-        )  # type: ignore[no-any-return]
+        cards = {name: [card, *self.fresh.get(name, [])] for name, card in self.screen.items()}
+        found: dict[str, Any] = rounded(
+            {name: [dict(card.proxies) for card in each] for name, each in cards.items()}
+        )
+        return found
 
     def _score(self, card: Card, suite: str | None) -> float:
         if suite is None:

@@ -53,7 +53,7 @@ def publish(claim: Turn, ledger: Ledger, folder: Path | None = None) -> Path:
 def evidence(claim: Turn, run: Run) -> dict[str, Any]:
     """What was compared, by how much, on how many seeds; plain JSON."""
     scores = (claim.sealed or {})["score"]
-    return rounded(
+    found: dict[str, Any] = rounded(
         {
             "candidate": claim.candidate.id,
             "claim": claim.id,
@@ -73,7 +73,8 @@ def evidence(claim: Turn, run: Run) -> dict[str, Any]:
                 f"mendel research verify {claim.result.facts['verified']}",
             ],
         }
-    )  # type: ignore[no-any-return]
+    )
+    return found
 
 
 def _rivals(scores: Mapping[str, Any], run: Run, condition: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mendel.clocks.research.twins import Condition
-from mendel.judge import next_level
+from mendel.evidence import next_level
 from mendel.ledger import Ledger
 from mendel.types import (
     Account,

@@ -46,7 +46,7 @@ def gathered(ledger: Ledger, named: str | None = None) -> dict[str, Any]:
     effects = insights[-1].result.facts.get("effects", []) if insights else []
     sealed = [turn for turn in turns if turn.kind is Kind.OPENING]
     account = ledger.account(line)
-    return rounded(
+    told: dict[str, Any] = rounded(
         {
             "line": str(line),
             "is_null": any(row["null"] for row in rows),
@@ -67,18 +67,20 @@ def gathered(ledger: Ledger, named: str | None = None) -> dict[str, Any]:
             "openings": len(sealed),
             "account": asdict(account),
         }
-    )  # type: ignore[no-any-return]
+    )
+    return told
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
     """For a terminal."""
     counts, hours = found["counts"], found["hours"]
     reached = ", ".join(f"{n} {what}" for what, n in counts.items() if what != "trials")
+    kilojoules = found["joules"] / 1000
     null = " (null: its answers were drawn at random)" if found["is_null"] else ""
     told = [
         f"line {found['line']}{null}",
         f"{counts['trials']} trials: {reached}",
-        f"{hours:.2f} core hours, {found['flops']:.3g} FLOPs, about {found['joules'] / 1000:.0f} kJ",
+        f"{hours:.2f} core hours, {found['flops']:.3g} FLOPs, about {kilojoules:.0f} kJ",
     ]
     wins = [row for row in found["trials"] if row["win"]]
     told += [f"  turn {row['k']}: {row['m']} | {row['r']}" for row in wins[-N_LINES:]]
