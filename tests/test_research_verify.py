@@ -91,6 +91,15 @@ def test_whoever_is_far_behind_on_the_first_seed_is_not_measured_again() -> None
     assert contest.screen[MINE].seed not in seeds and len(seeds) == contest.n_pairs
 
 
+def test_the_best_of_the_menu_is_met_on_fresh_pairs_even_where_all_are_far_behind() -> None:
+    def ahead(design: str, suite: str, rng: np.random.Generator) -> float:
+        return {MINE: 0.9, "b": 0.4}.get(design, 0.2) + rng.normal(0, 0.01)
+
+    contest = fought(ahead, np.random.default_rng(5))
+    assert contest.near == ["b"] and contest.is_too_good
+    assert set(contest.fresh) == {MINE, "b"} and contest.judged("b").keep
+
+
 def test_one_design_that_is_level_is_a_rediscovery_whatever_the_others_are() -> None:
     def one(design: str, suite: str, rng: np.random.Generator) -> float:
         return {MINE: 0.6, "c": 0.605}.get(design, 0.52) + rng.normal(0, 0.01)

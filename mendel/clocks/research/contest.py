@@ -125,10 +125,10 @@ class Contest:
 
     @property
     def near(self) -> list[str]:
-        """Those whom one seed does not show to be far behind, the strongest first."""
-        mine = self.screen[MINE].mean
-        found = [n for n, card in self.screen.items() if n != MINE and card.mean >= mine - FAR]
-        return sorted(found, key=lambda name: -self.screen[name].mean)
+        """Those whom one seed does not show to be far behind, and the best in any case; it first."""
+        rivals = sorted((n for n in self.screen if n != MINE), key=lambda n: -self.screen[n].mean)
+        least = self.screen[MINE].mean - FAR
+        return [n for i, n in enumerate(rivals) if not i or self.screen[n].mean >= least]
 
     @property
     def open(self) -> list[str]:

@@ -63,6 +63,7 @@ def evidence(claim: Turn, run: Run) -> dict[str, Any]:
             "level": claim.verdict.level,
             "suites": list(run.spec.suites.names),
             "preset": run.spec.suites.preset,
+            "share": run.spec.suites.share,
             "caps": run.spec.caps.to_dict(),
             "conditions": {
                 name: {**told, "rivals": _rivals(scores[name], run, name)}

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, Literal, Protocol
 
 from mendel.audit import check_spec
-from mendel.clocks.research.contest import FAR, MINE, Card, Contest, Job, measured
+from mendel.clocks.research.contest import FAR, MINE, N_FRESH, Card, Contest, Job, measured
 from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.docket import Docket
 from mendel.clocks.research.run import Run
@@ -162,6 +162,9 @@ class _Session:
             contest.add(self._measured(jobs, f"{name}, {what}"))
             if contest.screen[MINE].error:
                 return
+            if len(contest.screen) == 1:
+                hours = (n + N_FRESH) * contest.screen[MINE].seconds / 3600
+                self.watcher.note(f"{name}: {hours:.1f} core hours or more, most of them to screen")
 
     def _measured(self, jobs: Sequence[Job], what: str) -> list[Card]:
         """In the order of the jobs; raises Stopped on Ctrl-C or when time is up."""
@@ -231,9 +234,11 @@ def _beaten_by(contest: Contest, rival: str) -> tuple[Outcome, str]:
 def _won(contests: Sequence[Contest]) -> str:
     first = contests[0]
     n, near = len(first.condition.menu), len(first.near)
+    share = first.condition.twins.share
+    tried = f"; with {share:g} of the steps, which claims little" if share < 1 else ""
     return (
         f"better than each of {n} designs of the menu on sealed twins, at 2x width and 2x tokens "
-        f"({near} judged on fresh pairs, {n - near} more than {FAR:g} behind), no suite worse"
+        f"({near} judged on fresh pairs, {n - near} more than {FAR:g} behind), no suite worse{tried}"
     )
 
 

@@ -44,7 +44,7 @@ function plot(o) {
   if (x1 === x0) x1 = x0 * 1.1 || 1;
   if (y1 === y0) y1 = y0 + (Math.abs(y0) * 0.1 || 1);
   const X = (x) => left + 6 + ((log(x) - log(x0)) / (log(x1) - log(x0))) * (W - left - 16);
-  const Y = (y) => H - low - 4 - ((y - y0) / (y1 - y0)) * (H - low - 14);
+  const Y = (y) => H - low - 4 - ((y - y0) / (y1 - y0)) * (H - low - 32);
   if (!o.small) {
     for (let i = 0; i <= 4; i++) {
       const y = y0 + ((y1 - y0) * i) / 4;
@@ -54,7 +54,7 @@ function plot(o) {
       svg.append(draw("text", { x: X(x), y: H - 18, "text-anchor": i === 4 ? "end" : "middle" }, short(x)));
     }
     svg.append(draw("text", { x: W - 6, y: H - 3, "text-anchor": "end", class: "soft" }, o.x));
-    svg.append(draw("text", { x: left, y: 10, class: "soft" }, o.y));
+    svg.append(draw("text", { x: 4, y: 11, class: "soft" }, o.y));
   }
   let legend = 0;
   for (const s of o.series) {
