@@ -104,7 +104,7 @@ def test_what_measured_nothing_cannot_be_replayed(ledger: Ledger) -> None:
     line, start = begun(ledger)
     with pytest.raises(InputError, match="no round"):
         replay(start.id, ledger)
-    with pytest.raises(InputError, match="no longer"):
+    with pytest.raises(InputError, match="is not in"):
         replay(trial(ledger, line, made_recipe(), start).id, ledger)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -321,7 +324,9 @@ def test_proposers_see_neither_openings_nor_claims(
     assert found is not None and found.turn.sealed is not None
     seen = [*View(ledger, kept.line).turns(), *View(ledger, kept.line).told()]
     assert {turn.kind for turn in seen} == {Kind.TRIAL}
-    assert "0." not in found.turn.verdict.reason.replace("0.1 behind", "")
+    for known in ("0.1 behind", "0.005 of the steps"):
+        assert known in found.turn.verdict.reason
+    assert found.turn.verdict.reason.count("0.") == 2  # and no score
     monkeypatch.setenv(TRIAL, "1")  # as in the processes that propose and measure
     assert ledger.turn(found.turn.id).sealed is None
 
@@ -350,3 +355,56 @@ def test_a_verification_that_is_stopped_goes_on_where_it_was_and_counts_nothing_
     assert [file.stat().st_mtime_ns for file in files] == times  # nothing was trained again
     assert ledger.account(kept.line).n_begun == 1
     assert len(ledger.turns(kept.line, kinds=[Kind.OPENING])) == len(openings)
+
+
+KILLED = """
+import sys
+from mendel.clocks.research import twins, verify
+from mendel.ledger import Ledger
+from mendel.propose.menu import designs
+
+few = ("gla", "short_conv")
+twins.designs = lambda caps, start=None: tuple(d for d in designs(caps, start) if d.name in few)
+if __name__ == "__main__":
+    found = verify.verify(int(sys.argv[1]), Ledger(), workers=1)
+    print(found.outcome)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_loses_no_measurement_and_leaves_no_worker_behind(
+    ledger: Ledger, kept: Turn, tmp_path: Path
+) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    argv, vault = [sys.executable, str(script), str(kept.id)], ledger.folder / "vault"
+    times: dict[Path, int] = {}
+    for n in (1, 4, 9):
+        process = subprocess.Popen(argv, start_new_session=True)
+        wait_for(lambda n=n: len(list(vault.rglob("*.json"))) >= n or process.poll() is not None)
+        process.kill()
+        process.wait()
+        wait_for(lambda: not alive(process.pid))
+        now = {file: file.stat().st_mtime_ns for file in vault.rglob("*.json")}
+        assert all(now[file] == then for file, then in times.items())
+        times = now
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("rediscovery", "no win", "trade", "verified win")
+    assert all(file.stat().st_mtime_ns == then for file, then in times.items())
+    openings = [t.result.facts["condition"] for t in ledger.turns(kinds=[Kind.OPENING])]
+    assert openings and len(set(openings)) == len(openings)
+    assert len(ledger.turns(kinds=[Kind.CLAIM])) == 1
+    assert ledger.account(kept.line).n_begun == 1
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    while not what():
+        time.sleep(0.05)
+
+
+def alive(session: int) -> bool:
+    """Is any process of that session left?"""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True, text=True
+    )
+    return any("Z" not in line for line in found.stdout.splitlines())

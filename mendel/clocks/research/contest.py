@@ -125,7 +125,7 @@ class Contest:
 
     @property
     def near(self) -> list[str]:
-        """Those whom one seed does not show to be far behind, and the best in any case; it first."""
+        """Those whom one seed does not show to be far behind, and the best in any case, first."""
         rivals = sorted((n for n in self.screen if n != MINE), key=lambda n: -self.screen[n].mean)
         least = self.screen[MINE].mean - FAR
         return [n for i, n in enumerate(rivals) if not i or self.screen[n].mean >= least]

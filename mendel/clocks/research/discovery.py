@@ -14,6 +14,7 @@ from typing import Any
 from mendel.blobs import write_atomically
 from mendel.clocks.research.contest import MINE
 from mendel.clocks.research.export import known_as
+from mendel.clocks.research.lookup import run_of
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.twins import CONDITIONS, Twins
@@ -39,7 +40,7 @@ def publish(claim: Turn, ledger: Ledger, folder: Path | None = None) -> Path:
     if claim.sealed is None:
         raise SealedError("a trial reached for what a verification found. Wanted a person.")
     recipe = canonical(Recipe.parse(dict(claim.candidate.state)))
-    run = Run.load(ledger.folder / "research" / claim.line.run)
+    run = run_of(claim, ledger)
     found = evidence(claim, run)
     name = f"{_slug(recipe)}-{claim.candidate.id[:6]}"
     own = (folder or home() / "discoveries") / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mendel.clocks.research.run import Run
 from mendel.ledger import Ledger
 from mendel.presets import PRESETS, discoveries, load_recipe
 from mendel.spec import Recipe
@@ -48,6 +49,17 @@ def lookup(word: str, ledger: Ledger) -> Found:
         f"{word!r} is no turn, no candidate's id (6 digits or more), no TOML file and no name. "
         f"{hint} `mendel research report` lists turns."
     )
+
+
+def run_of(turn: Turn, ledger: Ledger) -> Run:
+    """The run whose folder says what a turn's line was asked; raises InputError where it is gone."""
+    folder = ledger.folder / "research" / turn.line.run
+    if not (folder / "run.json").is_file():
+        raise InputError(
+            f"the run of turn {turn.id}, {turn.line.run}, is not in {folder.parent}. "
+            "Wanted its folder, which says what was asked. Set MENDEL_HOME to where it was begun."
+        )
+    return Run.load(folder)
 
 
 def parents(turn: Turn) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.clock import ResearchClock, recipe_of
-from mendel.clocks.research.run import Run
+from mendel.clocks.research.lookup import run_of
 from mendel.ledger import Ledger
 from mendel.rows import as_champion
 from mendel.types import InputError, Kind, Result, Trial, Turn
@@ -50,13 +50,7 @@ def replay(id: int, ledger: Ledger) -> Replay:
             f"turn {id} is no round of a research trial, but a {turn.kind} of {turn.line}. "
             "Wanted one that measured. `mendel log` lists them."
         )
-    folder = ledger.folder / "research" / turn.line.run
-    if not (folder / "run.json").is_file():
-        raise InputError(
-            f"the run of turn {id}, {turn.line.run}, is no longer in {folder.parent}. "
-            "Wanted its folder, which says what was asked."
-        )
-    clock = ResearchClock(Run.load(folder), ledger)
+    clock = ResearchClock(run_of(turn, ledger), ledger)
     rounds = [each for each in ledger.why(id) if each.trial == turn.trial and each.id < id]
     champion = as_champion(ledger.turn(turn.champion))
     trial = Trial(

@@ -88,7 +88,9 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     told += [f"verified: turn {each['of']}: {each['reason']}" for each in found["verified"]]
     n_won = sum(each["win"] for each in found["verified"])
     if n_won:
-        told.append(f"{hours / n_won:.2f} core hours a verified win, verification apart")
+        checked = sum(c["seconds"] for v in found["verified"] for c in v["conditions"].values())
+        each = (hours + checked / 3600) / n_won
+        told.append(f"{each:.2f} core hours a verified win, verification included")
     else:
         told.append("no verified win. `mendel research verify TURN` checks what was kept.")
     told += [f"sealed data was opened {found['openings']} times", found["shares_words"]]

@@ -19,6 +19,7 @@ from mendel.audit import check_spec
 from mendel.clocks.research.contest import FAR, MINE, N_FRESH, Card, Contest, Job, measured
 from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.docket import Docket
+from mendel.clocks.research.lookup import run_of
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.twins import CONDITIONS, Condition
@@ -86,7 +87,7 @@ def verify(
     """
     Vault(ledger)  # refuses a process that runs a trial
     turn = ledger.turn(id)
-    run = _run_of(turn, ledger)
+    run = _verifiable(turn, ledger)
     recipe = Recipe.parse(dict(turn.candidate.state))
     first = Condition.of("as found", recipe, run)
     docket = Docket(ledger, turn, first)
@@ -105,13 +106,13 @@ def verify(
     return found
 
 
-def _run_of(turn: Turn, ledger: Ledger) -> Run:
+def _verifiable(turn: Turn, ledger: Ledger) -> Run:
     if turn.line.clock != "research" or turn.kind not in (Kind.TRIAL, Kind.START):
         raise InputError(
             f"turn {turn.id} is no trial of `mendel research`. Wanted one that was kept. "
             "`mendel research report` lists those."
         )
-    run = Run.load(ledger.folder / "research" / turn.line.run)
+    run = run_of(turn, ledger)
     if run.spec.null:
         raise InputError(
             f"turn {turn.id} is of a null line, whose answers were drawn at random. "
@@ -235,10 +236,11 @@ def _won(contests: Sequence[Contest]) -> str:
     first = contests[0]
     n, near = len(first.condition.menu), len(first.near)
     share = first.condition.twins.share
-    tried = f"; with {share:g} of the steps, which claims little" if share < 1 else ""
+    tried = f"; with {share:g} of the steps, which says little" if share < 1 else ""
+    by = f"{near} judged on fresh pairs, {n - near} more than {FAR:g} behind"
     return (
         f"better than each of {n} designs of the menu on sealed twins, at 2x width and 2x tokens "
-        f"({near} judged on fresh pairs, {n - near} more than {FAR:g} behind), no suite worse{tried}"
+        f"({by}), no suite worse{tried}"
     )
 
 
