@@ -378,23 +378,41 @@ def test_kill_9_loses_no_measurement_and_leaves_no_worker_behind(
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     argv, vault = [sys.executable, str(script), str(kept.id)], ledger.folder / "vault"
-    times: dict[Path, int] = {}
+    known: dict[Path, tuple[int, Any]] = {}
     for n in (1, 4, 9):
-        process = subprocess.Popen(argv, start_new_session=True)
-        wait_for(lambda n=n: len(list(vault.rglob("*.json"))) >= n or process.poll() is not None)
-        process.kill()
-        process.wait()
-        wait_for(lambda: not alive(process.pid))
-        now = {file: file.stat().st_mtime_ns for file in vault.rglob("*.json")}
-        assert all(now[file] == then for file, then in times.items())
-        times = now
+        known = stays(known, killed_at(argv, vault, n))
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert done.stdout.strip() in ("rediscovery", "no win", "trade", "verified win")
-    assert all(file.stat().st_mtime_ns == then for file, then in times.items())
+    stays(known, measurements(vault))
     openings = [t.result.facts["condition"] for t in ledger.turns(kinds=[Kind.OPENING])]
     assert openings and len(set(openings)) == len(openings)
     assert len(ledger.turns(kinds=[Kind.CLAIM])) == 1
     assert ledger.account(kept.line).n_begun == 1
+
+
+def killed_at(argv: Sequence[str], vault: Path, n: int) -> dict[Path, tuple[int, Any]]:
+    """What is there after the process was killed with n measurements in the vault."""
+    process = subprocess.Popen(argv, start_new_session=True)
+    wait_for(lambda: len(measurements(vault)) >= n or process.poll() is not None)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not alive(process.pid))
+    return measurements(vault)
+
+
+def measurements(vault: Path) -> dict[Path, tuple[int, Any]]:
+    """When each was written, and its score."""
+    files = list(vault.rglob("*.json"))
+    return {f: (f.stat().st_mtime_ns, json.loads(f.read_text()).get("score")) for f in files}
+
+
+def stays(
+    before: dict[Path, tuple[int, Any]], after: dict[Path, tuple[int, Any]]
+) -> dict[Path, tuple[int, Any]]:
+    """All scores are what they were; at most what was in flight was measured once more."""
+    assert all(after[file][1] == score for file, (_, score) in before.items())
+    assert sum(after[file][0] != at for file, (at, _) in before.items()) <= 1
+    return after
 
 
 def wait_for(what: Callable[[], bool]) -> None:

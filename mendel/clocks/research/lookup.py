@@ -52,7 +52,7 @@ def lookup(word: str, ledger: Ledger) -> Found:
 
 
 def run_of(turn: Turn, ledger: Ledger) -> Run:
-    """The run whose folder says what a turn's line was asked; raises InputError where it is gone."""
+    """The run whose folder says what a line was asked; raises InputError where it is gone."""
     folder = ledger.folder / "research" / turn.line.run
     if not (folder / "run.json").is_file():
         raise InputError(
