@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from mendel.types import (
     Champion,
     Clock,
     Decision,
+    InputError,
+    Json,
     Kind,
     LedgerError,
     Result,
@@ -31,6 +33,7 @@ from mendel.types import (
 )
 
 LOST = "the worker's lease expired {n} times without a result"
+REPLACED = "measured beside a champion that has since been replaced; propose it again"
 
 
 class Driver:
@@ -160,6 +163,24 @@ class Driver:
             self.ledger.append(connection, replace(back, champion=now.turn if now else 0))
         return self._make_live()
 
+    def note_insight(self, words: Sequence[str], facts: Json, links: Sequence[str] = ()) -> Turn:
+        """Write what an analyst found: a turn that makes no champion and spends nothing.
+
+        words    the first is the reason that `mendel log` shows, the rest its motivation
+        links    the turns that it was read from
+        raises   InputError for facts that no ledger can keep
+        """
+        result = checked(Result(facts=facts))
+        if result.error is not None:
+            raise InputError(f"an insight is no JSON: {result.error}. Wanted plain values.")
+        line = self.clock.line
+        candidate = Candidate({}, " ".join(words[1:]), tuple(links))
+        verdict = Verdict(Decision.DISCARD, words[0] if words else "nothing is clear")
+        turn = Turn(line, Kind.INSIGHT, candidate, result, verdict, at=self.now())
+        with self.ledger.writing(line) as connection:
+            now = self.ledger.champion(line, connection)
+            return self.ledger.append(connection, replace(turn, champion=now.turn if now else 0))
+
     # -- inside --
 
     def _look(self) -> tuple[bool, Champion]:
@@ -270,8 +291,7 @@ class Driver:
         if result.error is not None:
             return Verdict(Decision.DISCARD, f"failed: {result.error}", case.level)
         if moved and any(r.baseline for r in case.results):
-            reason = "measured beside a champion that has since been replaced; propose it again"
-            return Verdict(Decision.DISCARD, reason, case.level)
+            return Verdict(Decision.DISCARD, REPLACED, case.level)
         try:
             verdict = self.clock.policy(case, self.ledger.account(case.line, connection))
             if not isinstance(verdict, Verdict):

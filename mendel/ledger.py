@@ -130,11 +130,13 @@ class Ledger:
         named: str | None = None,
         kinds: Iterable[Kind] = (),
         kept: bool = False,
+        after: int = 0,
         limit: int | None = None,
     ) -> list[Turn]:
         """The newest `limit` turns that fit, oldest first.
 
         named   a part of the line's name, as str(line) writes it
+        after   only turns behind this one
         """
         query = TURN_AND_LINE
         if line is not None:
@@ -147,6 +149,8 @@ class Ledger:
             query = query.where(turns.c.kind.in_(list(kinds)))
         if kept:
             query = query.where(turns.c.decision == Decision.KEEP)
+        if after:
+            query = query.where(turns.c.id > after)
         with self.reading() as connection:
             rows = connection.execute(query.order_by(turns.c.id.desc()).limit(limit)).all()
         return [turn_of(row) for row in reversed(rows)]
@@ -348,6 +352,11 @@ class View:
 
     def turns(self, *, limit: int | None = None, kept: bool = False) -> list[Turn]:
         found = self._ledger.turns(self._line, kinds=[Kind.TRIAL], kept=kept, limit=limit)
+        return [replace(turn, sealed=None) for turn in found]
+
+    def told(self, *, after: int = 0) -> list[Turn]:
+        kinds = [Kind.TRIAL, Kind.INSIGHT]
+        found = self._ledger.turns(self._line, kinds=kinds, after=after)
         return [replace(turn, sealed=None) for turn in found]
 
     def pending(self) -> list[Candidate]:

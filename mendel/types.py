@@ -162,6 +162,7 @@ class Kind(StrEnum):
     OPENING = "opening"  # sealed data was looked at
     CLAIM = "claim"  # "better than" or "no worse than" was asked for outside the loop
     ROLLBACK = "rollback"  # an earlier champion is live again
+    INSIGHT = "insight"  # what an analyst read out of the turns before it
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,9 @@ class History(Protocol):
 
     def turns(self, *, limit: int | None = None, kept: bool = False) -> Sequence[Turn]:
         """The newest `limit` trial turns, oldest first; only those kept, if asked."""
+
+    def told(self, *, after: int = 0) -> Sequence[Turn]:
+        """Trial and insight turns behind that turn, oldest first."""
 
     def pending(self) -> Sequence[Candidate]:
         """Candidates in flight."""

@@ -24,6 +24,9 @@ from mendel.cli import (
     predict,
     redesign,
     report,
+    research,
+    research_show,
+    research_verify,
     sample,
     train,
 )
@@ -50,6 +53,9 @@ label.add_to(app)
 redesign.add_to(app)
 improve.add_to(app)
 diff.add_to(app)
+research.add_to(app)
+research_show.add_to(research.group)
+research_verify.add_to(research.group)
 
 
 @app.callback()

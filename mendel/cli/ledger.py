@@ -44,9 +44,18 @@ def why(
     id: Annotated[int, typer.Argument(help="A turn's number, as `mendel log` shows it.")],
     as_json: Json = False,
 ) -> None:
-    """The chain of verdicts that led to a turn."""
+    """The chain of verdicts that led to a turn; of a research turn also where it came from."""
+    told: list[str] = []
     with _open() as ledger:
-        _show(ledger.why(id), as_json)
+        chain = ledger.why(id)
+        own = next(turn for turn in chain if turn.id == id)
+        if own.line.clock == "research" and not as_json:
+            from mendel.clocks.research.story import story
+
+            told = story(own, ledger)
+    _show(chain, as_json)
+    for line in told:
+        print(line)
 
 
 def champions(as_json: Json = False) -> None:
@@ -123,7 +132,9 @@ def _show(turns: list[Turn], as_json: bool) -> None:
     table = Table("turn", "when", "line", "kind", "decision", "reason", "motivation")
     for turn in turns:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(turn.at))
-        cells = (str(turn.line), turn.kind, turn.verdict.decision, turn.verdict.reason)
+        # an insight decides nothing
+        decision = "" if turn.kind == "insight" else turn.verdict.decision
+        cells = (str(turn.line), turn.kind, decision, turn.verdict.reason)
         plain = [_plain(cell) for cell in (*cells, turn.candidate.motivation)]
         table.add_row(str(turn.id), when, *plain)
     Console().print(table)

@@ -84,6 +84,10 @@ class Group:
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """(S,) nats a target. x, y are (S, B, T) when stacked, else (B, T)."""
+        return self._terms(x, y)[:, 0]
+
+    def _terms(self, x: Tensor, y: Tensor) -> Tensor:
+        """(S, n): what the sum of is minimised, the nats first."""
         with self._autocast():
             if not self.stacked:
                 return self._loss(self.model(x)[0], y)[None]
@@ -99,11 +103,14 @@ class Group:
         return self._loss(output, y)
 
     def _loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """(n,): nats, and the terms that the recipe adds to them."""
         if output.dtype in (torch.bfloat16, torch.float16):
             output = output.float()
         head: Any = self.model.head
         loss: Tensor = head.loss(output, y)
-        return loss
+        if not self.how.z_loss:
+            return loss[None]
+        return torch.stack((loss, self.how.z_loss * mean_squared_log_sum(output, y)))
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
@@ -136,8 +143,8 @@ class Group:
     ) -> tuple[list[float], dict[str, Tensor]] | None:
         """Losses and gradients of n windows, or None where memory does not suffice."""
         try:
-            losses = self.losses(*self.batch(source, step, n))
-            return losses.detach().tolist(), _gradients(losses, self.params)
+            terms = self._terms(*self.batch(source, step, n))
+            return terms[:, 0].detach().tolist(), _gradients(terms, self.params)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -210,6 +217,17 @@ class Group:
         return float(count_flops(lambda: _gradients(loss()[None], params)))
 
 
+def mean_squared_log_sum(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean of (log sum exp logits)^2 where there is a target: what z_loss is the factor of.
+
+    logits   (..., K)
+    targets  (...) of int64, -1 where there is none
+    source   Chowdhery 2022 (PaLM), section 5
+    """
+    asked = targets >= 0
+    return (logits.logsumexp(-1).square() * asked).sum() / asked.sum().clamp(min=1)
+
+
 def _matrices(model: Model) -> list[str]:
     """Names of the matrices between hidden layers: what Muon is for, and what decays."""
     return [
@@ -234,7 +252,7 @@ def _optim_spec(how: TrainSpec, device: torch.device) -> OptimSpec:
     )
 
 
-def _gradients(losses: Tensor, params: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of each seed's own loss: seeds share nothing, so the sum's gradient is theirs."""
-    found = torch.autograd.grad(losses.sum(), list(params.values()), materialize_grads=True)
+def _gradients(terms: Tensor, params: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of each seed's own terms: seeds share nothing, so the sum's gradient is theirs."""
+    found = torch.autograd.grad(terms.sum(), list(params.values()), materialize_grads=True)
     return dict(zip(params, found, strict=True))
