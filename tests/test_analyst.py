@@ -295,7 +295,7 @@ def promoted(state: Recipe = AFTER) -> Turn:
 def test_ablations_put_each_changed_field_back_alone() -> None:
     made = ablations(promoted(), BEFORE, CAPS)
     back = {tuple(x for x in one.links if x.startswith("ablation:")): one for one in made}
-    alone = ["model.residual_init", "mixers.conv", "mixers.key_norm", "mixers.write",
+    alone = ["residual_init", "mixers.conv", "mixers.key_norm", "mixers.write",
              "mixers.n_steps", "train.optimizer"]  # fmt: skip
     together = ("ablation:mixers.erase", "ablation:mixers.n_steps")  # two steps need an erase
     assert set(back) == {*((f"ablation:{field}",) for field in alone), together}
@@ -319,7 +319,7 @@ def test_a_single_change_and_a_hybrid_are_ablated_as_what_they_are() -> None:
         {"model": {"width": 16, "n_layers": 2, "mixers": mixers, "init_std": 0.1}}
     )
     [one, other] = ablations(promoted(hybrid), BEFORE, CAPS)
-    assert {one.links[1], other.links[1]} == {"ablation:mixers.part", "ablation:model.init_std"}
+    assert {one.links[1], other.links[1]} == {"ablation:mixers.part", "ablation:init_std"}
 
 
 def test_the_field_that_carries_a_planted_gain_is_named_and_the_others_are_not() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mendel.propose.matching import Caps, matched
-from mendel.propose.novelty import SET_BY_TRIALS, canonical, key
 from mendel.propose.settings import FOLLOWS, OF_MODEL, Value, layers, whole
+from mendel.propose.spelling import SET_BY_TRIALS, canonical, key
 from mendel.spec import PartSpec, Recipe
 from mendel.types import Candidate, InputError, Kind, Turn
 
@@ -57,8 +57,7 @@ def _first_valid(
 def changed(after: Recipe, before: Recipe) -> list[str]:
     """Fields that differ, without the layer; what follows from matched cost is none."""
     a, b = after.model, before.model
-    differ = [field for field in (*OF_MODEL, *WHOLE) if getattr(a, field) != getattr(b, field)]
-    found = [f"model.{field}" for field in differ]
+    found = [field for field in (*OF_MODEL, *WHOLE) if getattr(a, field) != getattr(b, field)]
     for owner in PATTERNS:
         found += _changed_in(owner, after, before)
     fields = [field for field in type(after.train).model_fields if field not in SET_BY_TRIALS]
@@ -100,10 +99,10 @@ def _put_back(
     model, train = after.model.to_dict(), after.train.to_dict()
     for field in fields:
         owner, _, name = field.partition(".")
-        if owner == "model":
-            _set(model, name, getattr(before.model, name))
-        elif owner == "train":
+        if owner == "train":
             _set(train, name, getattr(before.train, name))
+        elif owner not in PATTERNS:
+            _set(model, owner, getattr(before.model, owner))
         else:
             names = [one.partition(".")[2] for one in fields if one.partition(".")[0] == owner]
             model[owner] = _pattern(owner, after, before, names)
@@ -149,7 +148,8 @@ def _was(before: Recipe, field: str) -> str:
     """The value or values before, in words."""
     owner, _, name = field.partition(".")
     if owner not in PATTERNS:
-        return str(getattr(before.train if owner == "train" else before.model, name))
+        was = getattr(before.train, name) if owner == "train" else getattr(before.model, owner)
+        return was.part if isinstance(was, PartSpec) else str(was)
     values: dict[Value, None] = {}
     for part in layers(before, owner):
         values.setdefault(whole(owner, part).get(name or "part"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import mendel.parts.menu  # noqa: F401  registers the parts
 from mendel.parts.part import PARTS, Kind, parse_fields, resolve
-from mendel.propose.novelty import SET_BY_TRIALS, canonical
+from mendel.propose.spelling import SET_BY_TRIALS, canonical
 from mendel.spec import ModelSpec, PartSpec, Recipe, TrainSpec
 from mendel.types import Json
 
@@ -47,7 +47,7 @@ def _settings(state: str) -> Settings:
 
 def _said(recipe: Recipe) -> Iterator[tuple[str, Value, float]]:
     model, train = recipe.model, recipe.train
-    yield from ((f"model.{field}", getattr(model, field), 1.0) for field in OF_MODEL)
+    yield from ((field, getattr(model, field), 1.0) for field in OF_MODEL)
     for owner in ("norm", "embedding"):
         part = getattr(model, owner)
         for name, value in whole(owner, part).items():
@@ -79,10 +79,10 @@ def whole(owner: str, part: PartSpec) -> dict[str, Value]:
 def defaults() -> dict[str, frozenset[Value]]:
     """Field -> what it is where nobody chose; two parts may differ in it."""
     found: dict[str, set[Value]] = {}
-    for prefix, spec in (("model", ModelSpec), ("train", TrainSpec)):
-        for name, info in spec.model_fields.items():
-            if not isinstance(info.default, PartSpec | tuple):
-                found.setdefault(f"{prefix}.{name}", set()).add(info.default)
+    for name in OF_MODEL:
+        found[name] = {ModelSpec.model_fields[name].default}
+    for name, info in TrainSpec.model_fields.items():
+        found[f"train.{name}"] = {info.default}
     for owner, kind in KIND_OF.items():
         for part in PARTS[kind].values():
             for name, info in part.Fields.model_fields.items():
