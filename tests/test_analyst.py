@@ -181,6 +181,29 @@ def test_a_trial_cut_after_its_first_proxy_counts_as_level_on_the_others() -> No
     assert abs(effect.mean) == pytest.approx(0.1, abs=0.02)
 
 
+def test_a_clear_effect_is_told_with_the_proxies_that_it_comes_from() -> None:
+    chance = np.random.default_rng(9)
+    turns = []
+    for i, one in enumerate(CHOSEN):
+        parity, mqar = 0.3 * one["bonus"], -0.1 * one["bonus"]
+        mine = {"parity": list(parity + chance.normal(scale=0.02, size=4)),
+                "mqar": list(mqar + chance.normal(scale=0.02, size=4))}  # fmt: skip
+        if i % 5 == 0:
+            del mine["mqar"]
+        scores = np.mean(list(mine.values()), 0)
+        its = {name: [0.0] * 4 for name in mine}
+        turns.append(trial(i + 2, recipe(one), scores, [0.0] * 4, proxies=mine))
+        facts = {**turns[-1].result.facts, "champion": its}
+        turns[-1] = replace(turns[-1], result=replace(turns[-1].result, facts=facts))
+    effects = {e.field: e for e in analyse(turns).effects}
+    bonus = effects["mixers.bonus"]
+    assert bonus.by == {
+        "parity": pytest.approx(0.3, abs=0.02),
+        "mqar": pytest.approx(-0.1, abs=0.02),
+    }
+    assert "parity +0.3" in bonus.words and effects["mixers.rotary"].by == {}
+
+
 def test_fields_that_always_came_together_are_said_to_be_so() -> None:
     tied = [{**one, "bonus": one["direct"]} for one in CHOSEN]
     found = analyse(history(tied, lambda one: 0.1 * one["bonus"], seed=2))

@@ -58,7 +58,7 @@ class Column:
     @property
     def n(self) -> int:
         """Trials that have it."""
-        return int((self.x != 0).sum()) if self.value != DOUBLED else len(self.x)
+        return len(self.x) if self.value == DOUBLED else int(np.count_nonzero(self.x))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Fit:
 
     @property
     def freedom(self) -> int:
-        return len(self.residual) - self.frame.shape[1]
+        return len(self.residual) - int(self.frame.shape[1])
 
 
 def columns_of(trials: Sequence[Measured]) -> list[Column]:
@@ -154,7 +154,7 @@ def fit(trials: Sequence[Measured]) -> Fit:
 
 
 def _weights(trials: Sequence[Measured], even: Fit) -> Floats:
-    """(n,), roots; 1 on average of squares."""
+    """(n,), roots; 1 where a trial is known best."""
     known = [(t.spread, t.n_pairs - 1) for t in trials if t.spread is not None]
     freedom = sum(n for _, n in known)
     own = sum(spread * n for spread, n in known) / freedom if freedom else 0.0
@@ -164,8 +164,8 @@ def _weights(trials: Sequence[Measured], even: Fit) -> Floats:
     whole = variance + max(left / max(float(free.sum()), 1e-12), 0.0)
     if not len(trials) or not whole.min() > 0:
         return np.ones(len(trials))
-    weights: Floats = 1 / whole
-    return np.sqrt(weights / weights.mean())
+    weights: Floats = np.sqrt(whole.min() / whole)
+    return weights
 
 
 def _solved(levels: Sequence[Floats], columns: Sequence[Column], y: Floats, weights: Floats) -> Fit:
