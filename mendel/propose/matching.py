@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from mendel.parts.channel import hidden_width
-from mendel.parts.part import parse_fields, resolve
+from mendel.parts.part import Kind, parse_fields, resolve
 from mendel.propose.costs import Price, part_price
 from mendel.propose.spelling import canonical
 from mendel.spec import ModelSpec, PartSpec, Recipe, Spec, SpecError
@@ -42,24 +42,17 @@ def price(recipe: Recipe, vocab: int, n_tokens: int) -> Price:
     m = recipe.model
     vocab = m.vocab or vocab
     norm = part_price("norm", m.norm, m.width, n_tokens)
-    total = _ends(m, vocab, n_tokens)
-    if m.final_norm:
-        total += norm
-    for i in range(m.n_layers):
-        total += norm + part_price("mixer", m.mixers[i % len(m.mixers)], m.width, n_tokens)
-        if m.channels:
-            total += norm + part_price(
-                "channel", m.channels[i % len(m.channels)], m.width, n_tokens
-            )
-    return total
-
-
-def _ends(m: ModelSpec, vocab: int, n_tokens: int) -> Price:
-    """The embedding and the head."""
-    before = part_price("embedding", m.embedding, m.width, n_tokens, vocab, m.context)
-    after = part_price("head", m.head, m.width, n_tokens, vocab)
+    priced = [part_price("embedding", m.embedding, m.width, n_tokens, vocab, m.context)]
+    priced.append(part_price("head", m.head, m.width, n_tokens, vocab))
+    priced += [norm] * (m.n_layers * (2 if m.channels else 1) + m.final_norm)
+    patterns: tuple[tuple[Kind, tuple[PartSpec, ...]], ...]
+    patterns = (("mixer", m.mixers), ("channel", m.channels))
+    for kind, pattern in patterns:
+        each = [part_price(kind, part, m.width, n_tokens) for part in pattern]
+        priced += [each[i % len(each)] for i in range(m.n_layers if each else 0)]
+    n_params, flops, state_bytes = (sum(column) for column in zip(*priced, strict=True))
     shared = vocab * m.width if m.tied else 0
-    return before + after + Price(-shared, 0.0, 0)
+    return Price(int(n_params) - shared, float(flops), int(state_bytes))
 
 
 def caps_of(
