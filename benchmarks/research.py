@@ -1,10 +1,11 @@
-"""The research loop: search skill on published tables, beside the field's searches.
+"""The research loop: search skill on published tables, and what a kill -9 does to a run.
 
-python benchmarks/research.py tables|across [--runs 100] [--sets cifar10 ...] [--shared FOLDER]
-                                            [--out FILE.json]
+python benchmarks/research.py tables|across|kills [--runs 100] [--sets cifar10 ...]
+                              [--shared FOLDER] [--out FILE.json]
 
 tables: trials to the top 0.1 % on each set, beside random search, evolution, TPE, hill climbing.
 across: after 100 turns on NATS-Bench, CIFAR-10, the same on CIFAR-100 and ImageNet16-120.
+kills: --runs times kill -9 of a real research run, each followed by --resume.
 FOLDER holds nats_bench_tss_csv and nasbench_macro (default ../shared/data).
 """
 
@@ -22,12 +23,14 @@ sys.path.insert(0, str(ROOT))
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy: one thread
 
-from research_sections import published, tables  # noqa: E402
+from research_sections import kills, published, tables  # noqa: E402
+
+SECTIONS = tables.SECTIONS | kills.SECTIONS
 
 
 def main() -> None:
     options = parse()
-    measure = tables.SECTIONS[options.section]
+    measure = SECTIONS[options.section]
     rows = {options.section: measure(options.shared, options.sets, options.runs)}
     facts = {
         "command": f"python benchmarks/research.py {options.section} --runs {options.runs} "
@@ -42,7 +45,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("section", choices=tables.SECTIONS)
+    parser.add_argument("section", choices=SECTIONS)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--sets", nargs="+", choices=published.SETS, default=published.SETS)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")

@@ -14,9 +14,10 @@ from mendel.propose.surrogate import (
     Rows,
     Shape,
     Surrogate,
+    believing,
     expected_improvement,
     fit,
-    given,
+    joined,
     standardised,
 )
 from mendel.types import InputError
@@ -83,7 +84,7 @@ class Guided(Remembering[C]):
         surrogate = self._fitted(own) if own else self.others
         assert surrogate is not None
         if self.asked:
-            surrogate = self._as_expected(surrogate)
+            surrogate = believing(surrogate, self._rows(list(self.asked)))
         mean, deviation = surrogate.expects(rows)
         if not own:
             return mean
@@ -97,19 +98,12 @@ class Guided(Remembering[C]):
         else:
             like, doubt = self.others.expects(rows)
             z = standardised(scores, like, float(doubt.mean()))
-            rows, z = _joined(rows, self.others.rows), np.concatenate([z, self.others.z])
+            rows, z = joined(rows, self.others.rows), np.concatenate([z, self.others.z])
         due = len(self.told) >= self.n_shaped * GROWN
         found = fit(rows, z, self.unit, self.shape, rounds=int(due))
         if due:
             self.shape, self.n_shaped = found.shape, len(self.told)
         return found
-
-    def _as_expected(self, surrogate: Surrogate) -> Surrogate:
-        """As if each trial in flight had come out as expected: nobody asks beside it again."""
-        flying = self._rows(list(self.asked))
-        rows = _joined(surrogate.rows, flying)
-        z = np.concatenate([surrogate.z, surrogate.expects(flying)[0]])
-        return given(rows, z, self.unit, surrogate.shape)
 
     def _learnt(self, earlier: Sequence[Task[C]]) -> Surrogate | None:
         """What other tasks say together; None where nothing does."""
@@ -124,7 +118,7 @@ class Guided(Remembering[C]):
             self.leaders += [task.candidates[j] for j in _best(scores, N_BEST)]
         rows = parts[0]
         for part in parts[1:]:
-            rows = _joined(rows, part)
+            rows = joined(rows, part)
         found = fit(rows, np.concatenate(targets), self.unit, self.shape, rounds=3)
         self.shape = found.shape
         return found
@@ -184,7 +178,3 @@ def _best(scores: Floats, at_most: int) -> Ints:
     if len(scores) <= at_most:
         return np.arange(len(scores))
     return np.argpartition(-np.nan_to_num(scores, nan=-np.inf), at_most)[:at_most]
-
-
-def _joined(a: Rows, b: Rows) -> Rows:
-    return Rows(np.concatenate([a.features, b.features]), np.concatenate([a.task, b.task]))

@@ -21,15 +21,27 @@ class TreeParzen(Remembering[Picks]):
 
         super().__init__(space, seed)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed)
-        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        self.study = optuna.create_study(direction="maximize")
+        self.reseed(seed)
         self.fields: dict[str, Any] = {
             f"field_{i}": optuna.distributions.CategoricalDistribution(range(size))
             for i, size in enumerate(space.sizes)
         }
         self.trials: dict[Picks, Any] = {}
+
+    def reseed(self, seed: int) -> None:
+        """What is drawn next follows from the seed and what was told."""
+        import optuna
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed)
+
+    def draw(self) -> Picks:
+        """What it would try, known or not; nothing is remembered of it."""
+        trial = self.study.ask(self.fields)
+        self._tell_study(trial, math.nan)
+        return tuple(int(trial.params[name]) for name in self.fields)
 
     def ask(self) -> Picks:
         for _ in range(MAX_REPEATS):

@@ -1,0 +1,266 @@
+"""The builtin researcher: typed changes of what is known to work, ranked by what they promise.
+
+the menu's designs -> what a verdict asks to try again -> ablations of what was promoted ->
+parents (the champion, the best, elites of the archive) -> operators, weighed by a bandit
+        -> expected improvement by the surrogate -> nothing that is known -> the next candidate
+
+No language model, and nothing is kept between calls but what follows from the turns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mendel.propose.analyst import Insight, ablations
+from mendel.propose.archive import Archive, cell_of
+from mendel.propose.bandit import Bandit
+from mendel.propose.memory import Memory, Tried
+from mendel.propose.novelty import distance, fingerprint, key
+from mendel.propose.options import ARMS, Broods, Effects, Option
+from mendel.propose.ranking import Expected, Ranking
+from mendel.propose.recipes import Problem, from_menu, luck, operator, recipe_of
+from mendel.propose.spaces import Rng
+from mendel.spec import Recipe
+from mendel.types import Candidate, Digest, InputError, Kind, Turn
+
+N_ELITES, N_FAR = 2, 2  # parents drawn from the archive; where the search is stuck, far ones too
+N_WIDENED = 6  # options that are changed once more where it is stuck
+N_LOOKED = 30  # of the most promising, whose fingerprints are looked at
+STUCK, STUCK_SHARE = 50, 0.25  # trials without a gain, and their share of all
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """No gain for long, and none expected: `n` trials ago was the last one."""
+
+    n: int
+    expected: float
+    steps: int  # changes at once, while it lasts
+
+    def __str__(self) -> str:
+        return (
+            f"Stuck: no gain in {self.n} trials and {self.expected:.3f} expected of the next, so "
+            f"the search is widened to {self.steps} changes at once and to far parents."
+        )
+
+
+class Builtin:
+    """The researcher; raises InputError where pyribs is not installed."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.menu = {key(design.recipe): design.name for design in problem.menu}
+        self.memory, self.others = Memory(), dict[Digest, Memory]()
+        self.ranking = Ranking(self.memory, self.others, problem.seed)
+        self.bandit, self.archive = Bandit(ARMS), Archive()
+        self.broods = Broods(problem)
+        self.effects = Effects()
+        self.n_learned, self.n_gained = 0, 0  # turns; designs tried when the last was promoted
+        self.stuck: Stuck | None = None  # as of the last proposal, for people
+        self.prints: dict[Digest, Digest | None] = {}
+        self.tests: dict[int, list[tuple[Digest, Candidate]]] = {}  # ablations of promoted turns
+
+    # -- learn --
+
+    def learn(self, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            self.n_learned += 1
+            if turn.kind is Kind.INSIGHT:
+                self.effects = helping(turn)
+            elif self.problem.task in (None, turn.line.task):
+                self._learn(turn)
+            elif not turn.result.facts.get("null"):
+                self.others.setdefault(turn.line.task, Memory()).learn(turn)
+
+    def _learn(self, turn: Turn) -> None:
+        before = len(self.memory.tried)
+        tried = self.memory.learn(turn)
+        if turn.verdict.keep:
+            self.n_gained = len(self.memory.tried)
+        if len(self.memory.tried) == before:
+            return  # another round of a known design
+        self.ranking.learn()
+        if not math.isnan(tried.value):
+            cell = cell_of(tried.recipe, self.problem.caps)
+            self.archive.add(tried.place, tried.value, cell)
+        parents = [p.value for p in self.memory.parents(turn.candidate)]
+        gained = tried.value > max(parents, default=math.inf) + self.problem.margin
+        self.bandit.learn(operator(turn.candidate), gained)
+
+    # -- propose --
+
+    def propose(self, pending: Sequence[Candidate]) -> Candidate | None:
+        flying = {key(recipe_of(candidate)): recipe_of(candidate) for candidate in pending}
+        known = self.memory.tried.keys() | flying.keys()
+        return (
+            from_menu(self.problem.menu, known)
+            or self._again(flying)
+            or self._ablation(known)
+            or self._searched(flying, luck(self.problem.seed, self.n_learned, pending))
+        )
+
+    def _again(self, flying: Mapping[Digest, Recipe]) -> Candidate | None:
+        """What a verdict asks to propose again, while it is still better than the champion."""
+        champion = self._champion()
+        for tried in self.memory.again.values():
+            if tried.key not in flying and tried.value > champion.value:
+                why = f"again: turn {tried.turn} was ahead of a champion that has been replaced."
+                return Candidate(tried.recipe.to_dict(), why, (f"turn:{tried.turn}",))
+        return None
+
+    def _ablation(self, known: Collection[Digest]) -> Candidate | None:
+        """Of each promoted design, so that the analyst can say which of its changes carry it."""
+        for turn in self.memory.promoted:
+            if operator(turn.candidate) == "menu":
+                continue  # selected, not found
+            if turn.id not in self.tests:
+                before = self.memory.by_turn.get(turn.champion)
+                recipe = before.recipe if before else self.problem.start
+                found = ablations(turn, recipe, self.problem.caps)
+                self.tests[turn.id] = [(key(recipe_of(c)), c) for c in found]
+            for name, candidate in self.tests[turn.id]:
+                if name not in known:
+                    return candidate
+        return None
+
+    def _searched(self, flying: Mapping[Digest, Recipe], rng: Rng) -> Candidate | None:
+        options = self._new(self._options(self._parents(rng)), flying)
+        expected = self._expects(options, flying)
+        self.stuck = self._is_stuck(expected)
+        if self.stuck or not options:
+            far = self._new(self._options(self._far()), flying)
+            steps = self.stuck.steps if self.stuck else 1
+            options = self._widened(options + far, flying, rng, steps)
+            expected = self._expects(options, flying)
+        return self._best(options, expected, flying, rng)
+
+    def _best(
+        self,
+        options: Sequence[Option],
+        expected: Expected | None,
+        flying: Mapping[Digest, Recipe],
+        rng: Rng,
+    ) -> Candidate | None:
+        """Of the most promising the first that computes what nothing known computes."""
+        drawn = self.bandit.draw(rng)
+        worth = np.array([drawn[option.arm] for option in options])
+        if expected is not None:
+            worth *= expected.gain
+        seen = self.memory.fingerprints | {self._print(name, flying[name]) for name in flying}
+        for i in np.argsort(-worth, kind="stable")[:N_LOOKED]:
+            option = options[int(i)]
+            if self._print(option.key, option.recipe) not in {*seen, None}:
+                return self._candidate(option, expected, int(i))
+        return None
+
+    def _candidate(self, option: Option, expected: Expected | None, i: int) -> Candidate:
+        words = [f"{option.arm}: {option.words}"]
+        if expected is not None:
+            words.append(
+                f"Expected {expected.mean[i]:.3f} +- {expected.deviation[i]:.3f}, the best so far "
+                f"is {expected.best:.3f}."
+            )
+        if self.stuck:
+            words.append(str(self.stuck))
+        return Candidate(option.recipe.to_dict(), " ".join(words), option.links)
+
+    # -- where it looks --
+
+    def _champion(self) -> Tried:
+        """Where the line's start was never tried, it stands there with its turn, if that is known."""
+        memory = self.memory
+        found = memory.by_turn.get(memory.champion)
+        start = self.problem.start
+        return found or Tried(-1, start, key(start), memory.first_champion)
+
+    def _parents(self, rng: Rng) -> list[Tried]:
+        """The champion, the best measured, and elites: good ones, and those with few children."""
+        memory = self.memory
+        found = [self._champion()]
+        if np.isfinite(values := np.array(memory.values)).any():
+            found.append(memory.order[int(np.nanargmax(values))])
+        elites = self._elites()
+        if elites:
+            rank = np.argsort(np.argsort([-elite.value for elite in elites], kind="stable"))
+            weight = 1 / ((1 + rank) * np.array([1 + elite.n_children for elite in elites]))
+            n = min(N_ELITES, len(elites))
+            drawn = rng.choice(len(elites), size=n, replace=False, p=weight / weight.sum())
+            found += [elites[int(i)] for i in drawn]
+        return list({tried.key: tried for tried in found}.values())
+
+    def _far(self) -> list[Tried]:
+        """Elites that differ most from the champion."""
+        here = self._champion().recipe
+        return sorted(self._elites(), key=lambda e: (-distance(e.recipe, here), e.place))[:N_FAR]
+
+    def _elites(self) -> list[Tried]:
+        order = self.memory.order
+        found = [order[place] for place in self.archive.elites()]
+        return [elite for elite in found if not math.isnan(elite.value)]
+
+    def _options(self, parents: Sequence[Tried]) -> Iterator[Option]:
+        for parent in parents:
+            yield from self.broods.of(parent, self.effects)
+        for i, parent in enumerate(parents):
+            for other in parents[i + 1 :]:
+                yield from self.broods.between(parent, other, self.menu.get(other.key, ""))
+
+    def _new(self, options: Iterable[Option], flying: Mapping[Digest, Recipe]) -> list[Option]:
+        tried = self.memory.tried
+        return [o for o in options if o.key not in tried and o.key not in flying]
+
+    def _widened(
+        self,
+        options: Sequence[Option],
+        flying: Mapping[Digest, Recipe],
+        rng: Rng,
+        steps: int,
+    ) -> list[Option]:
+        """The options, and what is one change further from the most promising; again, for three."""
+        found = list(options)
+        for _ in range(steps - 1):
+            expected = self._expects(options, flying)
+            worth = rng.random(len(options)) if expected is None else expected.gain
+            best = [options[int(i)] for i in np.argsort(-worth, kind="stable")]
+            distinct = list({option.key: option for option in best}.values())[:N_WIDENED]
+            options = self._new((f for o in distinct for f in self.broods.further(o)), flying)
+            found += options
+        return found
+
+    # -- what it expects --
+
+    def _expects(
+        self, options: Sequence[Option], flying: Mapping[Digest, Recipe]
+    ) -> Expected | None:
+        if not options:
+            return None
+        return self.ranking.expects([(o.key, o.recipe) for o in options], list(flying.items()))
+
+    def _is_stuck(self, expected: Expected | None) -> Stuck | None:
+        n_trials = len(self.memory.tried)
+        limit = max(STUCK, STUCK_SHARE * n_trials)
+        since = n_trials - self.n_gained
+        promised = 0.0 if expected is None else float(expected.gain.max())
+        if since < limit or promised >= self.problem.margin:
+            return None
+        return Stuck(since, promised, 2 if since < 2 * limit else 3)
+
+    def _print(self, name: Digest, recipe: Recipe) -> Digest | None:
+        """Fingerprint; None where it cannot be built."""
+        if name not in self.prints:
+            try:
+                self.prints[name] = fingerprint(recipe)
+            except InputError:
+                self.prints[name] = None
+        return self.prints[name]
+
+
+def helping(turn: Turn) -> Effects:
+    """What the analyst is sure helps: the interval of its effect lies above 0."""
+    insight = Insight.from_dict(dict(turn.result.facts))
+    good = {(effect.field, str(effect.value)) for effect in insight.effects if effect.low > 0}
+    return Effects(turn.id, frozenset(good))

@@ -1,0 +1,169 @@
+"""Designs ranked by what the surrogate expects of them, from what was learned on this task and
+on others.
+
+features of designs -> one column a number, one a word -> Gaussian process -> expected improvement
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mendel.propose.guided import subset
+from mendel.propose.memory import Memory, Tried
+from mendel.propose.novelty import features
+from mendel.propose.spaces import Floats
+from mendel.propose.surrogate import (
+    Rows,
+    Shape,
+    Surrogate,
+    believing,
+    expected_improvement,
+    fit,
+    given,
+    joined,
+    points,
+    standardised,
+)
+from mendel.spec import Recipe
+from mendel.types import Digest
+
+Features = Mapping[str, float | str]
+N_OWN, N_OTHERS = 160, 120  # designs that a fit sees: more take too long
+N_LEAST = 4  # designs with a score; below it nothing is expected of anything
+GROWN = 1.15  # how much more must be tried until the surrogate's shape is looked at again
+ROUNDS = 3  # of looking at each field of the shape
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Of some designs, (n,) each, in points of the score.
+
+    gain   expected improvement on the best so far
+    best   what the surrogate holds the best design to be worth
+    """
+
+    gain: Floats
+    mean: Floats
+    deviation: Floats
+    best: float
+
+
+class Ranking:
+    """A function of the memories alone: it is told after each turn, and asked whenever.
+
+    own      of this task
+    others   of other tasks and scales, in a fixed order
+    """
+
+    def __init__(self, own: Memory, others: Mapping[Digest, Memory], seed: int) -> None:
+        self.own, self.others, self.seed = own, others, seed
+        self.due = float(N_LEAST)
+        self.sample: tuple[list[Tried], Floats] = ([], np.zeros(0))  # that the shape is fitted to
+        self.shape: tuple[Shape, float] | None = None  # and the usual squared distance
+        self.known: dict[Digest, Features] = {}
+
+    def learn(self) -> None:
+        """After a turn: what the next look at the shape will see is laid aside at once, so that
+        nothing depends on when somebody asks."""
+        if len(self.own.tried) >= self.due:
+            self.due = len(self.own.tried) * GROWN
+            self.sample, self.shape = self._sample(), None
+
+    def features(self, key: Digest, recipe: Recipe) -> Features:
+        if key not in self.known:
+            self.known[key] = features(recipe)
+        return self.known[key]
+
+    def expects(
+        self, designs: Sequence[tuple[Digest, Recipe]], flying: Sequence[tuple[Digest, Recipe]]
+    ) -> Expected | None:
+        """Of each design, where those in flight come out as expected; None: too little is known.
+
+        designs   key and recipe
+        """
+        tried, scores = self._sample()
+        if np.isfinite(scores).sum() < N_LEAST:
+            return None
+        others = [self._of(memory) for memory in self.others.values()]
+        others = [other for other in others if np.isfinite(other[1]).sum() >= N_LEAST]
+        groups = [[(t.key, t.recipe) for t in known] for known, _ in others]
+        own = [(t.key, t.recipe) for t in tried]
+        parts = self._rows([own, list(designs), list(flying), *groups])
+        surrogate, scale = self._fitted(parts[0], scores, parts[3:], [s for _, s in others])
+        best = float(surrogate.expects(parts[0])[0].max())
+        if flying:
+            surrogate = believing(surrogate, parts[2])
+        mean, deviation = surrogate.expects(parts[1])
+        gain = expected_improvement(mean, deviation, best)
+        top = float(np.nanmax(scores))
+        return Expected(scale * gain, top + scale * (mean - best), scale * deviation, top)
+
+    def _fitted(
+        self, rows: Rows, scores: Floats, others: Sequence[Rows], told: Sequence[Floats]
+    ) -> tuple[Surrogate, float]:
+        """The surrogate, and the points of the score that a unit of its scale is worth."""
+        shape, unit = self._shape()
+        if not others:
+            z = standardised(scores)
+            return given(rows, z, unit, shape), points(scores, z)
+        before, known = others[0], [standardised(each) for each in told]
+        for each in others[1:]:
+            before = joined(before, each)
+        like, doubt = given(before, np.concatenate(known), unit, shape).expects(rows)
+        z = standardised(scores, like, float(doubt.mean()))
+        both = joined(rows, before)
+        return given(both, np.concatenate([z, *known]), unit, shape), points(scores, z)
+
+    def _shape(self) -> tuple[Shape, float]:
+        """Of the sample laid aside; fitted when it is first needed."""
+        if self.shape is None:
+            tried, scores = self.sample
+            if np.isfinite(scores).sum() < N_LEAST:
+                tried, scores = self._sample()
+            [rows] = self._rows([[(t.key, t.recipe) for t in tried]])
+            unit = 2 * float(rows.features.var(axis=0).sum()) or 1.0
+            found = fit(rows, standardised(scores), unit, Shape(noise=0.1), ROUNDS)
+            self.shape = found.shape, unit
+        return self.shape
+
+    def _sample(self) -> tuple[list[Tried], Floats]:
+        return self._of(self.own, N_OWN)
+
+    def _of(self, memory: Memory, at_most: int = 0) -> tuple[list[Tried], Floats]:
+        """What a fit sees of a task; failures are NaN."""
+        at_most = at_most or max(2, N_OTHERS // len(self.others))
+        values = np.array(memory.values)
+        kept = subset(values, at_most, np.random.default_rng([self.seed, len(values)]))
+        return [memory.order[i] for i in kept], values[kept]
+
+    def _rows(self, groups: Sequence[Sequence[tuple[Digest, Recipe]]]) -> list[Rows]:
+        """Each group, around the mean of the first one; the first three are of this task, each
+        later one of a task of its own."""
+        told = [self.features(key, recipe) for group in groups for key, recipe in group]
+        found, ends = encoded(told), np.cumsum([len(group) for group in groups])
+        found -= found[: len(groups[0])].mean(axis=0)
+        return [
+            Rows(part, np.full(len(part), max(0, i - 2), dtype=np.int64))
+            for i, part in enumerate(np.split(found, ends[:-1]))
+        ]
+
+
+def encoded(designs: Sequence[Features]) -> Floats:
+    """(n, F) float32: a column for each number, one of 0 and 1 for each word of each field."""
+    cells = [
+        (i, name, 1.0) if isinstance(value, str) else (i, name, float(value))
+        for i, design in enumerate(designs)
+        for name, value in (_named(field, value) for field, value in design.items())
+    ]
+    columns = {name: j for j, name in enumerate(sorted({name for _, name, _ in cells}))}
+    found = np.zeros((len(designs), len(columns)), dtype=np.float32)
+    for i, name, value in cells:
+        found[i, columns[name]] = value
+    return found
+
+
+def _named(field: str, value: float | str) -> tuple[str, float | str]:
+    return (f"{field}={value}", value) if isinstance(value, str) else (field, value)
