@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.propose.settings import Settings, Value, defaults
+from mendel.propose.measured import Measured
+from mendel.propose.settings import Value, defaults
 
 Floats = NDArray[np.float64]
 DOUBLED = "x2"  # the value of a number's column: per doubling
@@ -29,21 +30,6 @@ PER_COLUMN = 3  # trials for each column; rarer values wait for more of them
 MOST_COLUMNS = 200
 ALIASED = 1e-6  # share of a column that the others leave unexplained, below which it is theirs
 CELL = 4  # trials in each of the four cells of an interaction
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One trial: what was chosen, what it gained beside its champion, and on how many pairs.
-
-    spread   variance of a pair, where there are two or more
-    beside   whose level it is measured from
-    """
-
-    chosen: Settings
-    gain: float
-    n_pairs: int
-    spread: float | None
-    beside: str
 
 
 @dataclass(frozen=True)
