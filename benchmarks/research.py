@@ -1,10 +1,12 @@
 """The research loop: search skill on published tables, beside the field's searches.
 
-python benchmarks/research.py tables|across [--runs 100] [--sets cifar10 ...] [--shared FOLDER]
-                                            [--out FILE.json]
+python benchmarks/research.py tables|across|landscape|proposals [--runs 100] [--sets cifar10 ...]
+                                            [--shared FOLDER] [--out FILE.json]
 
 tables: trials to the top 0.1 % on each set, beside random search, evolution, TPE, hill climbing.
 across: after 100 turns on NATS-Bench, CIFAR-10, the same on CIFAR-100 and ImageNet16-120.
+landscape: recipes with planted scores, --runs 20: trials to the top of each proposer.
+proposals: CPU time of the builtin researcher's proposal with up to 100,000 turns known.
 FOLDER holds nats_bench_tss_csv and nasbench_macro (default ../shared/data).
 """
 
@@ -22,12 +24,14 @@ sys.path.insert(0, str(ROOT))
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy: one thread
 
-from research_sections import published, tables  # noqa: E402
+from research_sections import landscape, published, tables  # noqa: E402
+
+SECTIONS = tables.SECTIONS | landscape.SECTIONS
 
 
 def main() -> None:
     options = parse()
-    measure = tables.SECTIONS[options.section]
+    measure = SECTIONS[options.section]
     rows = {options.section: measure(options.shared, options.sets, options.runs)}
     facts = {
         "command": f"python benchmarks/research.py {options.section} --runs {options.runs} "
@@ -42,7 +46,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("section", choices=tables.SECTIONS)
+    parser.add_argument("section", choices=SECTIONS)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--sets", nargs="+", choices=published.SETS, default=published.SETS)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")

@@ -1,4 +1,4 @@
-"""What proposers of recipes promise: nothing twice, failures never again, the same after a crash."""
+"""What proposers of recipes promise: nothing twice, no failure again, the same after a crash."""
 
 from __future__ import annotations
 
