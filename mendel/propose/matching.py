@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, NamedTuple
 
-import torch
 from pydantic import Field
 
 from mendel.parts.channel import hidden_width
-from mendel.parts.flops import count_flops
-from mendel.parts.part import Kind, make, parse_fields, resolve
+from mendel.parts.part import Kind, parse_fields, resolve
+from mendel.propose.costs import Price, part_price
 from mendel.propose.spelling import canonical
 from mendel.spec import ModelSpec, PartSpec, Recipe, Spec, SpecError
 from mendel.types import InputError
@@ -35,17 +32,6 @@ class Caps(Spec):
     n_tokens: int = Field(gt=0)  # the suite's longest text
 
 
-class Price(NamedTuple):
-    """What a recipe costs; units as in Caps."""
-
-    n_params: int
-    flops: float
-    state_bytes: int
-
-    def __add__(self, other: Any) -> Price:
-        return Price(*(mine + its for mine, its in zip(self, other, strict=True)))
-
-
 def price(recipe: Recipe, vocab: int, n_tokens: int) -> Price:
     """What the built model counts, part by part; a part that was seen before costs nothing.
 
@@ -55,44 +41,18 @@ def price(recipe: Recipe, vocab: int, n_tokens: int) -> Price:
     """
     m = recipe.model
     vocab = m.vocab or vocab
-    norm = _part("norm", m.norm, m.width, n_tokens)
-    total = _ends(m, vocab, n_tokens)
-    if m.final_norm:
-        total += norm
-    for i in range(m.n_layers):
-        total += norm + _part("mixer", m.mixers[i % len(m.mixers)], m.width, n_tokens)
-        if m.channels:
-            total += norm + _part("channel", m.channels[i % len(m.channels)], m.width, n_tokens)
-    return total
-
-
-def _ends(m: ModelSpec, vocab: int, n_tokens: int) -> Price:
-    """The embedding and the head."""
-    before = _part("embedding", m.embedding, m.width, n_tokens, vocab, m.context)
-    after = _part("head", m.head, m.width, n_tokens, vocab)
+    norm = part_price("norm", m.norm, m.width, n_tokens)
+    priced = [part_price("embedding", m.embedding, m.width, n_tokens, vocab, m.context)]
+    priced.append(part_price("head", m.head, m.width, n_tokens, vocab))
+    priced += [norm] * (m.n_layers * (2 if m.channels else 1) + m.final_norm)
+    patterns: tuple[tuple[Kind, tuple[PartSpec, ...]], ...]
+    patterns = (("mixer", m.mixers), ("channel", m.channels))
+    for kind, pattern in patterns:
+        each = [part_price(kind, part, m.width, n_tokens) for part in pattern]
+        priced += [each[i % len(each)] for i in range(m.n_layers if each else 0)]
+    n_params, flops, state_bytes = (sum(column) for column in zip(*priced, strict=True))
     shared = vocab * m.width if m.tied else 0
-    return before + after + Price(-shared, 0.0, 0)
-
-
-def _part(kind: Kind, spec: PartSpec, width: int, n_tokens: int, *sizes: int) -> Price:
-    return _measured(kind, spec.model_dump_json(), width, n_tokens, *sizes)
-
-
-@lru_cache(maxsize=1 << 17)
-def _measured(kind: Kind, spec: str, width: int, n_tokens: int, *sizes: int) -> Price:
-    """Of one part, by running it once."""
-    part = make(kind, PartSpec.model_validate_json(spec), width, *sizes).eval()
-    n_params = sum(p.numel() for p in part.parameters())
-    x = torch.zeros(1, n_tokens, width)
-    if kind == "embedding":
-        if n_tokens > sizes[1]:  # learned positions end there, their cost does not
-            part = make(kind, PartSpec.model_validate_json(spec), width, sizes[0], n_tokens)
-        x = torch.zeros(1, n_tokens, dtype=torch.int64)
-    states: list[Any] = []
-    with torch.no_grad():
-        flops = count_flops(lambda: states.append(part(x)[1]))
-    n_bytes = sum(t.numel() * t.element_size() for t in states[0].values())
-    return Price(n_params, flops / n_tokens, n_bytes)
+    return Price(int(n_params) - shared, float(flops), int(state_bytes))
 
 
 def caps_of(

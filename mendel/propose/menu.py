@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mendel.parts.price import menu
+import mendel.parts.menu  # noqa: F401  registers the parts
+from mendel.parts.part import NAMED, PARTS
 from mendel.propose.matching import Caps, matched
 from mendel.propose.spelling import key
 from mendel.spec import PartSpec, Recipe
@@ -50,7 +51,8 @@ def designs(caps: Caps, start: Recipe | None = None) -> tuple[Named, ...]:
 
 def _patterns(n_layers: int) -> Iterator[tuple[str, list[tuple[PartSpec, ...]]]]:
     """A name and its patterns of mixers, the one to be preferred first."""
-    single = {name: PartSpec(part=name) for name in menu("mixer")} | SIGNED
+    names = [*NAMED["mixer"], *PARTS["mixer"]]  # of two names the literature's
+    single = {name: PartSpec(part=name) for name in names} | SIGNED
     for name, part in single.items():
         windowed = name == "sliding_window"
         yield name, [(each,) for each in (_windows() if windowed else [part])]
