@@ -33,6 +33,7 @@ from mendel.types import (
 )
 
 LOST = "the worker's lease expired {n} times without a result"
+REPLACED = "measured beside a champion that has since been replaced; propose it again"
 
 
 class Driver:
@@ -290,8 +291,7 @@ class Driver:
         if result.error is not None:
             return Verdict(Decision.DISCARD, f"failed: {result.error}", case.level)
         if moved and any(r.baseline for r in case.results):
-            reason = "measured beside a champion that has since been replaced; propose it again"
-            return Verdict(Decision.DISCARD, reason, case.level)
+            return Verdict(Decision.DISCARD, REPLACED, case.level)
         try:
             verdict = self.clock.policy(case, self.ledger.account(case.line, connection))
             if not isinstance(verdict, Verdict):

@@ -24,7 +24,7 @@ from mendel.clocks.design.finish import Shipped, finish
 from mendel.clocks.design.label import ask, near_sealed
 from mendel.clocks.design.prepare import plan, prepare
 from mendel.clocks.design.request import Request
-from mendel.clocks.design.run import Run, Stopwatch
+from mendel.clocks.design.run import Run
 from mendel.clocks.design.session import design
 from mendel.clocks.design.sheet import (
     Item,
@@ -34,6 +34,7 @@ from mendel.clocks.design.sheet import (
     read_sheet,
     write_sheet,
 )
+from mendel.clocks.workers import Stopwatch
 from mendel.data.readers import read_examples
 from mendel.data.vault import Vault
 from mendel.driver import Driver
@@ -485,7 +486,7 @@ def refused_run(
     driver = Driver(clock, ledger)
     driver.start()
     assert driver.run(lambda: False) == 5 * len(improve.TIMES)
-    watch = Stopwatch(run)
+    watch = Stopwatch(run.folder)
     return run, request, finish(clock, watch, lambda name: None, interrupted=False, yes=False)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mendel.audit.claims import Claims
 from mendel.audit.examine import check
-from mendel.audit.gate import check_spec, require_sound
+from mendel.audit.gate import check_spec, report_file, require_sound
 from mendel.audit.inputs import InputSpec
 from mendel.audit.report import CHECKS, AuditReport, Finding
 from mendel.audit.subject import AuditError
@@ -22,5 +22,6 @@ __all__ = [
     "InputSpec",
     "check",
     "check_spec",
+    "report_file",
     "require_sound",
 ]

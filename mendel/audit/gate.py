@@ -45,7 +45,7 @@ def check_spec(
     """
     small = reduced(spec)
     claims = claims or Claims()
-    file = (cache or home() / "audits") / f"{_key(small, claims, profile)}.json"
+    file = report_file(spec, claims, profile=profile, cache=cache)
     if file.is_file():
         try:
             return AuditReport.from_dict(json.loads(file.read_text(encoding="utf-8")))
@@ -55,6 +55,18 @@ def check_spec(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(report.to_dict()).encode("utf-8"))
     return report
+
+
+def report_file(
+    spec: ModelSpec,
+    claims: Claims | None = None,
+    *,
+    profile: Profile = "quick",
+    cache: Path | None = None,
+) -> Path:
+    """Where `check_spec` keeps its report; there is a file where a spec was audited before."""
+    key = _key(reduced(spec), claims or Claims(), profile)
+    return (cache or home() / "audits") / f"{key}.json"
 
 
 def require_sound(spec: ModelSpec) -> AuditReport:

@@ -24,6 +24,7 @@ from mendel.cli import (
     predict,
     redesign,
     report,
+    research,
     sample,
     train,
 )
@@ -50,6 +51,7 @@ label.add_to(app)
 redesign.add_to(app)
 improve.add_to(app)
 diff.add_to(app)
+research.add_to(app)
 
 
 @app.callback()

@@ -11,7 +11,8 @@ shares.py     where wins came from
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -33,6 +34,9 @@ CLEAR = 0.025  # of effects, and as much of interactions: together at most 5 % o
 NEWEST = 2_000  # trials; older ones were measured beside champions that few remember
 N_WORDS = 12  # lines for people about each
 N_ALIKE = 3
+N_PROXIES = 3  # named beside an effect
+
+Tried = tuple[Sequence[Turn], Settings]  # the rounds of a trial, and what was chosen
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Effect:
     value      "x2": a number's effect for each doubling
     low high   95 % of this one effect; n: trials that had it
     p          corrected for all effects that were looked at
+    by         where it is clear, its mean on each proxy: which it helps, which it costs
     """
 
     field: str
@@ -53,6 +58,7 @@ class Effect:
     n: int
     usual: Value = None
     p: float = 1.0
+    by: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def clear(self) -> bool:
@@ -63,8 +69,10 @@ class Effect:
         for_ = f"per doubling of {self.field}"
         if self.value != "x2":
             for_ = f"for {self.field} = {self.value} instead of {self.usual}"
-        told = f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f}) {for_}"
-        return f"{told}, {self.n} trials."
+        told = f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f}) {for_}, {self.n} trials"
+        most = sorted(self.by, key=lambda name: (-abs(self.by[name]), name))[:N_PROXIES]
+        where = ", ".join(f"{name} {self.by[name]:+.3f}" for name in most)
+        return f"{told}; {where}." if where else f"{told}."
 
 
 @dataclass(frozen=True)
@@ -135,15 +143,15 @@ def analyse(turns: Sequence[Turn]) -> Insight:
     told = sorted((t for t in turns if t.kind is Kind.TRIAL), key=lambda turn: turn.id)
     trials = _by_trial(told)[-NEWEST:]
     tried = [(rounds, chosen) for rounds in trials if (chosen := _chosen(rounds[0])) is not None]
-    n_proxies = max((_n_proxies(rounds[0]) for rounds, _ in tried), default=0)
+    n_proxies = max((len(_proxies(rounds[0])) for rounds, _ in tried), default=0)
     measured = [_measured(rounds, chosen, n_proxies) for rounds, chosen in tried]
     found = fit([one for one in measured if one is not None])
     pairs = interactions(found)
     failed = tuple(failures([(chosen, rounds[-1].result.error) for rounds, chosen in tried]))
-    effects = sorted(map(_effect, found.columns, found.estimates), key=lambda e: e.p)
+    effects = _located(map(_effect, found.columns, found.estimates), tried)
     clear = [_interaction(*one) for one in pairs if one[2].p < CLEAR]
     made = Insight(
-        effects=tuple(effects),
+        effects=tuple(sorted(effects, key=lambda one: one.p)),
         interactions=tuple(sorted(clear, key=lambda one: one.p)),
         failures=failed,
         n_trials=len(trials),
@@ -169,8 +177,9 @@ def _chosen(turn: Turn) -> Settings | None:
         return None
 
 
-def _n_proxies(turn: Turn) -> int:
-    return len(turn.result.facts.get("proxies", ()))
+def _proxies(turn: Turn) -> Mapping[str, Sequence[float]]:
+    found: Mapping[str, Sequence[float]] = turn.result.facts.get("proxies", {})
+    return found
 
 
 def _measured(rounds: Sequence[Turn], chosen: Settings, n_proxies: int) -> Measured | None:
@@ -181,18 +190,50 @@ def _measured(rounds: Sequence[Turn], chosen: Settings, n_proxies: int) -> Measu
     first = rounds[0]
     share = 1.0
     if first.result.facts.get("stage") == "race" and n_proxies:
-        share = _n_proxies(first) / n_proxies
+        share = len(_proxies(first)) / n_proxies
     pairs = [
         (mine - its) * share
         for turn in rounds
         if turn.champion == first.champion and turn.result.error is None
         for mine, its in zip(turn.result.scores, turn.result.baseline, strict=False)
     ]
+    return _of_pairs(pairs, first, chosen)
+
+
+def _of_pairs(pairs: Sequence[float], first: Turn, chosen: Settings) -> Measured | None:
     if not pairs or not np.isfinite(pairs).all():
         return None
     spread = float(np.var(pairs, ddof=1)) if len(pairs) > 1 else None
     beside = f"{first.line} {first.champion}"
     return Measured(chosen, float(np.mean(pairs)), len(pairs), spread, beside)
+
+
+def _located(effects: Iterable[Effect], tried: Sequence[Tried]) -> list[Effect]:
+    """The clear ones with what they do on each proxy; one number each, which claims nothing."""
+    found = list(effects)
+    if not any(effect.clear for effect in found):
+        return found
+    means: dict[tuple[str, Value, Value], dict[str, float]] = {}
+    for name in sorted({name for rounds, _ in tried for name in _proxies(rounds[0])}):
+        measured = [_measured_on(name, rounds, chosen) for rounds, chosen in tried]
+        on = fit([one for one in measured if one is not None])
+        for column, estimate in zip(on.columns, on.estimates, strict=True):
+            means.setdefault((column.field, column.value, column.usual), {})[name] = estimate.mean
+    return [
+        replace(one, by=means.get((one.field, one.value, one.usual), {})) if one.clear else one
+        for one in found
+    ]
+
+
+def _measured_on(name: str, rounds: Sequence[Turn], chosen: Settings) -> Measured | None:
+    """A trial on one proxy alone; None where it was not run on it."""
+    first = rounds[0]
+    facts = [turn.result.facts for turn in rounds if turn.champion == first.champion]
+    sides = [
+        (f.get("proxies", {}).get(name, ()), f.get("champion", {}).get(name, ())) for f in facts
+    ]
+    pairs = [mine - its for a, b in sides for mine, its in zip(a, b, strict=False)]
+    return _of_pairs(pairs, first, chosen)
 
 
 def _effect(column: Column, e: Estimate) -> Effect:

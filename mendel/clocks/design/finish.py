@@ -25,7 +25,8 @@ from mendel.clocks.design.changes import BEFORE, changes, command_before
 from mendel.clocks.design.choose import Chosen, choose
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.report import Evidence, report_of
-from mendel.clocks.design.run import Run, Stopwatch
+from mendel.clocks.design.run import Run
+from mendel.clocks.workers import Stopwatch
 from mendel.data.vault import Opening, Sealed, Vault
 from mendel.emit.plain import weak_points
 from mendel.emit.project import Agent, emit_project

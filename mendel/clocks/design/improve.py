@@ -18,8 +18,8 @@ from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.finish import Shipped
 from mendel.clocks.design.prepare import check_free
 from mendel.clocks.design.request import Plan, Request
-from mendel.clocks.design.run import n_workers
 from mendel.clocks.design.session import Observer, Silent, carry_out, resume
+from mendel.clocks.workers import n_workers
 from mendel.data.faults import Fault
 from mendel.data.readers import Examples
 from mendel.data.vault import Vault

@@ -19,10 +19,11 @@ from mendel.clocks.design.cost import prices
 from mendel.clocks.design.documents import documents_of, search_rows
 from mendel.clocks.design.given import language_faults, read_inputs
 from mendel.clocks.design.request import Plan, Provenance, Request
-from mendel.clocks.design.run import Run, RunSpec, new_run_id
+from mendel.clocks.design.run import Run, RunSpec
 from mendel.clocks.design.seal import SEALED_SHARE, Split, seal
 from mendel.clocks.design.sources import sources
 from mendel.clocks.design.validation import rows_of, rows_to_choose_by
+from mendel.clocks.workers import new_run_id
 from mendel.data.items import read_items
 from mendel.data.label_forms import LabelForm, label_form
 from mendel.data.readers import Examples, read_examples

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mendel.blobs import locked, write_atomically
+from mendel.clocks.workers import spent_s
 from mendel.ledger import Ledger
 from mendel.propose import Start, Traits
 from mendel.spec import FoldSpec, Spec, TaskSpec, TextSpec
@@ -147,8 +145,7 @@ class Run:
 
     def spent_s(self) -> float:
         """Seconds of work in all sessions so far, a killed one's included."""
-        file = self.folder / "spent.json"
-        return float(json.loads(file.read_text())) if file.exists() else 0.0
+        return spent_s(self.folder)
 
     def lock(self) -> AbstractContextManager[None]:
         """One process works on a run; raises InputError where another one does."""
@@ -159,43 +156,6 @@ class Run:
         )
 
 
-class Stopwatch:
-    """Time of work, kept on disk so that a resumed run goes on counting where it was killed."""
-
-    def __init__(self, run: Run, already_s: float = 0.0) -> None:
-        self._file = run.folder / "spent.json"
-        self._before, self._began = run.spent_s() + already_s, time.monotonic()
-        self._saved = 0.0
-
-    @property
-    def spent_s(self) -> float:
-        return self._before + time.monotonic() - self._began
-
-    def save(self) -> None:
-        """Cheap to call often: it writes once a second."""
-        if self.spent_s - self._saved > 1:
-            self._saved = self.spent_s
-            write_atomically(self._file, json.dumps(round(self._saved, 2)).encode())
-
-
 def has_ended(folder: Path) -> bool:
     """Did the run of a folder ship, or was refused? It may be of whichever version."""
     return any((folder / name).exists() for name in (SHIPPED, REFUSED))
-
-
-def new_run_id() -> str:
-    """Sorts by time; two runs at once differ."""
-    return time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:6]
-
-
-def n_workers() -> int:
-    """Trials at once: one a core, since a small model trains fastest on one thread."""
-    return max(
-        1,
-        min(
-            4,
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1,
-        ),
-    )

@@ -7,13 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Protocol
 
 from mendel.clocks.design import ladder
@@ -21,11 +16,12 @@ from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.finish import Shipped, finish
 from mendel.clocks.design.prepare import check_free, plan, prepare
 from mendel.clocks.design.request import Plan, Request
-from mendel.clocks.design.run import Run, Stopwatch, n_workers
+from mendel.clocks.design.run import Run
+from mendel.clocks.workers import Stopwatch, interruptible, n_workers, spawn
 from mendel.driver import Driver
 from mendel.ledger import Earlier, Ledger
 from mendel.propose import pasts
-from mendel.types import TRIAL, InputError, Kind, MendelError, Turn
+from mendel.types import InputError, Kind, MendelError, Turn
 
 MAX_RESTARTS = 5  # of workers that died; a trial that kills three is given up by the driver
 
@@ -145,14 +141,14 @@ def _resumed(request: Request, ledger: Ledger, mends: bool) -> Run:
 
 
 def _work(run: Run, ledger: Ledger, observer: Observer, yes: bool, preparing_s: float) -> Shipped:
-    watch = Stopwatch(run, preparing_s)
+    watch = Stopwatch(run.folder, preparing_s)
     clock = DesignClock(run, ledger, time.time() + run.spec.budget_s - watch.spent_s)
     driver = Driver(clock, ledger)
     driver.start()
     driver.release(forgive=True)
     stage = "training candidates on every fold" if run.spec.mends else "climbing the ladder"
     observer.stage(stage)
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         _explore(clock, watch, observer, interrupted)
         early = bool(interrupted)
         if early:
@@ -214,40 +210,5 @@ def _stop_where_the_disk_is_full(turns: list[Turn]) -> None:
 
 
 def _spawn(clock: DesignClock) -> subprocess.Popen[bytes]:
-    """A worker sees no vault and computes on one thread."""
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    environment = {**os.environ, **threads, TRIAL: "1"}
-    log = clock.run.folder / "workers.log"
-    module = "mendel.clocks.design.work"
     mine = [str(clock.run.folder), str(clock.until), str(os.getpid()), str(time.time())]
-    argv = [sys.executable, "-m", module, *mine]
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            argv,
-            env=environment,
-            stdout=file,
-            stderr=file,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C reaches only us
-        )
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """The first Ctrl-C is noted in the list, the second stops; afterwards all is as before."""
-    seen: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) > 1:
-            raise KeyboardInterrupt
-
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: nobody can interrupt us
-        before = {}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return spawn("mendel.clocks.design.work", mine, clock.run.folder / "workers.log")

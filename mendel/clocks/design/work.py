@@ -6,7 +6,6 @@ It leases rounds from the ledger and tells them there; nothing else passes betwe
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from mendel.clocks.design import ladder
 from mendel.clocks.design.clock import DesignClock
 from mendel.clocks.design.run import Run
+from mendel.clocks.workers import die_with_parent
 from mendel.driver import Driver
 from mendel.ledger import Ledger
 
@@ -23,7 +23,7 @@ def work(folder: Path, until: float, parent: int, spawned: float) -> None:
 
     until    unix seconds, as is `spawned`: when the parent started us
     """
-    _die_with_parent()
+    die_with_parent()
     ledger = Ledger(folder=folder.parent.parent)
     starting_s = max(time.time() - spawned, 0.0)
     clock = DesignClock(Run.load(folder), ledger, until, starting_s)
@@ -33,14 +33,6 @@ def work(folder: Path, until: float, parent: int, spawned: float) -> None:
             if not clock.history.pending():
                 return
             time.sleep(0.2)  # a rival's round may go on to another fold
-
-
-def _die_with_parent() -> None:
-    """On Linux the kernel ends us with the run, even one that was killed -9."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The research clock: breeds recipes on suites of proxies, and proves what it keeps."""

@@ -1,0 +1,89 @@
+"""Measures recipes on the proxies of a line, and keeps what it measured in the run's folder.
+
+(recipe, leg, seed) -> kept before? -> the score; the rate is swept once a recipe and suite
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mendel.blobs import write_atomically
+from mendel.clocks.research.measure import Measured, measure, sweep
+from mendel.clocks.research.suite import Leg, Suites
+from mendel.spec import Recipe, SpecError
+from mendel.types import digest
+
+
+class Bench:
+    """What both sides of a trial are measured with.
+
+    suites   the proxies
+    folder   of the run: a recipe's scores and rates are kept in scores/, one file each, so that a
+             killed trial goes on where it was and a champion is measured once
+    null     answers are drawn at random, so that every gain is luck
+    """
+
+    def __init__(self, suites: Suites, folder: Path, *, null: bool = False) -> None:
+        self.suites, self.folder, self.null = suites, folder / "scores", null
+        self.trained_s = 0.0  # by this process
+
+    def tuned(self, recipe: Recipe, leg: Leg, seed: int) -> Measured:
+        """One seed at the rate of the leg's suite, which is swept where it is not known yet."""
+        factor = self.factor(recipe, leg.suite)
+        if factor is None and leg.swept:
+            found = self._timed(lambda: sweep(recipe, leg.proxy, seed, null=self.null))
+            self._write(self._key(recipe, leg, seed, found.factor), found)
+            rate = Measured(factor=found.factor)
+            self._write(_rate_key(recipe, leg.suite), rate)
+            return found
+        return self.kept(recipe, leg, seed, 1.0 if factor is None else factor)
+
+    def kept(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
+        """One seed at a rate; trained only where that was not done before."""
+        key = self._key(recipe, leg, seed, factor)
+        found = self._read(key)
+        if found is None:
+            found = self.fresh(recipe, leg, seed, factor)
+            self._write(key, found)
+        return found
+
+    def fresh(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
+        """One seed at a rate, trained here and now."""
+        return self._timed(lambda: measure(recipe, factor, leg.proxy, seed, null=self.null))
+
+    def factor(self, recipe: Recipe, suite: str) -> float | None:
+        """Of the recipe's learning rates, as it was chosen for a suite; None: not yet."""
+        found = self._read(_rate_key(recipe, suite))
+        return None if found is None else found.factor
+
+    def _timed(self, train: Callable[[], Measured]) -> Measured:
+        began = time.perf_counter()
+        try:
+            return train()
+        finally:
+            self.trained_s += time.perf_counter() - began
+
+    def _key(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> str:
+        return digest([recipe.hash, leg.name, seed, factor])
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key[2:34]}.json"
+
+    def _read(self, key: str) -> Measured | None:
+        try:
+            return Measured.from_json(self._file(key).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, SpecError):
+            return None  # not measured yet, or spoiled: it is measured again
+
+    def _write(self, key: str, found: Measured) -> None:
+        """Raises OSError where the disk is full."""
+        file = self._file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(found.to_dict()).encode())
+
+
+def _rate_key(recipe: Recipe, suite: str) -> str:
+    return digest([recipe.hash, "rate", suite])

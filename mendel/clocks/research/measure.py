@@ -1,0 +1,156 @@
+"""One recipe, one proxy, one seed -> a normalised score; and the learning rate that suits it.
+
+fitted -> Training -> the test set, asked once. A seed that diverges is tried once more.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
+
+import numpy as np
+import torch
+
+from mendel.clocks.research.suite import normalised
+from mendel.data.proxies import AnyProxy
+from mendel.model import Model
+from mendel.spec import Recipe, Spec, TrainSpec
+from mendel.train.proxy import fitted, fitted_training, score
+from mendel.train.run import Outcome, Progress, Training
+from mendel.types import digest
+
+FACTORS = (1.0, 1 / 3, 3.0)  # of the recipe's learning rates; the first wins a tie
+HALF = 0.5  # of the steps that each rate of a sweep is given; then the best goes on alone
+N_POINTS = 12  # of a curve
+
+
+class Measured(Spec):
+    """What one seed of one proxy showed."""
+
+    factor: float  # of the recipe's learning rates
+    score: float | None = None  # normalised; None: it failed
+    n_steps: int = 0
+    curve: tuple[tuple[int, float], ...] = ()  # step, nats of training around it
+    seconds: float = 0.0
+    flops: float = 0.0
+    repairs: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def measure(
+    recipe: Recipe, factor: float, proxy: AnyProxy, seed: int, *, null: bool = False
+) -> Measured:
+    """Train a seed at a factor of the recipe's rates; once more, tamely, where it diverges.
+
+    raises   InputError where the recipe cannot run on the proxy
+    """
+    began = time.perf_counter()
+    outcome = _training(recipe, factor, proxy, seed).run()
+    repairs: tuple[str, ...] = ()
+    if outcome.finished and outcome.result.error is not None:
+        repairs = (f"{proxy.name}: {outcome.result.error} Tried at a third of the rate, clip 1",)
+        tame = recipe.model_copy(update={"train": recipe.train.model_copy(update={"clip": 1.0})})
+        outcome = _training(tame, factor / 3, proxy, seed).run()
+    return _measured(outcome, proxy, seed, factor, repairs, began, null)
+
+
+def sweep(recipe: Recipe, proxy: AnyProxy, seed: int, *, null: bool = False) -> Measured:
+    """All rates for half of the steps; the best by validation loss goes on to the end."""
+    began = time.perf_counter()
+    found: list[tuple[float, int, float, Training]] = []
+    for place, factor in enumerate(FACTORS):
+        training = _training(recipe, factor, proxy, seed)
+        training.run(_until(HALF))
+        curve = training.curves[seed]
+        if curve.diverged is None:
+            found.append((curve.evaluations[-1][1], place, factor, training))
+    while found:
+        best = min(found)
+        outcome = best[3].run()
+        if outcome.result.error is None:
+            return _measured(outcome, proxy, seed, best[2], (), began, null)
+        found.remove(best)
+    # no rate of the three is survived: the repair of a seed, from the lowest
+    last = measure(recipe, min(FACTORS), proxy, seed, null=null)
+    return last.model_copy(update={"seconds": time.perf_counter() - began})
+
+
+def at_rate(how: TrainSpec, factor: float) -> TrainSpec:
+    """The training with its learning rates times a factor."""
+    rates = {"lr": how.lr * factor}
+    if how.optimizer == "muon":
+        rates["matrix_lr"] = how.matrix_lr * factor
+    return how.model_copy(update=rates)
+
+
+def _training(recipe: Recipe, factor: float, proxy: AnyProxy, seed: int) -> Training:
+    model = fitted(recipe.model, proxy)
+    how = fitted_training(at_rate(recipe.train, factor), proxy, range(seed, seed + 1))
+    return Training(model, how, proxy.source(), together=False)
+
+
+class _until:
+    """Stops a training once, at a share of its steps; running it again goes on."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.share >= self.share:
+            raise KeyboardInterrupt
+
+
+def _measured(
+    outcome: Outcome,
+    proxy: AnyProxy,
+    seed: int,
+    factor: float,
+    repairs: tuple[str, ...],
+    began: float,
+    null: bool,
+) -> Measured:
+    if not outcome.finished:
+        raise KeyboardInterrupt
+    value: float | None = None
+    if outcome.result.error is None:
+        model = outcome.models[0]
+        value = luck(model, proxy, seed) if null else normalised(proxy, score(model, proxy))
+    return Measured(
+        factor=factor,
+        score=value,
+        n_steps=int(outcome.result.facts["step"]),
+        curve=points(outcome.curves[seed].losses),
+        seconds=time.perf_counter() - began,
+        flops=outcome.result.cost.flops,
+        repairs=repairs,
+        error=outcome.result.error,
+    )
+
+
+def points(losses: Sequence[float], n: int = N_POINTS) -> tuple[tuple[int, float], ...]:
+    """At most n points of a curve: the last step of each piece, and the mean loss over it."""
+    losses = [loss for loss in losses if math.isfinite(loss)]
+    edges = np.linspace(0, len(losses), min(n, len(losses)) + 1).astype(int).tolist()
+    return tuple((end, float(f"{fmean(losses[at:end]):.5g}")) for at, end in pairwise(edges))
+
+
+@torch.no_grad()
+def luck(model: Model, proxy: AnyProxy, seed: int) -> float:
+    """The score beside answers drawn at random: no model is better at it than another.
+
+    Each answer is one of all tokens, alike likely, so whatever a model says is right as often;
+    the draw belongs to proxy and seed, so both sides of a pair meet the same.
+    """
+    rng = np.random.default_rng(int(digest([proxy.name, seed])[:12], 16))
+    model = model.eval()
+    n_right, n_asked = 0, 0
+    for each in proxy.tests():
+        said = model(torch.from_numpy(each.x))[0][..., : proxy.vocab].argmax(-1).numpy()
+        asked = each.y >= 0
+        n_right += int((said[asked] == rng.integers(proxy.vocab, size=int(asked.sum()))).sum())
+        n_asked += int(asked.sum())
+    chance = 1 / proxy.vocab
+    return (n_right / n_asked - chance) / (1 - chance)

@@ -1,0 +1,104 @@
+"""What a sitting came to, in numbers: trials by how far they came, what was kept, overhead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from statistics import fmean
+
+from mendel.clocks.research.clock import ResearchClock, trials_of
+from mendel.driver import REPLACED
+from mendel.types import Account, Champion, Turn
+
+
+@dataclass
+class Times:
+    """Seconds of a worker's life, for the report."""
+
+    lived: float = 0.0
+    trained: float = 0.0
+    measured: float = 0.0  # of trials, what was trained among it
+    proposed: float = 0.0
+    asked: float = 0.0  # leases and proposals
+    told: float = 0.0
+    n_rounds: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts are of trials; shares and milliseconds of the workers' own records."""
+
+    run: str
+    line: str
+    champion: Champion
+    account: Account
+    spent_s: float
+    n_trials: int
+    n_failed: int
+    n_cut: int  # by the race
+    n_screened: int
+    n_confirmed: int  # confirmations begun
+    kept: tuple[Turn, ...]  # by the judge
+    selected: tuple[Turn, ...]  # from the menu, by point estimate
+    trained_share: float  # of the workers' time
+    driver_ms: float  # a trial: leases, verdicts, turns; proposals apart
+    proposal_ms: float
+    null: bool
+
+    def lines(self) -> list[str]:
+        """For people."""
+        reached = (
+            f"{self.n_trials} trials in {self.spent_s:.0f} s: {self.n_cut} cut by the race, "
+            f"{self.n_screened} screened, {self.n_confirmed} confirmed, {self.n_failed} failed"
+        )
+        over = (
+            f"workers trained {self.trained_share:.0%} of their time; driver {self.driver_ms:.0f} "
+            f"ms a trial, a proposal {self.proposal_ms:.0f} ms"
+        )
+        band = ["answers were drawn at random (--null): every gain is luck"] if self.null else []
+        wins = [f"kept, turn {turn.id}: {turn.verdict.reason}" for turn in self.kept]
+        none = [] if wins else ["no candidate was shown to be better than its champion"]
+        return [reached, over, *band, *wins, *none]
+
+
+def summary(clock: ResearchClock, told: Sequence[Turn], spent_s: float) -> Summary:
+    trials = [turn for turn in trials_of(told) if turn.verdict.reason != REPLACED]
+    stages = [turn.result.facts.get("stage") for turn in trials if turn.result.error is None]
+    kept = [turn for turn in told if turn.verdict.keep]
+    times = worker_times(clock)
+    n = max(len(trials), 1)
+    champion = clock.ledger.champion(clock.line)
+    return Summary(
+        run=clock.run.spec.id,
+        line=str(clock.line),
+        champion=champion or clock.champion(),
+        account=clock.ledger.account(clock.line),
+        spent_s=spent_s,
+        n_trials=len(trials),
+        n_failed=sum(turn.result.error is not None for turn in trials),
+        n_cut=stages.count("race"),
+        n_screened=stages.count("screen"),
+        n_confirmed=sum(turn.verdict.level is not None for turn in trials),
+        kept=tuple(turn for turn in kept if turn.verdict.level is not None),
+        selected=tuple(turn for turn in kept if turn.verdict.level is None),
+        trained_share=times["trained"] / max(times["lived"], 1e-9),
+        driver_ms=1e3
+        * (times.get("asked", 0) + times.get("told", 0) - times.get("proposed", 0))
+        / n,
+        proposal_ms=1e3 * times.get("proposed", 0.0) / n,
+        null=clock.run.spec.null,
+    )
+
+
+def worker_times(clock: ResearchClock) -> dict[str, float]:
+    """Seconds by what they went into, over all workers of all sittings."""
+    files = (clock.run.folder / "workers").glob("*.json")
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return {each.name: sum(row[each.name] for row in rows) for each in fields(Times)}
+
+
+def mean_gain(turn: Turn) -> float | None:
+    """Of the candidate over its champion on one round's seeds; None where it failed."""
+    mine, its = turn.result.scores, turn.result.baseline
+    return fmean(mine) - fmean(its) if mine and its else None

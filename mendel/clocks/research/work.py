@@ -1,0 +1,65 @@
+"""A worker of a research run: python -m mendel.clocks.research.work RUN PARENT
+
+It leases rounds from the ledger and tells them there; nothing else passes between it and its run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from mendel.blobs import write_atomically
+from mendel.clocks.research.clock import ResearchClock
+from mendel.clocks.research.run import Run
+from mendel.clocks.research.summary import Times
+from mendel.clocks.workers import die_with_parent
+from mendel.driver import Driver
+from mendel.ledger import Ledger
+
+LEASE_S = 24 * 3600.0  # the session frees what a dead worker held; a round may take an hour
+WAIT_S = 0.2
+
+
+def work(folder: Path, parent: int) -> None:
+    """Turn the clock until nothing is left to do, or the parent is gone."""
+    die_with_parent()
+    ledger = Ledger(folder=folder.parent.parent)
+    clock = ResearchClock(Run.load(folder), ledger)
+    driver = Driver(clock, ledger, lease_s=LEASE_S)
+    began, times = time.perf_counter(), Times()
+    while os.getppid() == parent:
+        if not turn(driver, clock, times):
+            if not clock.history.pending():
+                return
+            time.sleep(WAIT_S)  # a rival's round may go on to another
+        times.lived = time.perf_counter() - began
+        file = folder / "workers" / f"{os.getpid()}.json"
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json.dumps(asdict(times)).encode())
+
+
+def turn(driver: Driver, clock: ResearchClock, times: Times) -> bool:
+    """ask, trial, tell, and how long each took; False where there was nothing to ask."""
+    began = time.perf_counter()
+    trial = driver.ask()
+    times.asked += time.perf_counter() - began
+    times.proposed = clock.proposing_s
+    if trial is None:
+        return False
+    began = time.perf_counter()
+    result = driver.measure(trial)
+    times.measured += time.perf_counter() - began
+    times.trained = clock.bench.trained_s
+    began = time.perf_counter()
+    driver.tell(trial, result)
+    times.told += time.perf_counter() - began
+    times.n_rounds += 1
+    return True
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,569 @@
+"""The research clock: race, screen, confirmation, what it believes, and bad input."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+
+from mendel.clocks.research import bench as bench_module
+from mendel.clocks.research import measure as measuring
+from mendel.clocks.research import session as session_module
+from mendel.clocks.research.bench import Bench
+from mendel.clocks.research.clock import ResearchClock
+from mendel.clocks.research.measure import FACTORS, luck, measure, points, sweep
+from mendel.clocks.research.race import N_SCREEN
+from mendel.clocks.research.request import START, Request, planned, prepared
+from mendel.clocks.research.run import Run
+from mendel.clocks.research.session import Session, Silent, research
+from mendel.clocks.research.suite import RACE, Suites, normalised
+from mendel.clocks.research.summary import summary
+from mendel.clocks.workers import Stopwatch
+from mendel.data.proxies import SUITES, make
+from mendel.driver import REPLACED, Driver
+from mendel.ledger import Ledger
+from mendel.model import build
+from mendel.propose.menu import Named
+from mendel.propose.novelty import canonical
+from mendel.spec import PartSpec, Recipe
+from mendel.train.proxy import fitted
+from mendel.types import Decision, InputError, Kind, Result, Trial, Turn
+
+from . import research_toy as toy
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("audits")
+
+
+@pytest.fixture
+def line(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, audited: Path
+) -> Callable[..., tuple[ResearchClock, toy.Listed]]:
+    return lambda *recipes, **known: toy.line(
+        ledger, monkeypatch, *recipes, audited=audited, **known
+    )
+
+
+def run_out(clock: ResearchClock, **known: Any) -> list[Turn]:
+    """All turns of a driver that turns until nothing is left."""
+    driver = Driver(clock, clock.ledger, **known)
+    driver.start()
+    driver.run(lambda: False)
+    return clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])
+
+
+# -- suites --
+
+
+def test_suites_are_a_line_s_identity_whatever_their_order() -> None:
+    assert Suites.named("recall, states") == Suites.named("states,recall,states")
+    assert Suites.named("all").names == ("recall", "states", "text")
+    assert Suites.named("recall").hash != Suites.named("recall,states").hash
+
+
+def test_a_confirmation_asks_every_proxy_of_the_suites_and_a_race_the_quick_ones_first() -> None:
+    suites = Suites.named("all")
+    assert sorted(leg.name for leg in suites.whole) == sorted(SUITES["all"])
+    assert [leg.name for leg in suites.race] == list(RACE)
+    swept = [leg.name for leg in suites.whole if leg.swept]
+    assert swept == ["word_z60", "overwritten_recall", "char_lm"]  # the first of each suite
+    assert [leg.suite for leg in suites.race[:2]] == ["states", "recall"]
+
+
+def test_a_suite_that_there_is_not_is_named_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="Did you mean 'recall'"):
+        Suites.named("recal")
+    with pytest.raises(InputError, match="names none"):
+        Suites.named(" , ")
+
+
+def test_scores_are_0_for_a_guess_and_1_for_all_that_there_is() -> None:
+    parity, text = make("parity"), make("char_lm")
+    assert normalised(parity, 0.5) == 0
+    assert normalised(parity, 1.0) == 1
+    assert normalised(text, -text.chance) == 0
+    assert normalised(text, 0.0) == 1
+
+
+def test_a_pair_s_score_is_the_mean_of_suites_not_of_proxies() -> None:
+    scores = {"parity": [1.0], "mqar": [0.0], "compression": [0.2], "memorisation": [0.1]}
+    assert toy.SUITES.mean(scores) == pytest.approx((0.55,))
+
+
+# -- training, for real --
+
+TINY = Suites.named("states", share=0.01)
+
+
+def test_a_sweep_trains_three_rates_for_half_and_the_best_to_the_end() -> None:
+    leg = TINY.race[0]
+    steps: dict[float, int] = {}
+    for factor in FACTORS:
+        found = measure(canonical(START), factor, leg.proxy, 3)
+        steps[factor] = found.n_steps
+    best = sweep(canonical(START), leg.proxy, 3)
+    assert best.n_steps == leg.proxy.n_steps
+    assert best.factor in FACTORS
+    alone = measure(canonical(START), best.factor, leg.proxy, 3)
+    assert best.score == alone.score  # stopping on the way changes nothing
+
+
+def test_a_seed_that_diverges_is_tried_tamely_once_and_then_fails_with_its_reason() -> None:
+    start = canonical(START)
+    wild = start.model_copy(update={"train": start.train.model_copy(update={"lr": 1e30})})
+    found = measure(wild, 1.0, TINY.race[0].proxy, 0)
+    assert found.score is None
+    assert "no number" in str(found.error)
+    [repair] = found.repairs
+    assert "a third of the rate, clip 1" in repair
+
+
+def test_a_seed_that_only_its_rate_spoils_is_repaired() -> None:
+    calls: list[float] = []
+    real = measuring._training
+
+    def spoiled(recipe: Recipe, factor: float, *rest: Any) -> Any:
+        calls.append(factor)
+        how = recipe.train.model_copy(update={"lr": 1e30 if len(calls) == 1 else 1e-3})
+        return real(recipe.model_copy(update={"train": how}), factor, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "_training", spoiled)
+        found = measure(canonical(START), 1.0, TINY.race[0].proxy, 0)
+    assert calls == [1.0, 1 / 3]
+    assert found.score is not None and found.error is None and len(found.repairs) == 1
+
+
+def test_of_null_answers_no_model_knows_more_than_chance() -> None:
+    proxy = TINY.leg("parity").proxy
+    model = build(fitted(canonical(START).model, proxy))
+    scores = [luck(model, proxy, seed) for seed in range(40)]
+    assert abs(fmean(scores)) < 4 * stdev(scores) / math.sqrt(len(scores))
+    assert scores[0] != scores[1] and luck(model, proxy, 0) == scores[0]
+
+
+def test_a_curve_is_a_few_points_and_leaves_out_what_is_no_number() -> None:
+    assert points([4.0, 2.0]) == ((1, 4.0), (2, 2.0))
+    found = points([1.0] * 100 + [math.nan])
+    assert len(found) == 12 and found[-1] == (100, 1.0)
+    assert points([]) == ()
+
+
+# -- a trial --
+
+
+def test_what_is_behind_is_cut_by_the_race_and_counts_as_a_trial(line: Any) -> None:
+    clock, _ = line(toy.recipe(), start=toy.recipe(0.5))
+    [turn] = run_out(clock)
+    assert turn.result.facts["stage"] == "race"
+    assert turn.verdict.reason.startswith("race: behind by")
+    assert len(turn.result.scores) == len(turn.result.baseline) == 1
+    assert len(turn.result.facts["proxies"]) == 1  # far behind: the first leg is enough
+    told = summary(clock, [turn], 1.0)
+    assert (told.n_trials, told.n_cut, told.n_screened) == (1, 1, 0)
+
+
+def test_a_planted_gain_is_screened_confirmed_on_fresh_seeds_and_promoted(line: Any) -> None:
+    clock, _ = line(toy.recipe(0.03))
+    turns = run_out(clock)
+    assert turns[-1].verdict.keep and turns[-1].verdict.level is not None
+    assert turns[0].result.facts["stage"] == "screen"
+    assert {turn.result.facts["stage"] for turn in turns[1:]} == {"confirm"}
+    assert clock.champion().candidate.state == toy.recipe(0.03).to_dict()
+    facts = turns[-1].result.facts
+    assert list(facts["proxies"]) == [leg.name for leg in toy.SUITES.whole]
+    assert all(len(seeds) == N_SCREEN for seeds in facts["proxies"].values())
+    assert set(facts["suites"]) == {"recall", "states"}
+    assert facts["audit"] == {"verdict": "clean", "cached": True, "profile": "quick"}
+
+
+def test_no_round_of_a_confirmation_sees_a_seed_again(line: Any) -> None:
+    seen: list[tuple[str, str, int]] = []
+
+    def noted(recipe: Recipe, proxy: Any, seed: int) -> float:
+        seen.append((recipe.hash, proxy.name, seed))
+        return toy.formula(recipe, proxy, seed)
+
+    clock, _ = line(toy.recipe(0.03), score=noted)
+    run_out(clock)
+    assert len(seen) == len(set(seen))
+
+
+def test_a_champion_is_measured_once_for_all_races_and_anew_when_replaced(
+    line: Any,
+) -> None:
+    seen: list[tuple[str, str, int]] = []
+
+    def noted(recipe: Recipe, proxy: Any, seed: int) -> float:
+        seen.append((recipe.hash, proxy.name, seed))
+        return toy.formula(recipe, proxy, seed)
+
+    first, second = toy.recipe(0.03), toy.recipe(0.06)
+    clock, _ = line(first, toy.recipe(0.001, 1), toy.recipe(0.001, 2), second, score=noted)
+    turns = run_out(clock)
+    assert [t.candidate.state for t in turns if t.verdict.keep] == [
+        first.to_dict(),
+        second.to_dict(),
+    ]
+    assert len(seen) == len(set(seen)), "something was measured twice"
+    before = {seed for t in turns[:1] for seed in clock._seeds(_as_trial(clock, t)).screen}
+    after = {seed for t in turns[-1:] for seed in clock._seeds(_as_trial(clock, t)).screen}
+    assert not before & after  # a champion is not met where it was chosen
+
+
+def _as_trial(clock: ResearchClock, turn: Turn) -> Trial:
+    champion = replace(clock.champion(), turn=turn.champion)
+    return Trial("", clock.line, turn.candidate, champion)
+
+
+def test_better_on_the_whole_and_worse_on_a_suite_is_a_trade(line: Any) -> None:
+    def lopsided(recipe: Recipe, proxy: Any, seed: int) -> float:
+        gain = recipe.train.weight_decay
+        own = gain if proxy.name in SUITES["states"] else -0.5 * gain
+        return toy.formula(recipe, proxy, seed) - gain + own
+
+    clock, _ = line(toy.recipe(0.3), score=lopsided)
+    [turn] = run_out(clock)
+    assert "a trade: recall -0.1" in turn.verdict.reason
+    assert clock.ledger.account(clock.line).n_begun == 0  # found before a level was spent
+
+
+def test_too_good_is_audited_in_full_before_it_goes_on(line: Any) -> None:
+    clock, _ = line(toy.recipe(0.3))
+    turns = run_out(clock)
+    assert turns[0].result.facts["audit"]["profile"] == "full"
+    assert turns[-1].verdict.keep
+
+
+def test_designs_of_the_menu_lead_by_point_estimate_and_it_says_so(
+    line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mendel.clocks.research import clock as module
+
+    better, worse, other = toy.recipe(0.01), toy.recipe(), toy.recipe(0.004, 1)
+    clock, _ = line(better, worse, other, given=False)
+    named = (Named("better", better), Named("worse", worse))
+    monkeypatch.setattr(module, "designs", lambda caps, start: named)
+    turns = run_out(clock)
+    kept = [turn for turn in turns if turn.verdict.keep]
+    assert [turn.candidate.state for turn in kept] == [better.to_dict()]
+    assert kept[0].verdict.level is None and "point estimate" in kept[0].verdict.reason
+    assert clock.ledger.account(clock.line).n_kept == 0
+
+
+def test_no_op_candidates_are_not_promoted(line: Any) -> None:
+    clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 13)])
+    turns = run_out(clock)
+    assert not any(turn.verdict.keep for turn in turns)
+    assert {turn.result.facts["stage"] for turn in turns} >= {"race", "screen"}
+
+
+def test_a_candidate_met_while_the_champion_changed_is_proposed_again(line: Any) -> None:
+    clock, _ = line(toy.recipe(0.03), toy.recipe(0.001, 1))
+    driver = Driver(clock, clock.ledger)
+    driver.start()
+    first, second = driver.ask(), driver.ask()
+    assert first is not None and second is not None
+    late = driver.measure(second)
+    while driver.tell(first, driver.measure(first)).decision is Decision.CONTINUE:
+        first = driver.ask()
+        assert first is not None
+    verdict = driver.tell(second, late)
+    assert verdict.reason == REPLACED
+    again = driver.ask()
+    assert again is not None and again.candidate.id == second.candidate.id
+    assert again.champion.turn != second.champion.turn
+
+
+def test_a_killed_trial_goes_on_where_it_was(line: Any) -> None:
+    n = [0]
+
+    def dying(recipe: Recipe, proxy: Any, seed: int) -> float:
+        n[0] += 1
+        if n[0] == 7:
+            raise KeyboardInterrupt  # what a kill looks like from inside
+        return toy.formula(recipe, proxy, seed)
+
+    clock, _ = line(toy.recipe(0.01), score=dying)
+    driver = Driver(clock, clock.ledger, lease_s=-1.0)
+    driver.start()
+    with pytest.raises(KeyboardInterrupt):
+        driver.turn()
+    turns = run_out(clock)
+    assert turns[0].result.facts["stage"] == "screen"
+    race, screens = len(toy.SUITES.race), N_SCREEN * len(toy.SUITES.race)
+    fresh = sum(2 * N_SCREEN * len(toy.SUITES.whole) for turn in turns[1:])
+    assert n[0] == 1 + 2 * (race + screens) + fresh  # only what the kill cut off was done again
+
+
+# -- workers that lie --
+
+Lie = Callable[[Result], Result]
+
+
+def _facts(result: Result, **changed: Any) -> Result:
+    return replace(result, facts={**result.facts, **changed})
+
+
+LIES: dict[str, Lie] = {
+    "not finite": lambda r: replace(r, scores=(math.nan, *r.scores[1:])),
+    "infinite": lambda r: replace(r, scores=(math.inf,) * len(r.scores)),
+    "missing": lambda r: replace(r, scores=r.scores[:-1], baseline=r.baseline[:-1]),
+    "none": lambda r: replace(r, scores=(), baseline=()),
+    "too many": lambda r: replace(r, scores=(*r.scores, 0.9), baseline=(*r.baseline, 0.1)),
+    "higher than its proxies": lambda r: replace(r, scores=tuple(s + 0.2 for s in r.scores)),
+    "a lower champion": lambda r: replace(r, baseline=tuple(s - 0.2 for s in r.baseline)),
+    "above the best there is": lambda r: _facts(
+        replace(r, scores=(2.0,) * 4),
+        proxies={name: [2.0] * 4 for name in r.facts["proxies"]},
+    ),
+    "a proxy left out": lambda r: _facts(
+        r, proxies={k: v for k, v in r.facts["proxies"].items() if k != "parity"}
+    ),
+    "garbage for proxies": lambda r: _facts(r, proxies="all good"),
+    "words for scores": lambda r: _facts(
+        r, proxies={name: ["good"] * 4 for name in r.facts["proxies"]}
+    ),
+    "another stage": lambda r: _facts(r, stage="confirm"),
+    "no stage": lambda r: _facts(r, stage=None),
+    "cheaper than it is": lambda r: _facts(r, n_params=10),
+    "no cost": lambda r: _facts(r, flops=None),
+    "no audit": lambda r: _facts(r, audit={}),
+    "an audit that accuses": lambda r: _facts(r, audit={"verdict": "errors"}),
+    "null answers": lambda r: _facts(r, null=True),
+    "no facts": lambda r: replace(r, facts={}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_worker_that_lies_loses(lie: str, line: Any) -> None:
+    clock, _ = line(toy.recipe(0.03))
+    driver = Driver(clock, clock.ledger)
+    driver.start()
+    trial = driver.ask()
+    assert trial is not None
+    honest = driver.measure(trial)
+    verdict = driver.tell(trial, LIES[lie](honest))
+    assert verdict.decision is Decision.DISCARD, verdict
+    assert "not believed" in verdict.reason or "failed" in verdict.reason
+
+
+@pytest.mark.parametrize("garbage", [None, "0.9", {"scores": [1]}, Result(scores=("a",))])  # type: ignore[arg-type]
+def test_a_worker_that_returns_garbage_loses(garbage: Any, line: Any) -> None:
+    clock, _ = line(toy.recipe(0.03))
+    driver = Driver(clock, clock.ledger)
+    driver.start()
+    trial = driver.ask()
+    assert trial is not None
+    assert driver.tell(trial, garbage).decision is Decision.DISCARD
+
+
+def test_a_design_that_is_too_dear_or_cannot_run_is_a_failure_with_its_reason(line: Any) -> None:
+    start = canonical(START)
+    wide = start.model_copy(update={"model": start.model.model_copy(update={"width": 64})})
+    learned = PartSpec(part="token", fields={"position": "learned"})
+    placed = start.model_copy(
+        update={"model": start.model.model_copy(update={"embedding": learned})}
+    )
+    clock, _ = line(wide, placed)
+    dear, placed_turn = run_out(clock)
+    assert "not at matched cost" in str(dear.result.error)
+    assert placed_turn.result.error is not None
+    assert dear.verdict.decision is Decision.DISCARD
+
+
+# -- bad input --
+
+
+def test_no_budget_is_refused_before_anything_is_written(ledger: Ledger) -> None:
+    for request in (
+        Request(budget_s=0.0),
+        Request(trials=0),
+        Request(n_workers=0),
+        Request(seed=-1),
+    ):
+        with pytest.raises(InputError, match="Wanted"):
+            prepared(request, ledger)
+    assert not (ledger.folder / "research").exists()
+
+
+def test_a_start_that_a_proxy_cannot_run_is_refused_with_the_reason(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    file = tmp_path / "placed.toml"
+    file.write_text('[model]\nwidth = 16\nembedding = {part = "token", position = "learned"}\n')
+    with pytest.raises(InputError, match=r"cannot be judged on states: parity.*positions"):
+        prepared(Request(start=str(file)), ledger)
+    assert not (ledger.folder / "research").exists()
+
+
+def test_a_start_that_nobody_knows_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(InputError, match="no preset"):
+        planned(Request(start="modren"), ledger)
+
+
+def test_a_start_may_be_a_turn_or_a_candidate_of_the_ledger(line: Any, ledger: Ledger) -> None:
+    clock, _ = line(toy.recipe(0.03))
+    [*_, last] = run_out(clock)
+    for name in (str(last.id), last.candidate.id[:8]):
+        assert planned(Request(start=name), ledger).start == canonical(toy.recipe(0.03))
+
+
+def test_resuming_nothing_or_another_question_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(InputError, match="no research run"):
+        prepared(Request(resume=True), ledger)
+    Run.create(ledger, toy.spec())
+    with pytest.raises(InputError, match="--suite"):
+        prepared(Request(resume=True, suite="text"), ledger)
+    with pytest.raises(InputError, match="--null"):
+        prepared(Request(resume=True, null=True), ledger)
+    assert prepared(Request(resume=True, budget_s=9.0), ledger).spec.budget_s == 9.0
+
+
+def test_a_run_of_an_older_mendel_is_refused_and_not_touched(ledger: Ledger) -> None:
+    run = Run.create(ledger, toy.spec())
+    file = run.folder / "run.json"
+    old = {**json.loads(file.read_text()), "islands": 5}
+    file.write_text(json.dumps(old))
+    with pytest.raises(InputError, match="begun by another mendel"):
+        prepared(Request(resume=True), ledger)
+    assert json.loads(file.read_text()) == old
+
+
+def test_two_runs_on_one_ledger_proceed_on_their_own_lines(
+    line: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = line(toy.recipe(0.03))
+    other, _ = line(toy.recipe(0.001, 1), toy.recipe(0.06))
+    drivers = [Driver(clock, ledger) for clock in (one, other)]
+    for driver in drivers:
+        driver.start()
+    while any([driver.turn() is not None for driver in drivers]):
+        pass
+    assert one.line != other.line and one.line.task == other.line.task
+    assert one.champion().candidate.state == toy.recipe(0.03).to_dict()
+    assert other.champion().candidate.state == toy.recipe(0.06).to_dict()
+    assert ledger.account(one.line).n_kept == 2  # they share one error budget
+
+
+def test_one_run_is_worked_on_by_one_process(ledger: Ledger) -> None:
+    run = Run.create(ledger, toy.spec())
+    with run.lock(), pytest.raises(InputError, match="another process"):
+        research(Request(resume=True), ledger)
+
+
+@pytest.mark.parametrize("jump", [-1e8, 1e8])
+def test_a_clock_that_jumps_loses_and_doubles_nothing(jump: float, line: Any) -> None:
+    """Forward, every lease is over at once; back, none ever is until the session frees it."""
+    clock, _ = line(toy.recipe(0.03), *[toy.recipe(0.0, i) for i in range(1, 4)])
+    now, jumps = [1.8e9], [jump]
+
+    def jumping() -> float:
+        if jumps and len(clock.ledger.turns(clock.line)) == 3:
+            now[0] += jumps.pop()
+        now[0] += 1.0
+        return now[0]
+
+    turns = run_out(clock, now=jumping)
+    rounds = [(turn.trial, turn.round) for turn in turns]
+    assert len(rounds) == len(set(rounds))
+    assert {t.candidate.id for t in turns} == {c.id for c in clock.proposer.candidates}  # type: ignore[attr-defined]
+    assert clock.champion().candidate.state == toy.recipe(0.03).to_dict()
+
+
+def test_a_full_disk_stops_the_session_and_nothing_is_held_against_the_candidate(
+    line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, _ = line(toy.recipe(0.03))
+
+    def full(target: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench_module, "write_atomically", full)
+        [turn] = run_out(clock)
+    assert "[Errno 28]" in str(turn.result.error)
+    driver = Driver(clock, clock.ledger)
+    with pytest.raises(OSError, match="could not keep"):
+        Session(clock, driver, Silent(), 0.0)
+
+
+def test_a_spoiled_score_is_measured_again(tmp_path: Path) -> None:
+    bench = Bench(TINY, tmp_path)
+    leg = TINY.leg("word_a5")
+    first = bench.kept(canonical(START), leg, 1, 1.0)
+    [file] = (tmp_path / "scores").glob("*/*.json")
+    file.write_text(file.read_text()[:20])
+    assert bench.kept(canonical(START), leg, 1, 1.0).score == first.score
+    assert json.loads(file.read_text())["score"] == first.score
+
+
+def test_time_is_counted_by_a_clock_that_nobody_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Stopwatch(tmp_path)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert 0 <= watch.spent_s < 60
+
+
+# -- the session --
+
+
+def test_the_analyst_speaks_after_each_batch(line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "BATCH", 5)
+    clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 12)])
+    run_out(clock)
+    driver = Driver(clock, clock.ledger)
+    session = Session(clock, driver, Silent(), 0.0)
+    session._look()
+    insights = clock.ledger.turns(clock.line, kinds=[Kind.INSIGHT])
+    assert len(insights) == 2
+    assert insights[-1].result.facts["n_trials"] > 0
+    Session(clock, driver, Silent(), 0.0)
+    assert len(clock.ledger.turns(clock.line, kinds=[Kind.INSIGHT])) == 2  # not said twice
+
+
+def test_a_run_is_over_by_trials_or_by_time(line: Any) -> None:
+    clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 4)], trials=3, budget_s=None)
+    driver = Driver(clock, clock.ledger)
+    driver.start()
+    session = Session(clock, driver, Silent(), 0.0)
+    assert not session.is_over
+    run_out(clock)
+    session._look()
+    assert session.is_over
+    late, _ = line(toy.recipe(0.0, 9), budget_s=5.0)
+    Driver(late, late.ledger).start()
+    assert Session(late, Driver(late, late.ledger), Silent(), 6.0).is_over
+
+
+def test_no_more_is_proposed_than_trials_were_asked_for(line: Any) -> None:
+    clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 9)], trials=3, budget_s=None)
+    turns = run_out(clock)
+    assert len({turn.trial for turn in turns}) == 3
+
+
+def test_the_help_of_research_does_not_import_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['mendel', 'research', '--help']\n"
+        "from mendel.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--proposer" in done.stdout and "--null" in done.stdout
