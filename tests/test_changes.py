@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mendel.model import build
+from mendel.parts.channel import hidden_width
 from mendel.parts.flops import count_flops
 from mendel.parts.part import NAMED, parse_fields, resolve
 from mendel.parts.price import menu
@@ -52,7 +53,7 @@ def design(name: str) -> Recipe:
 
 def loose() -> Caps:
     """Room for all, so that nothing is left out for its cost."""
-    return CAPS.model_copy(update={"n_params": 40_000, "flops": 400_000.0, "state_bytes": 100_000})
+    return Caps(n_params=40_000, flops=400_000.0, state_bytes=100_000, vocab=VOCAB, n_tokens=T)
 
 
 def runs(made: Recipe) -> bool:
@@ -152,7 +153,8 @@ def test_every_named_recurrence_is_reached_from_the_plainest_by_its_fields_alone
 def test_hybrids_routers_shapes_and_trainings_are_all_among_the_changes() -> None:
     found = {change.name: change for change in changes(design("delta_net"), loose())}
     wanted = {
-        "attention last": "insert", "short_conv first": "insert", "routed by softmax": "insert",
+        "attention last": "insert", "short_conv first": "insert",
+        "routed by softmax, 63 taps": "insert",
         "n_layers=3": "mutate", "n_layers=1": "simplify", "no channels": "ablate",
         "conv=0": "ablate", "optimizer=muon": "mutate", "z_loss=0.0001": "insert",
         "residual_init=zero": "mutate", "lr=x2": "mutate", "wide keys": "mutate",
@@ -168,7 +170,9 @@ def test_hybrids_routers_shapes_and_trainings_are_all_among_the_changes() -> Non
 
 
 def test_a_router_goes_back_to_the_state_that_it_had() -> None:
-    routed = next(c for c in changes(design("delta_net"), loose()) if c.name == "routed by softmax")
+    routed = next(
+        c for c in changes(design("delta_net"), loose()) if c.name == "routed by floor, 15 taps"
+    )
     back = next(c for c in changes(routed.recipe, loose()) if c.name == "no router")
     assert back.recipe == matched(design("delta_net"), loose())
 
@@ -219,12 +223,13 @@ def too_dear(made: Recipe) -> bool:
 
 
 def test_channels_are_given_all_that_the_width_leaves() -> None:
-    made = matched(recipe("short_conv"), CAPS)
-    assert made is not None
-    part = made.model.channels[0]
-    more = PartSpec(part=part.part, fields={**part.fields, "hidden": part.fields["hidden"] + 4})
-    model = made.model.model_copy(update={"channels": (more,)})
-    assert over(made.model_copy(update={"model": model}), CAPS) is not None
+    for each in the_menu():
+        model = each.recipe.model
+        fields = model.channels[0].fields
+        hidden = fields.get("hidden") or hidden_width(model.width, fields.get("ratio", 8 / 3))
+        more = PartSpec(part="gated", fields={**fields, "hidden": hidden + 4})
+        wider = model.model_copy(update={"channels": (more,)})
+        assert over(each.recipe.model_copy(update={"model": wider}), CAPS) is not None, each.name
 
 
 def test_the_width_that_comes_in_does_not_matter() -> None:
@@ -244,6 +249,17 @@ def test_what_cannot_fit_is_refused_with_the_cap_it_exceeds() -> None:
     assert "parameters are more than" in (over(wide, CAPS) or "")
     narrow = caps_of(START, VOCAB, T, slack=(9.0, -0.9, 9.0))
     assert "FLOPs a token are more than" in (over(START, narrow) or "")
+
+
+def test_what_fits_at_the_largest_vocabulary_fits_at_the_smallest() -> None:
+    """At 2,000 tokens the tables are nearly all of a small model: layers may not hide in them."""
+    caps = caps_of(START, 2048, T)
+    small = caps_of(START, 2, T)
+    for each in designs(caps, START):
+        assert over(each.recipe, small) is None, each.name
+    deeper = START.model_copy(update={"model": START.model.model_copy(update={"n_layers": 3})})
+    roomy = caps.model_copy(update={"n_params": 10**6, "flops": 1e9, "state_bytes": 10**6})
+    assert "parameters of layers are more than" in (over(deeper, roomy) or "")
 
 
 # prices

@@ -43,7 +43,7 @@ VALUES: dict[str, dict[str, tuple[Any, ...]]] = {
     "routed": {
         "gate": ("softmax", "sigmoid", "floor", "staged"),
         "short": (3, 5, 7),
-        "long": (15, 31, 63),
+        "long": (7, 15, 31, 63),
         "conv": (0, 4),
         "beta_max": (1.0, 2.0),
         "retention": (False, True),
