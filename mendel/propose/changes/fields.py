@@ -181,6 +181,7 @@ def _draft(
     )
     for place in places:
         pattern[place] = PartSpec(part=cls.name, fields=made)
+    said = str(value) if isinstance(value, list) else value  # a list is no key
     at = "" if len(places) == len(pattern) else f" in {where} {' '.join(map(str, places))}"
     return Draft(
         name=f"{field}={value}{at}",
@@ -188,7 +189,7 @@ def _draft(
         about=tuple(f"{where}.{place}.{name}" for place in places for name in changed),
         values=tuple(made.get(name) for _ in places for name in changed),
         recipe=with_model(recipe, **{where: pattern}),
-        why=WHY.get((field, value), f"{field}: {before.get(field)} or {value}?"),
+        why=WHY.get((field, said), f"{field}: {before.get(field)} or {value}?"),
     )
 
 
