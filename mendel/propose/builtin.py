@@ -31,6 +31,7 @@ from mendel.types import Candidate, Digest, InputError, Kind, Turn
 N_ELITES, N_FAR = 2, 2  # parents drawn from the archive; where the search is stuck, far ones too
 N_WIDENED = 6  # options that are changed once more where it is stuck
 N_LOOKED = 30  # of the most promising, whose fingerprints are looked at
+N_PRINTS = 1 << 14  # fingerprints that are remembered
 STUCK, STUCK_SHARE = 50, 0.25  # trials without a gain, and their share of all
 
 
@@ -149,14 +150,22 @@ class Builtin:
         if expected is not None:
             worth *= expected.worth
         aloft = {self._print(name, flying[name]) for name in flying}
-        for i in np.argsort(-worth, kind="stable")[:N_LOOKED]:
+        n_looked = 0
+        for i in np.argsort(-worth, kind="stable"):
             option = options[int(i)]
-            print_ = self._print(option.key, option.recipe)
+            recipe = self.broods.fit(option)
+            if recipe is None or (name := key(recipe)) in self.memory.tried or name in flying:
+                continue
+            print_ = self._print(name, recipe)
             if print_ and print_ not in self.memory.fingerprints and print_ not in aloft:
-                return self._candidate(option, expected, int(i))
+                return self._candidate(option, recipe, expected, int(i))
+            if (n_looked := n_looked + 1) == N_LOOKED:
+                break
         return None
 
-    def _candidate(self, option: Option, expected: Expected | None, i: int) -> Candidate:
+    def _candidate(
+        self, option: Option, recipe: Recipe, expected: Expected | None, i: int
+    ) -> Candidate:
         words = [f"{option.arm}: {option.words}"]
         if expected is not None:
             words.append(
@@ -166,7 +175,7 @@ class Builtin:
             )
         if self.stuck:
             words.append(str(self.stuck))
-        return Candidate(option.recipe.to_dict(), " ".join(words), option.links)
+        return Candidate(recipe.to_dict(), " ".join(words), option.links)
 
     # -- where it looks --
 
@@ -205,9 +214,8 @@ class Builtin:
     def _options(self, parents: Sequence[Tried]) -> Iterator[Option]:
         for parent in parents:
             yield from self.broods.of(parent, self.effects)
-        for i, parent in enumerate(parents):
-            for other in parents[i + 1 :]:
-                yield from self.broods.between(parent, other, self.menu.get(other.key, ""))
+        for other in parents[1:]:
+            yield from self.broods.between(parents[0], other, self.menu.get(other.key, ""))
 
     def _new(self, options: Iterable[Option], flying: Mapping[Digest, Recipe]) -> list[Option]:
         tried = self.memory.tried
@@ -238,7 +246,9 @@ class Builtin:
     ) -> Expected | None:
         if not options:
             return None
-        return self.ranking.expects([(o.key, o.recipe) for o in options], list(flying.items()))
+        return self.ranking.expects(
+            [(o.key, o.draft.recipe) for o in options], list(flying.items())
+        )
 
     def _is_stuck(self, expected: Expected | None) -> Stuck | None:
         n_trials = len(self.memory.tried)
@@ -252,6 +262,8 @@ class Builtin:
     def _print(self, name: Digest, recipe: Recipe) -> Digest | None:
         """Fingerprint; None where it cannot be built."""
         if name not in self.prints:
+            if len(self.prints) >= N_PRINTS:
+                self.prints.clear()
             try:
                 self.prints[name] = fingerprint(recipe)
             except InputError:

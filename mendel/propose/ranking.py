@@ -34,6 +34,7 @@ Features = Mapping[str, float | str]
 N_OWN, N_OTHERS = 160, 120  # designs that a fit sees: more take too long
 N_LEAST = 4  # designs with a score; below it nothing is expected of anything
 GROWN = 1.15  # how much more must be tried until the surrogate's shape is looked at again
+N_KEPT = 1 << 13  # rows of features that are remembered
 SAME = 1e-5  # numbers that differ by less are one
 ROUNDS = 3  # of looking at each field of the shape
 
@@ -85,6 +86,8 @@ class Ranking:
 
     def features(self, key: Digest, recipe: Recipe) -> Features:
         if key not in self.known:
+            if len(self.known) >= N_KEPT:
+                self.known.clear()
             self.known[key] = features(recipe)
         return self.known[key]
 
