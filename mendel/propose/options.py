@@ -22,6 +22,7 @@ from mendel.propose.memory import Tried
 from mendel.propose.notes import Note, advice
 from mendel.propose.novelty import canonical, key
 from mendel.propose.recipes import Problem
+from mendel.propose.spaces import Rng
 from mendel.spec import Recipe
 from mendel.types import Digest, InputError
 
@@ -30,6 +31,7 @@ ARMS = (
     "mutate", "insert", "ablate", "simplify", "cross", "neighbour", "note", "insight", "widen",
 )  # fmt: skip
 N_KEPT = 512  # broods that are remembered
+N_FURTHER = 24  # changes of an option that are looked at
 N_NOTES = 2  # that are named
 
 
@@ -122,9 +124,11 @@ class Broods:
         for draft, name in self.kept[pair]:
             yield Option(arm, draft, name, (parent, other), menu=menu)
 
-    def further(self, option: Option) -> Iterator[Option]:
-        """One change more."""
-        for draft, name in self._brood(option.draft.recipe, option.key):
+    def further(self, option: Option, rng: Rng) -> Iterator[Option]:
+        """One change more; some of them, for such an option is seldom met again."""
+        drafts = self._drafts(option.draft.recipe)
+        picked = rng.permutation(len(drafts))[:N_FURTHER]
+        for draft, name in _named_drafts((drafts[i] for i in picked), (option.key,)):
             yield Option("widen", draft, name, option.parents, before=option)
 
     def fit(self, option: Option) -> Recipe | None:
@@ -138,14 +142,16 @@ class Broods:
 
     def _brood(self, recipe: Recipe, name: Digest) -> list[tuple[Draft, Digest]]:
         if (name,) not in self.kept:
-            try:
-                whole = canonical(recipe)
-                drafts = (draft for kind in KINDS for draft in kind.drafts(whole))
-                found = _named_drafts(drafts, (name,))
-            except InputError:
-                found = []  # of a draft whose fields do not go together
-            _keep(self.kept, (name,), found)
+            _keep(self.kept, (name,), _named_drafts(iter(self._drafts(recipe)), (name,)))
         return self.kept[name,]
+
+    def _drafts(self, recipe: Recipe) -> list[Draft]:
+        """None of a draft whose fields do not go together."""
+        try:
+            whole = canonical(recipe)
+            return [draft for kind in KINDS for draft in kind.drafts(whole)]
+        except InputError:
+            return []
 
     def _advice(
         self, parent: Tried, brood: list[tuple[Draft, Digest]]
