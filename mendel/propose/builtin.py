@@ -142,8 +142,9 @@ class Builtin:
         looked = [self._look(self._options(self._parents(rng)), flying)]
         self.stuck = self._is_stuck(looked[0].expected)
         if self.stuck or not looked[0].options:
-            looked.append(self._look(self._options(self._far()), flying))
-            looked += self._widened(looked, flying, rng, self.stuck.steps if self.stuck else 1)
+            near, far = looked[0], self._look(self._options(self._far()), flying)
+            steps = self.stuck.steps if self.stuck else 1
+            looked = [far, *self._widened([near, far], flying, rng, steps)]
         return self._best(looked, flying, rng)
 
     def _best(
@@ -151,6 +152,8 @@ class Builtin:
     ) -> Candidate | None:
         """Of the most promising the first that computes what nothing known computes."""
         drawn = self.bandit.draw(rng)
+        if self.stuck:
+            drawn["widen"] = max(drawn.values())  # none of the others has gained
         found = [(look, i) for look in looked for i in range(len(look.options))]
         worth = [look.worth[i] * drawn[look.options[i].arm] for look, i in found]
         aloft = {self._print(name, flying[name]) for name in flying}
