@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from mendel.propose.changes import KINDS, Draft, crossing, fitted
+from mendel.propose.changes import KINDS, Draft, crossing
+from mendel.propose.changes.change import fitted
 from mendel.propose.memory import Tried
 from mendel.propose.notes import Note, advice
 from mendel.propose.novelty import canonical, key
@@ -26,7 +27,8 @@ from mendel.propose.spaces import Rng
 from mendel.spec import Recipe
 from mendel.types import Digest, InputError
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 ARMS = (
     "mutate", "insert", "ablate", "simplify", "cross", "neighbour", "note", "insight", "widen",
 )  # fmt: skip
