@@ -84,7 +84,7 @@ class Builtin:
         for turn in turns:
             self.n_learned += 1
             if turn.kind is Kind.INSIGHT:
-                self.effects = helping(turn)
+                self.effects = helping(turn, self.effects)
             elif self.problem.task in (None, turn.line.task):
                 self._learn(turn)
             elif not turn.result.facts.get("null"):
@@ -270,9 +270,15 @@ class Builtin:
         return self.prints[name]
 
 
-def helping(turn: Turn) -> Effects:
-    """What the analyst is sure helps: the interval of a clear effect lies on one side of 0."""
-    insight = Insight.from_dict(turn.result.facts)
+def helping(turn: Turn, before: Effects) -> Effects:
+    """What the analyst is sure helps: the interval of a clear effect lies on one side of 0.
+
+    before   what stays where the insight is of another version
+    """
+    try:
+        insight = Insight.from_dict(turn.result.facts)
+    except InputError:
+        return before
     clear = [effect for effect in insight.effects if effect.clear]
     good = {(effect.field, str(effect.value)) for effect in clear if effect.low > 0}
     halved = {(e.field, "/2") for e in clear if e.value == DOUBLED and e.high < 0}
