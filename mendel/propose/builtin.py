@@ -76,6 +76,7 @@ class Builtin:
         self.n_learned, self.n_gained = 0, 0  # turns; designs tried when the last was promoted
         self.stuck: Stuck | None = None  # as of the last proposal, for people
         self.prints: dict[Digest, Digest | None] = {}
+        self.apart: dict[tuple[Digest, Digest], float] = {}  # an elite and a champion
         self.tests: dict[int, list[tuple[Digest, Candidate]]] = {}  # ablations of promoted turns
 
     # -- learn --
@@ -211,8 +212,12 @@ class Builtin:
 
     def _far(self) -> list[Tried]:
         """Elites that differ most from the champion."""
-        here = self._champion().recipe
-        return sorted(self._elites(), key=lambda e: (-distance(e.recipe, here), e.place))[:N_FAR]
+        here = self._champion()
+        for elite in self._elites():
+            if (at := (elite.key, here.key)) not in self.apart:
+                self.apart[at] = distance(elite.recipe, here.recipe)
+        far = sorted(self._elites(), key=lambda e: (-self.apart[e.key, here.key], e.place))
+        return far[:N_FAR]
 
     def _elites(self) -> list[Tried]:
         order = self.memory.order

@@ -103,6 +103,7 @@ class Broods:
     problem: Problem
     kept: dict[tuple[Digest, ...], list[tuple[Draft, Digest]]] = field(default_factory=dict)
     advised: dict[tuple[Digest, str], list[tuple[Note, ...]]] = field(default_factory=dict)
+    drafted: dict[Digest, list[Draft]] = field(default_factory=dict)
     fits: dict[tuple[Digest, Digest], Recipe | None] = field(default_factory=dict)
 
     def of(self, parent: Tried, effects: Effects) -> Iterator[Option]:
@@ -128,7 +129,9 @@ class Broods:
 
     def further(self, option: Option, rng: Rng) -> Iterator[Option]:
         """One change more; some of them, for such an option is seldom met again."""
-        drafts = self.drafts(option.draft.recipe)
+        if option.key not in self.drafted:  # while a search is stuck it comes back here
+            _keep(self.drafted, option.key, self.drafts(option.draft.recipe))
+        drafts = self.drafted[option.key]
         picked = rng.permutation(len(drafts))[:N_FURTHER]
         for draft, name in _named_drafts((drafts[i] for i in picked), (option.key,)):
             yield Option("widen", draft, name, option.parents, before=option)
