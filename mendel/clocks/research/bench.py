@@ -36,8 +36,7 @@ class Bench:
         if factor is None and leg.swept:
             found = self._timed(lambda: sweep(recipe, leg.proxy, seed, null=self.null))
             self._write(self._key(recipe, leg, seed, found.factor), found)
-            rate = Measured(factor=found.factor)
-            self._write(_rate_key(recipe, leg.suite), rate)
+            self.set_factor(recipe, leg.suite, found.factor)
             return found
         return self.kept(recipe, leg, seed, 1.0 if factor is None else factor)
 
@@ -59,6 +58,10 @@ class Bench:
         found = self._read(_rate_key(recipe, suite))
         return None if found is None else found.factor
 
+    def set_factor(self, recipe: Recipe, suite: str, factor: float) -> None:
+        """Chosen elsewhere."""
+        self._write(_rate_key(recipe, suite), Measured(factor=factor))
+
     def _timed(self, train: Callable[[], Measured]) -> Measured:
         began = time.perf_counter()
         try:
@@ -67,7 +70,7 @@ class Bench:
             self.trained_s += time.perf_counter() - began
 
     def _key(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> str:
-        return digest([recipe.hash, leg.name, seed, factor])
+        return digest([recipe.hash, leg.name, leg.proxy.n_steps, seed, factor])
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key[2:34]}.json"
