@@ -25,7 +25,7 @@ from mendel.model import Model, build
 from mendel.presets import PRESETS, load_recipe, override
 from mendel.spec import ModelSpec, SpecError, TrainSpec
 from mendel.train import checkpoint, grouping
-from mendel.train.group import Group, MemoryShort
+from mendel.train.group import Group, MemoryShort, mean_squared_log_sum
 from mendel.train.job import Request, prepare
 from mendel.train.optim import AdamW, OptimSpec
 from mendel.train.run import Training, train
@@ -154,6 +154,40 @@ def test_seeds_in_one_batched_run_are_the_seeds_one_by_one() -> None:
         [group.evaluate(data())[0] for group in apart], rel=2e-4
     )
     assert len(set(batched)) == 3, "different seeds have different losses"
+
+
+def test_z_loss_holds_the_logits_down_and_the_losses_told_are_nats_alone() -> None:
+    device = torch.device("cpu")
+    plain, held = (Group(spec(), how(z_loss=z, lr=1e-2), (0,), device) for z in (0.0, 1.0))
+    x, y = data().batch(np.random.default_rng(1), 8, 16)
+    assert plain.step(data(), 0, 1.0) == held.step(data(), 0, 1.0), "before a step: the same nats"
+    for step in range(1, 30):
+        for group in (plain, held):
+            group.step(data(), step, 1.0)
+    sums = [mean_squared_log_sum(group.model(x)[0].detach(), y) for group in (plain, held)]
+    assert sums[1] < 0.2 * sums[0]
+    with torch.no_grad():
+        nats = float(held.model.head.loss(held.model(x)[0], y))
+        assert float(held.losses(x, y)[0]) == pytest.approx(nats)
+
+
+def test_z_loss_is_the_mean_square_of_log_sum_exp_where_something_is_asked() -> None:
+    logits = torch.tensor([[[0.0, 0.0], [1.0, 3.0], [50.0, 2.0]]])
+    targets = torch.tensor([[0, 1, -1]])
+    wanted = (math.log(2) ** 2 + math.log(math.e + math.e**3) ** 2) / 2
+    assert float(mean_squared_log_sum(logits, targets)) == pytest.approx(wanted)
+    assert float(mean_squared_log_sum(logits, torch.full((1, 3), -1))) == 0.0
+
+
+def test_z_loss_of_seeds_in_one_batched_run_is_that_of_each() -> None:
+    fields, device = how(n_seeds=2, z_loss=0.1, optimizer="muon"), torch.device("cpu")
+    together = Group(spec(), fields, (0, 1), device)
+    apart = [Group(spec(), fields, (seed,), device) for seed in range(2)]
+    for step in range(6):
+        batched = together.step(data(), step, 1.0)
+        assert batched == pytest.approx(
+            [group.step(data(), step, 1.0)[0] for group in apart], rel=2e-4
+        )
 
 
 def test_what_is_faster_is_measured_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,14 @@ searchers.py  the protocol, and what learns from scores alone: random, evolution
 tpe.py        Optuna's tree of Parzen estimators, a baseline
 surrogate.py  a Gaussian process over features, of one task or several
 guided.py     the search that asks it
+
+Recipes, which the research clock breeds:
+spelling.py  the one spelling of a recipe, and its digest
+novelty.py   when two recipes are one, and how far apart they are
+costs.py     what a part costs, by its algebra
+matching.py  caps, and a recipe as wide as fits beneath them
+menu.py      the named designs, that a win must beat
+changes/     every typed change of a recipe, and what two have in one
 """
 
 from mendel.propose.evidence import Past, Tried, pasts

@@ -6,6 +6,7 @@ names -> parts and their fields; defaults, and what has no effect, are left out;
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from mendel.parts.channel import hidden_width
@@ -76,7 +77,13 @@ def folded(pattern: Sequence[PartSpec], n_layers: int) -> list[PartSpec]:
 
 
 def _part(kind: Kind, spec: PartSpec, width: int) -> PartSpec:
+    return _spelled(kind, spec.model_dump_json(), width)
+
+
+@lru_cache(maxsize=1 << 15)  # a search spells the same few parts again and again
+def _spelled(kind: Kind, text: str, width: int) -> PartSpec:
     """Own name, fields checked; those at their default or without effect are left out."""
+    spec = PartSpec.model_validate_json(text)
     cls, given = resolve(kind, spec)
     parsed = parse_fields(cls, spec.part, given)
     fields = {

@@ -1,6 +1,9 @@
 """Typed changes to a recipe, each valid, canonical and as wide as fits beneath the caps.
 
 fields.py    mechanisms of mixers and channels: one turned on, off or over
+order.py     hybrids made and unmade, layers swapped, parts put in and taken out
+routing.py   a router around a recurrence, and away again
+shape.py     depth, width, channels, keys and values at matched cost
 training.py  optimizer, rates, schedule, initialisation, terms of the loss
 crossing.py  what two recipes have, in one
 words.py     what sets two recipes apart
@@ -9,7 +12,7 @@ change.py    what a change is
 
 from __future__ import annotations
 
-from mendel.propose.changes import crossing, fields, training
+from mendel.propose.changes import crossing, fields, order, routing, shape, training
 from mendel.propose.changes.change import Change, Draft, Verb, fitted
 from mendel.propose.changes.words import called, difference
 from mendel.propose.matching import Caps, matched
@@ -18,7 +21,7 @@ from mendel.spec import Recipe
 
 __all__ = ["Change", "Draft", "Verb", "called", "changes", "crosses", "difference"]
 
-KINDS = (fields, training)
+KINDS = (fields, order, routing, shape, training)
 
 
 def changes(recipe: Recipe, caps: Caps) -> list[Change]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mendel.propose.matching import Caps, matched
-from mendel.propose.spelling import canonical, key
+from mendel.propose.spelling import key
 from mendel.spec import ModelSpec, PartSpec, Recipe
 from mendel.types import Digest, InputError
 
+KEPT = 0.5
 Verb = Literal["mutate", "insert", "ablate", "simplify", "cross"]
 
 
@@ -31,13 +32,17 @@ class Change(Draft):
     """A change whose recipe is canonical and as wide as fits beneath the caps."""
 
 
-def fitted(drafts: Iterable[Draft], caps: Caps, not_these: Iterable[Recipe]) -> list[Change]:
-    """Those that fit, each recipe once, in the order given; none of `not_these` among them."""
+def fitted(drafts: Iterable[Draft], caps: Caps, not_these: Sequence[Recipe]) -> list[Change]:
+    """Those that fit, each recipe once, in the order given; none of `not_these` among them.
+
+    A change that would take more than half of the narrowest one's width is too dear.
+    """
     seen: set[Digest] = {key(recipe) for recipe in not_these}
+    least = KEPT * min(recipe.model.width for recipe in not_these)
     found = []
     for draft in drafts:
         recipe = _fitted(draft.recipe, caps)
-        if recipe is None or key(recipe) in seen:
+        if recipe is None or recipe.model.width < least or key(recipe) in seen:
             continue
         seen.add(key(recipe))
         found.append(Change(**{**vars(draft), "recipe": recipe}))
@@ -78,8 +83,3 @@ def same_places(pattern: Iterable[PartSpec]) -> list[tuple[int, ...]]:
         groups.setdefault(part.model_dump_json(), []).append(i)
     together = [tuple(each) for each in groups.values()]
     return together + [(i,) for each in together if len(each) > 1 for i in each]
-
-
-__all__ = [
-    "Change", "Draft", "Verb", "canonical", "fitted", "same_places", "with_model", "with_train",
-]  # fmt: skip
