@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from mendel.propose.matching import Caps, matched
-from mendel.propose.novelty import canonical, key
-from mendel.propose.spelling import SET_BY_TRIALS
 from mendel.propose.settings import FOLLOWS, OF_MODEL, Value, layers, whole
+from mendel.propose.spelling import SET_BY_TRIALS, canonical, key
 from mendel.spec import PartSpec, Recipe
 from mendel.types import Candidate, InputError, Kind, Turn
 
@@ -36,15 +36,23 @@ def ablations(promoted: Turn, before: Recipe, caps: Caps) -> list[Candidate]:
     seen = {key(after), key(before), *(key(m) for r in (after, before) if (m := matched(r, caps)))}
     found: list[Candidate] = []
     for field in fields:
-        for group in _groups(field, fields):
-            made = _put_back(after, before, group, caps)
-            if made is None:
-                continue
-            if key(made) not in seen:
-                seen.add(key(made))
-                found.append(_candidate(promoted, made, group, before))
-            break
+        group, made = _first_valid(after, before, field, fields, caps)
+        if made is not None and key(made) not in seen:
+            seen.add(key(made))
+            found.append(_candidate(promoted, made, group, before))
     return found
+
+
+def _first_valid(
+    after: Recipe, before: Recipe, field: str, fields: Sequence[str], caps: Caps
+) -> tuple[tuple[str, ...], Recipe | None]:
+    """The field put back with as few others as make a recipe; None where none does, or fits."""
+    for group in _groups(field, fields):
+        try:
+            return group, _put_back(after, before, group, caps)
+        except InputError:
+            continue  # fields that do not go together
+    return (), None
 
 
 def changed(after: Recipe, before: Recipe) -> list[str]:
@@ -88,23 +96,18 @@ def _groups(field: str, fields: Sequence[str]) -> Iterator[tuple[str, ...]]:
 def _put_back(
     after: Recipe, before: Recipe, fields: Sequence[str], caps: Caps
 ) -> Recipe | None:  # fmt: skip
-    """None where the fields do not go together, or nothing fits."""
+    """None where nothing fits; raises SpecError where the fields do not go together."""
     model, train = after.model.to_dict(), after.train.to_dict()
-    for field in (*OF_MODEL, *WHOLE):
-        if field in fields:
-            _set(model, field, getattr(before.model, field))
-    for owner in PATTERNS:
-        mine = [field.removeprefix(f"{owner}.") for field in fields if field.startswith(owner)]
-        if mine:
-            model[owner] = _pattern(owner, after, before, mine)
     for field in fields:
         owner, _, name = field.partition(".")
         if owner == "train":
             _set(train, name, getattr(before.train, name))
-    try:
-        return matched(canonical(Recipe.parse({"model": model, "train": train})), caps)
-    except InputError:
-        return None
+        elif owner not in PATTERNS:
+            _set(model, owner, getattr(before.model, owner))
+        else:
+            names = [one.partition(".")[2] for one in fields if one.partition(".")[0] == owner]
+            model[owner] = _pattern(owner, after, before, names)
+    return matched(canonical(Recipe.parse({"model": model, "train": train})), caps)
 
 
 def _set(table: dict[str, Any], field: str, value: Any) -> None:
@@ -116,7 +119,7 @@ def _set(table: dict[str, Any], field: str, value: Any) -> None:
 
 def _pattern(owner: str, after: Recipe, before: Recipe, names: Sequence[str]) -> list[Any]:
     """The layers' parts with these fields as they were."""
-    if owner in names:  # all of them: one of the two has none
+    if "" in names:  # all of them: one of the two has none
         return [part.model_dump(mode="json") for part in getattr(before.model, owner)]
     found = []
     for mine, its in _side_by_side(owner, after, before):
@@ -145,14 +148,44 @@ def _candidate(
 def _was(before: Recipe, field: str) -> str:
     """The value or values before, in words."""
     owner, _, name = field.partition(".")
-    if owner == "train":
-        return str(getattr(before.train, name))
-    if not name and owner not in PATTERNS:
-        return str(getattr(before.model, owner))
+    if owner not in PATTERNS:
+        was = getattr(before.train, name) if owner == "train" else getattr(before.model, owner)
+        return was.part if isinstance(was, PartSpec) else str(was)
     values: dict[Value, None] = {}
     for part in layers(before, owner):
         values.setdefault(whole(owner, part).get(name or "part"))
     return " and ".join(str(value) for value in values) or "none"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What of a promoted design carries its gain, as far as its ablations tell.
+
+    n_back   changes that were put back and measured beside it
+    """
+
+    turn: int
+    fields: tuple[str, ...]
+    n_back: int
+
+    @property
+    def words(self) -> str:
+        if not self.fields:
+            return f"Turn {self.turn}: none of {self.n_back} changes put back alone makes it worse."
+        what = ", ".join(self.fields)
+        tested = f"{self.n_back} changes put back" if self.n_back else "its only change"
+        return f"Turn {self.turn}: its gain is carried by {what} ({tested})."
+
+
+def carried(turns: Sequence[Turn]) -> Iterator[Carried]:
+    """Of each promoted design with ablations among the turns, oldest first."""
+    for turn in turns:
+        won = turn.verdict.keep and turn.verdict.level is not None
+        if turn.kind is not Kind.TRIAL or not won:
+            continue
+        n_back, fields = len(_ablated(turn, turns)), carried_by(turn, turns)
+        if n_back or fields:
+            yield Carried(turn.id, tuple(fields), n_back)
 
 
 def carried_by(promoted: Turn, turns: Sequence[Turn]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
 from mendel.propose.changes import Change, changes
 from mendel.propose.memory import Memory
 from mendel.propose.novelty import key
@@ -18,7 +19,7 @@ from mendel.propose.spaces import Floats, Rng
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Kind, Turn
 
-MAX_CHANGES = 6  # of a random recipe, away from a design of the menu
+MAX_CHANGES = 4  # of a random recipe, away from a design of the menu
 N_POPULATION = 20
 
 
@@ -87,8 +88,9 @@ class Walking:
             self.n_learned += 1
             if turn.kind is Kind.TRIAL and self.problem.task in (None, turn.line.task):
                 tried = self.memory.learn(turn)
-                self.space.meet(tried.recipe)
-                self.told[tried.key] = tried.value
+                if tried is not None:
+                    self.space.meet(tried.recipe)
+                    self.told[tried.key] = tried.value
 
     def propose(self, pending: Sequence[Candidate]) -> Candidate | None:
         flying = [self.space.meet(recipe_of(candidate)) for candidate in pending]

@@ -10,39 +10,26 @@ whom it was measured beside. What cannot be told apart is said to be so, not gue
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.propose.settings import Settings, Value
+from mendel.propose.measured import Measured
+from mendel.propose.settings import Value, defaults
 
 Floats = NDArray[np.float64]
 DOUBLED = "x2"  # the value of a number's column: per doubling
 MANY = 5  # positive numbers with more values than this are taken in doublings
+COMMON = 0.1  # share of the trials
 FEW = 3  # trials that must have a value, and that must not
 PER_COLUMN = 3  # trials for each column; rarer values wait for more of them
 MOST_COLUMNS = 200
 ALIASED = 1e-6  # share of a column that the others leave unexplained, below which it is theirs
 CELL = 4  # trials in each of the four cells of an interaction
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One trial: what was chosen, what it gained beside its champion, and on how many pairs.
-
-    spread   variance of a pair, where there are two or more
-    beside   whose level it is measured from
-    """
-
-    chosen: Settings
-    gain: float
-    n_pairs: int
-    spread: float | None
-    beside: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,7 @@ class Column:
     @property
     def n(self) -> int:
         """Trials that have it."""
-        return int((self.x != 0).sum()) if self.value != DOUBLED else len(self.x)
+        return len(self.x) if self.value == DOUBLED else int(np.count_nonzero(self.x))
 
 
 @dataclass(frozen=True)
@@ -87,7 +74,7 @@ class Fit:
 
     @property
     def freedom(self) -> int:
-        return len(self.residual) - self.frame.shape[1]
+        return len(self.residual) - int(self.frame.shape[1])
 
 
 def columns_of(trials: Sequence[Measured]) -> list[Column]:
@@ -99,12 +86,13 @@ def columns_of(trials: Sequence[Measured]) -> list[Column]:
 
 def _columns(field: str, trials: Sequence[Measured]) -> list[Column]:
     shares = [trial.chosen.get(field, {}) for trial in trials]
-    total: Counter[Value] = Counter()
-    for share in shares:
-        total.update(share)  # type: ignore[arg-type]
-    if len(total) < 2:
+    if all(share == shares[0] for share in shares):
         return []
-    usual = max(total, key=lambda value: (total[value], str(value)))
+    total: dict[Value, float] = defaultdict(float)
+    for share in shares:
+        for value, part in share.items():
+            total[value] += part
+    usual = _usual(field, total, len(trials))
     if len(total) > MANY and all(_is_positive(value) for value in total):
         return [Column(field, DOUBLED, usual, _doublings(shares))]
     found = []
@@ -113,6 +101,13 @@ def _columns(field: str, trials: Sequence[Measured]) -> list[Column]:
         if FEW <= (x != 0).sum() <= len(trials) - FEW:
             found.append(Column(field, value, usual, x))
     return found
+
+
+def _usual(field: str, total: Mapping[Value, float], n: int) -> Value:
+    """What the others are told against: a default that is common enough, or the commonest."""
+    known = defaults().get(field, frozenset()) & total.keys()
+    common = {value for value in known if total[value] >= max(FEW, COMMON * n)}
+    return max(common or total, key=lambda value: (total[value], str(value)))
 
 
 def _is_positive(value: Value) -> bool:
@@ -145,7 +140,7 @@ def fit(trials: Sequence[Measured]) -> Fit:
 
 
 def _weights(trials: Sequence[Measured], even: Fit) -> Floats:
-    """(n,), roots; 1 on average of squares."""
+    """(n,), roots; 1 where a trial is known best."""
     known = [(t.spread, t.n_pairs - 1) for t in trials if t.spread is not None]
     freedom = sum(n for _, n in known)
     own = sum(spread * n for spread, n in known) / freedom if freedom else 0.0
@@ -155,8 +150,8 @@ def _weights(trials: Sequence[Measured], even: Fit) -> Floats:
     whole = variance + max(left / max(float(free.sum()), 1e-12), 0.0)
     if not len(trials) or not whole.min() > 0:
         return np.ones(len(trials))
-    weights: Floats = 1 / whole
-    return np.sqrt(weights / weights.mean())
+    weights: Floats = np.sqrt(whole.min() / whole)
+    return weights
 
 
 def _solved(levels: Sequence[Floats], columns: Sequence[Column], y: Floats, weights: Floats) -> Fit:
@@ -231,47 +226,52 @@ def interactions(found: Fit) -> list[tuple[Column, Column, Estimate, int]]:
     from scipy.stats import t as student
 
     freedom = found.freedom - 1
-    pairs = [
-        (i, j)
-        for i, a in enumerate(found.columns)
-        for j, b in enumerate(found.columns[:i])
-        if a.field != b.field and _has_cells(a, b)
-    ]
+    pairs = _pairs(found.columns)
     if freedom < 1 or not pairs:
         return []
-    told = [_together(found, found.columns[i], found.columns[j]) for i, j in pairs]
-    means, errors = np.array(told).T
+    told = [_together(found, i, [j for j, _ in others]) for i, others in pairs.items()]
+    means, errors = np.concatenate(told, 1)
     half = float(student.ppf(0.975, freedom)) * errors
     p = holm(2 * student.sf(np.abs(means) / errors, freedom))
-    rows = zip(pairs, means, means - half, means + half, p, strict=True)
+    names = [(j, i, n) for i, others in pairs.items() for j, n in others]
+    rows = zip(names, means, means - half, means + half, p, strict=True)
     return [
-        (found.columns[j], found.columns[i], Estimate(*map(float, row)), _both(found, i, j))
-        for (i, j), *row in rows
+        (found.columns[j], found.columns[i], Estimate(*map(float, row)), n)
+        for (j, i, n), *row in rows
         if math.isfinite(row[0])
     ]
 
 
-def _has_cells(a: Column, b: Column) -> bool:
-    if DOUBLED in (a.value, b.value):
-        return False
-    x, y = a.x != 0, b.x != 0
-    return all(int((u & v).sum()) >= CELL for u in (x, ~x) for v in (y, ~y))
+def _pairs(columns: Sequence[Column]) -> dict[int, list[tuple[int, int]]]:
+    """A column -> those before it with which it makes a pair, and how many trials have both."""
+    has = [column.x != 0 for column in columns]
+    found: dict[int, list[tuple[int, int]]] = {}
+    for i, a in enumerate(columns):
+        for j, b in enumerate(columns[:i]):
+            apart = a.field != b.field and DOUBLED not in (a.value, b.value)
+            if apart and _fill(has[i], has[j]):
+                found.setdefault(i, []).append((j, int(np.count_nonzero(has[i] & has[j]))))
+    return found
 
 
-def _both(found: Fit, i: int, j: int) -> int:
-    return int(((found.columns[i].x != 0) & (found.columns[j].x != 0)).sum())
+def _fill(x: NDArray[np.bool_], y: NDArray[np.bool_]) -> bool:
+    """Are there trials enough with both, with one, with the other and with neither?"""
+    both, one, other = (int(np.count_nonzero(z)) for z in (x & y, x, y))
+    return min(both, one - both, other - both, len(x) - one - other + both) >= CELL
 
 
-def _together(found: Fit, a: Column, b: Column) -> tuple[float, float]:
-    """Mean and standard error of the product beside all columns (Frisch and Waugh 1933)."""
-    product = a.x * b.x * found.weights
-    left = product - found.frame @ (found.frame.T @ product)
-    size = float(left @ left)
-    if size <= ALIASED * float(product @ product):
-        return math.nan, 1.0
-    mean = float(left @ found.residual) / size
-    rest = float(found.residual @ found.residual) - mean * mean * size
-    return mean, math.sqrt(max(rest, 0.0) / (found.freedom - 1) / size) + 1e-300
+def _together(found: Fit, i: int, others: Sequence[int]) -> Floats:
+    """(2, n_others): mean and standard error of a column's products with others, beside all
+    columns; NaN where these leave nothing of it (Frisch and Waugh 1933)."""
+    x = found.columns[i].x * found.weights
+    products = np.array([found.columns[j].x * x for j in others]).T
+    left = products - found.frame @ (found.frame.T @ products)
+    size = np.square(left).sum(0)
+    size[size <= ALIASED * np.square(products).sum(0)] = math.nan
+    means = (left.T @ found.residual) / size
+    rest = float(found.residual @ found.residual) - means * means * size
+    errors = np.sqrt(np.maximum(rest, 0.0) / (found.freedom - 1) / size) + 1e-300
+    return np.array((means, errors))
 
 
 def holm(p: Floats) -> Floats:

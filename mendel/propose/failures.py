@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mendel.propose.effects import holm
 from mendel.propose.settings import Settings, Value
 
+Flags = NDArray[np.bool_]
 LONGEST = 90  # characters of a reason
 N_REASONS = 10
 CLEAR = 0.05
@@ -59,6 +61,8 @@ def failures(tried: Sequence[tuple[Settings, str | None]]) -> list[Failure]:
     """
     reasons = [plain_reason(error) if error else "" for _, error in tried]
     common = [(r, n) for r, n in Counter(reasons).most_common() if r][:N_REASONS]
+    if not common:
+        return []
     values = _values([chosen for chosen, _ in tried])
     has = {key: np.array([key[1] in c.get(key[0], {}) for c, _ in tried]) for key in values}
     told: list[tuple[str, tuple[str, Value], tuple[int, int, float]]] = []
@@ -85,7 +89,7 @@ def _values(chosen: Sequence[Settings]) -> list[tuple[str, Value]]:
             for value in sorted(found[field], key=str)]  # fmt: skip
 
 
-def _excess(failed: np.ndarray, mine: np.ndarray) -> tuple[int, int, float]:  # type: ignore[type-arg]
+def _excess(failed: Flags, mine: Flags) -> tuple[int, int, float]:
     """Failures with the value, trials with it, and how unlikely so many are by chance."""
     from scipy.stats import hypergeom
 

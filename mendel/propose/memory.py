@@ -15,7 +15,7 @@ from typing import Any
 from mendel.propose.novelty import key
 from mendel.propose.recipes import linked, recipe_of
 from mendel.spec import Recipe
-from mendel.types import Candidate, Digest, Turn
+from mendel.types import Candidate, Digest, InputError, Turn
 
 AGAIN = "propose it again"  # ends the verdict of one whose champion was replaced meanwhile
 
@@ -72,9 +72,13 @@ class Memory:
     champion: int = 0  # its turn; 0: none was seen yet
     first_champion: int = 0
 
-    def learn(self, turn: Turn) -> Tried:
-        recipe = recipe_of(turn.candidate)
-        name = key(recipe)
+    def learn(self, turn: Turn) -> Tried | None:
+        """None where its candidate is no recipe of this version."""
+        try:
+            recipe = recipe_of(turn.candidate)
+            name = key(recipe)
+        except InputError:
+            return None
         tried = self.tried.get(name)
         if tried is None:
             tried = self.tried[name] = Tried(len(self.tried), recipe, name, turn.id)

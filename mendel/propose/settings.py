@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
-from mendel.propose.novelty import canonical
-from mendel.propose.spelling import SET_BY_TRIALS
-from mendel.spec import PartSpec, Recipe
+import mendel.parts.menu  # noqa: F401  registers the parts
+from mendel.parts.part import PARTS, Kind, parse_fields, resolve
+from mendel.propose.spelling import SET_BY_TRIALS, canonical
+from mendel.spec import ModelSpec, PartSpec, Recipe, TrainSpec
 from mendel.types import Json
 
 Value = bool | int | float | str | None
@@ -21,6 +22,9 @@ Settings = dict[str, dict[Value, float]]
 # what follows from matched cost is no choice: width, a channel's hidden units
 OF_MODEL = ("n_layers", "tied", "residual_init", "init_std", "final_norm")
 FOLLOWS = ("hidden",)
+KIND_OF: dict[str, Kind] = {
+    "mixers": "mixer", "channels": "channel", "norm": "norm", "embedding": "embedding",
+}  # fmt: skip
 
 
 def settings(state: Json) -> Settings:
@@ -65,16 +69,27 @@ def layers(recipe: Recipe, owner: str) -> list[PartSpec]:
 
 def whole(owner: str, part: PartSpec) -> dict[str, Value]:
     """Which part, and each field that it has, defaults too."""
-    # imported here: they import torch
-    import mendel.parts.menu  # noqa: F401  registers the parts
-    from mendel.parts.part import Kind, parse_fields, resolve
-
-    kinds: dict[str, Kind] = {"mixers": "mixer", "channels": "channel"}
-    kind: Kind = kinds.get(owner, owner)  # type: ignore[arg-type]
-    cls, given = resolve(kind, part)
+    cls, given = resolve(KIND_OF[owner], part)
     fields = parse_fields(cls, part.part, given).model_dump(mode="json")
     plain = {name: _plain(value) for name, value in fields.items() if name not in FOLLOWS}
     return {"part": cls.name, **plain}
+
+
+@cache
+def defaults() -> dict[str, frozenset[Value]]:
+    """Field -> what it is where nobody chose; two parts may differ in it."""
+    found: dict[str, set[Value]] = {}
+    for name in OF_MODEL:
+        found[name] = {ModelSpec.model_fields[name].default}
+    for name, info in TrainSpec.model_fields.items():
+        found[f"train.{name}"] = {info.default}
+    for owner, kind in KIND_OF.items():
+        for part in PARTS[kind].values():
+            for name, info in part.Fields.model_fields.items():
+                default = info.get_default()
+                plain = _plain(list(default) if isinstance(default, tuple) else default)
+                found.setdefault(f"{owner}.{name}", set()).add(plain)
+    return {field: frozenset(values) for field, values in found.items()}
 
 
 def _plain(value: Any) -> Value:

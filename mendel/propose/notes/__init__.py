@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
-from mendel.spec import PartSpec, Spec
+from mendel.spec import PartSpec, Recipe, Spec
+
+if TYPE_CHECKING:
+    from mendel.parts.part import Kind
 
 ROOM = 0.9  # a normalised score below this leaves something to win
 LISTS = ("mixers", "channels")  # fields of ModelSpec that are patterns of parts
@@ -71,15 +74,20 @@ def notes(without: Collection[str] = ()) -> tuple[Note, ...]:
 
 
 def advice(
-    change: Proposed, scores: Mapping[str, float], notes: Sequence[Note]
-) -> list[Note]:  # fmt: skip
+    change: Proposed,
+    scores: Mapping[str, float],
+    notes: Sequence[Note],
+    parent: Recipe | None = None,
+) -> list[Note]:
     """The notes that speak for a change to a design, the best founded first.
 
     scores   of the design, by suite and by proxy, normalised: 0 chance, 1 perfect; where nothing
              is measured yet, every design counts as weak
+    parent   the design: where a change gives parts whole, what the design has already is not what
+             the change brings. Without it, of a whole pattern only which parts it has counts
     """
     found = []
-    settings = dict(_settings(change))
+    settings = _settings(change, parent)
     for note in notes:
         exact = [f.value is not None for f in note.favours if _meets(f, settings)]
         room = _room(note, scores)
@@ -100,7 +108,10 @@ def _says(note: Note) -> Iterator[str]:
     """Its name, its fields, its fields with their values."""
     yield note.name
     for favour in note.favours:
-        for field, value in _expanded(favour.field, favour.value):
+        pairs = [(favour.field, favour.value)]
+        if favour.field.endswith(".part"):
+            pairs = list(_expanded(favour.field, favour.value))
+        for field, value in pairs:
             yield field
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             yield f"{field}={value:g}" if is_number else f"{field}={value}"
@@ -121,34 +132,51 @@ def _room(note: Note, scores: Mapping[str, float]) -> float:
     return max(left, default=0.0)
 
 
-def _settings(change: Proposed) -> Iterator[tuple[str, set[Any]]]:
+def _settings(change: Proposed, parent: Recipe | None) -> dict[str, set[Any]]:
     """Field without the layer -> the values that it is given."""
     found: dict[str, set[Any]] = {}
     for path, value in zip(change.about, change.values, strict=True):
         field = ".".join(step for step in path.split(".") if not step.isdigit())
-        for name, one in _expanded(field.removeprefix("model."), value):
+        given = list(_expanded(field.removeprefix("model."), value))
+        if field in (*LISTS, "train"):
+            known = set() if parent is None else set(_expanded(field, _of(parent, field)))
+            whole = parent is None and path == field
+            given = [(f, v) for f, v in given
+                     if (f, v) not in known and (not whole or f.endswith(".part"))]  # fmt: skip
+        for name, one in given:
             found.setdefault(name, set()).add(one)
-    yield from found.items()
+    return found
+
+
+def _of(recipe: Recipe, field: str) -> Any:
+    return recipe.train.to_dict() if field == "train" else getattr(recipe.model, field)
 
 
 def _expanded(field: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A part given whole, or by a name of the literature, as the fields that it sets."""
+    """Parts given whole, or by names of the literature, as the fields that they set."""
     owner = field.removesuffix(".part")
-    if owner not in LISTS:
-        yield field, value
-        return
-    for part in value if isinstance(value, list | tuple) else [value]:
-        spec = part if isinstance(part, PartSpec) else PartSpec.model_validate(part)
-        yield f"{owner}.part", spec.part
-        for name, one in _named(owner, spec).items():
-            yield f"{owner}.{name}", tuple(one) if isinstance(one, list) else one
+    if field == "train":
+        yield from ((f"train.{name}", one) for name, one in value.items())
+    elif owner not in LISTS:
+        yield field, tuple(value) if isinstance(value, list) else value
+    else:
+        for part in value if isinstance(value, list | tuple) else [value]:
+            spec = part if isinstance(part, PartSpec) else PartSpec.model_validate(part)
+            for name, one in _named("mixer" if owner == "mixers" else "channel", spec):
+                yield f"{owner}.{name}", tuple(one) if isinstance(one, list) else one
 
 
-def _named(owner: str, spec: PartSpec) -> dict[str, Any]:
-    """Fields of a part, those that its name stands for among them, and the part behind the name."""
+def _named(kind: Kind, spec: PartSpec) -> Iterator[tuple[str, Any]]:
+    """Which part, every name of the literature that it answers to, and the fields given."""
     # imported here: they import torch
     import mendel.parts.menu  # noqa: F401  registers the parts
-    from mendel.parts.part import resolve
+    from mendel.parts.part import NAMED, parse_fields, resolve
 
-    cls, fields = resolve("mixer" if owner == "mixers" else "channel", spec)
-    return {"part": cls.name, **fields}
+    cls, given = resolve(kind, spec)
+    whole = parse_fields(cls, spec.part, given).to_dict()
+    yield "part", cls.name
+    for name, known in NAMED[kind].items():
+        says = known.fields.items()
+        if known.part == cls.name and all(whole.get(field) == value for field, value in says):
+            yield "part", name
+    yield from given.items()
