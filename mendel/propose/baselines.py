@@ -14,7 +14,7 @@ from mendel.propose.changes import Change, changes
 from mendel.propose.memory import Memory
 from mendel.propose.novelty import key
 from mendel.propose.recipes import Problem, from_menu, luck, recipe_of
-from mendel.propose.searchers import Evolution, RandomSearch, Remembering
+from mendel.propose.searchers import Evolution, RandomSearch
 from mendel.propose.spaces import Floats, Rng
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Kind, Turn
@@ -112,14 +112,14 @@ class Walking:
         why = f"{self.operator}: {said}. From {origin}."
         return Candidate(self.space.recipes[name].to_dict(), why, links)
 
-    def search(self, seed: int) -> Remembering[Digest]:
+    def search(self, seed: int) -> RandomSearch[Digest] | Evolution[Digest]:
         raise NotImplementedError
 
 
 class RandomOver(Walking):
     """Random recipes: a design of the menu, changed a few times."""
 
-    def search(self, seed: int) -> Remembering[Digest]:
+    def search(self, seed: int) -> RandomSearch[Digest] | Evolution[Digest]:
         return RandomSearch(self.space, seed)
 
 
@@ -128,7 +128,7 @@ class EvolutionOver(Walking):
 
     operator = "evolution"
 
-    def search(self, seed: int) -> Remembering[Digest]:
+    def search(self, seed: int) -> RandomSearch[Digest] | Evolution[Digest]:
         found = Evolution(self.space, seed, N_POPULATION)
         found.n_asked = len(self.told)
         for tried in self.memory.order[-N_POPULATION:]:

@@ -1,6 +1,6 @@
 """The builtin researcher: typed changes of what is known to work, ranked by what they promise.
 
-the menu's designs -> what a verdict asks to try again -> ablations of what was promoted ->
+the menu's designs -> ablations of what was promoted ->
 parents (the champion, the best, elites of the archive) -> operators, weighed by a bandit
         -> expected improvement by the surrogate -> nothing that is known -> the next candidate
 
@@ -106,19 +106,9 @@ class Builtin:
         known = self.memory.tried.keys() | flying.keys()
         return (
             from_menu(self.problem.menu, known)
-            or self._again(flying)
             or self._ablation(known)
             or self._searched(flying, luck(self.problem.seed, self.n_learned, pending))
         )
-
-    def _again(self, flying: Mapping[Digest, Recipe]) -> Candidate | None:
-        """What a verdict asks to propose again, while it is still better than the champion."""
-        level = self.memory.level(self.memory.champion, -math.inf)
-        for tried in self.memory.again.values():
-            if tried.key not in flying and tried.value > level:
-                why = f"again: turn {tried.turn} was ahead of a champion that has been replaced."
-                return Candidate(tried.recipe.to_dict(), why, (f"turn:{tried.turn}",))
-        return None
 
     def _ablation(self, known: Collection[Digest]) -> Candidate | None:
         """Of each promoted design, so that the analyst can say which of its changes carry it."""
