@@ -577,3 +577,20 @@ def test_the_help_of_research_does_not_import_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--proposer" in done.stdout and "--null" in done.stdout
+
+
+def test_a_proposer_learns_from_other_questions_of_before_but_not_from_luck(line: Any) -> None:
+    other = Suites(names=("states",))
+    known, _ = line(toy.recipe(0.0, 1), suites=other)
+    lucky, _ = line(toy.recipe(0.0, 2), suites=other, null=True)
+    for clock in (known, lucky):
+        run_out(clock)
+    clock, proposer = line(toy.recipe(0.0, 3))
+    run_out(clock)
+    late, _ = line(toy.recipe(0.0, 4), suites=other)
+    run_out(late)
+    learned = [turn.candidate.state for turn in proposer.learned]
+    assert learned[:2] == [toy.recipe(0.0, 1).to_dict(), toy.recipe(0.0, 3).to_dict()]
+    again = toy.Listed(toy.recipe(0.0, 3))
+    ResearchClock(clock.run, clock.ledger, again)._learn(clock.history)
+    assert [turn.candidate.state for turn in again.learned] == learned[:2]  # after a kill too

@@ -59,7 +59,7 @@ class ResearchClock:
         self.history = View(ledger, self.line)
         self.bench = Bench(run.spec.suites, run.folder, null=run.spec.null)
         self._given = proposer
-        self._learned = 0  # the newest turn that the proposer has seen
+        self._learned: int | None = None  # the newest turn that the proposer has seen
         self._trials: set[str] = set()
         self._again: dict[Digest, Candidate] = {}  # measured beside a champion that was replaced
         self.proposing_s = 0.0  # by this process
@@ -88,8 +88,9 @@ class ResearchClock:
             self.proposing_s += time.perf_counter() - began
 
     def _learn(self, history: History) -> None:
-        turns = history.told(after=self._learned)
-        if not self._learned:
+        turns = history.told(after=self._learned or 0)
+        if self._learned is None:
+            self._learned = 0
             self.proposer.learn(self._earlier())
         if not turns:
             return
