@@ -546,6 +546,21 @@ def test_the_analyst_speaks_after_each_batch(line: Any, monkeypatch: pytest.Monk
     assert len(clock.ledger.turns(clock.line, kinds=[Kind.INSIGHT])) == 2  # not said twice
 
 
+def test_a_search_that_is_stuck_says_so_once_until_something_is_kept(line: Any) -> None:
+    said: list[str] = []
+
+    class Heard(Silent):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    clock, proposer = line(*[toy.recipe(0.0, i) for i in range(1, 4)])
+    words = "mutate: x. Stuck: no gain in 50 trials."
+    proposer.candidates = [replace(each, motivation=words) for each in proposer.candidates]
+    run_out(clock)
+    Session(clock, Driver(clock, clock.ledger), Heard(), 0.0)
+    assert len(said) == 1 and said[0].endswith("no gain in 50 trials.")
+
+
 def test_a_run_is_over_by_trials_or_by_time(line: Any) -> None:
     clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 4)], trials=3, budget_s=None)
     driver = Driver(clock, clock.ledger)
