@@ -1,4 +1,8 @@
-"""Presets: models to start from, by name, with the training that suits them."""
+"""Presets: models to start from, by name, with the training that suits them.
+
+Beside them stand the discoveries: recipes that `mendel research verify` found to be better than
+every design of the menu, a folder each.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from mendel.ledger import home
 from mendel.spec import ModelSpec, SpecError, TrainSpec
 from mendel.types import did_you_mean
 
@@ -52,13 +57,26 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 TABLES = {"model": ModelSpec.model_fields, "train": TrainSpec.model_fields}
 
 
+def discoveries() -> dict[str, Path]:
+    """Folders of the verified recipes by name: those of MENDEL_HOME, and those that mendel brings.
+
+    In each: recipe.toml, evidence.json, README.md.
+    """
+    root = Path(__file__).parent
+    folders = [root / "discoveries", root.parent / "discoveries", home() / "discoveries"]
+    files = [file for folder in folders for file in sorted(folder.glob("*/recipe.toml"))]
+    return {file.parent.name: file.parent for file in files}
+
+
 def load_recipe(name: str) -> tuple[ModelSpec, TrainSpec]:
-    """A preset by name, or a TOML file with the tables [model] and [train], either may lack.
+    """A preset or a discovery by name, or a TOML file with the tables [model] and [train].
 
     raises   SpecError for an unknown name, a file that cannot be read, an unknown field
     """
     if name in PRESETS:
         recipe: dict[str, Any] = PRESETS[name]
+    elif (found := discoveries().get(name)) is not None:
+        recipe = _read(str(found / "recipe.toml"))
     else:
         recipe = _read(name)
     return ModelSpec.parse(recipe.get("model", {})), TrainSpec.parse(recipe.get("train", {}))
@@ -67,7 +85,8 @@ def load_recipe(name: str) -> tuple[ModelSpec, TrainSpec]:
 def _read(name: str) -> dict[str, Any]:
     file = Path(name)
     if not file.is_file():
-        hint = did_you_mean(name, PRESETS) or f"Presets: {', '.join(PRESETS)}."
+        known = [*PRESETS, *discoveries()]
+        hint = did_you_mean(name, known) or f"Presets: {', '.join(known)}."
         raise SpecError(f"{name!r} is neither a preset nor a TOML file. {hint}")
     try:
         recipe = tomllib.loads(file.read_text(encoding="utf-8"))

@@ -25,6 +25,8 @@ from mendel.cli import (
     redesign,
     report,
     research,
+    research_show,
+    research_verify,
     sample,
     train,
 )
@@ -52,6 +54,8 @@ redesign.add_to(app)
 improve.add_to(app)
 diff.add_to(app)
 research.add_to(app)
+research_show.add_to(research.group)
+research_verify.add_to(research.group)
 
 
 @app.callback()

@@ -44,9 +44,18 @@ def why(
     id: Annotated[int, typer.Argument(help="A turn's number, as `mendel log` shows it.")],
     as_json: Json = False,
 ) -> None:
-    """The chain of verdicts that led to a turn."""
+    """The chain of verdicts that led to a turn; of a research turn also where it came from."""
+    told: list[str] = []
     with _open() as ledger:
-        _show(ledger.why(id), as_json)
+        chain = ledger.why(id)
+        own = next(turn for turn in chain if turn.id == id)
+        if own.line.clock == "research" and not as_json:
+            from mendel.clocks.research.story import story
+
+            told = story(own, ledger)
+    _show(chain, as_json)
+    for line in told:
+        print(line)
 
 
 def champions(as_json: Json = False) -> None:

@@ -23,7 +23,7 @@ def parts(
     tokens: Annotated[int, typer.Option(min=1, help="Length of the text.")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """List the parts that models are made of, with FLOPs a token and size of state."""
+    """List the parts that models are made of, with their cost, and the verified recipes."""
     if name is not None:
         return _one(name)
     from dataclasses import asdict
@@ -58,7 +58,17 @@ def parts(
         "text; + still grows.\n`mendel parts NAME` says what a part is and lists its fields.",
         highlight=False,
     )
+    for name, evidence in _verified().items():
+        console.print(f"recipe {name}: {evidence['reason']}", markup=False, highlight=False)
     return None
+
+
+def _verified() -> dict[str, dict[str, Any]]:
+    """What `mendel research verify` found to be better than the menu, and the evidence."""
+    from mendel.presets import discoveries
+
+    files = {name: folder / "evidence.json" for name, folder in discoveries().items()}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
 
 
 def _size(n_bytes: int) -> str:
@@ -70,11 +80,16 @@ def _one(name: str) -> None:
 
     import mendel.parts.menu  # noqa: F401  registers the parts
     from mendel.parts.part import KINDS, NAMED, PARTS, resolve
+    from mendel.presets import discoveries
     from mendel.spec import PartSpec, SpecError
 
     kinds = [kind for kind in KINDS if name in PARTS[kind] or name in NAMED[kind]]
+    if not kinds and name in discoveries():
+        print((discoveries()[name] / "README.md").read_text(encoding="utf-8"), end="")
+        return
     if not kinds:
         names = [known for kind in KINDS for known in (*PARTS[kind], *NAMED[kind])]
+        names += discoveries()
         hint = did_you_mean(name, names) or f"There are {', '.join(names)}."
         raise SpecError(f"no part is called {name!r}. {hint}")
     for kind in kinds:

@@ -11,6 +11,7 @@ from typing import Any
 
 import mendel.parts.menu  # noqa: F401  registers the parts
 from mendel.parts.part import NAMED, PARTS, resolve
+from mendel.presets import discoveries, load_recipe
 from mendel.propose.matching import Caps, matched
 from mendel.propose.spelling import key
 from mendel.spec import PartSpec, Recipe
@@ -58,6 +59,11 @@ def designs(caps: Caps, start: Recipe | None = None) -> tuple[Named, ...]:
     for name, mixers in _patterns(start.model.n_layers):
         patterns = [tuple(_with_heads(part, heads) for part in pattern) for pattern in mixers]
         recipe = _first_that_fits(start, patterns, caps)
+        if recipe is not None:
+            found.setdefault(key(recipe), Named(name, recipe))
+    for name in discoveries():  # whole recipes, that were verified
+        model, train = load_recipe(name)
+        recipe = matched(Recipe(model=model, train=train), caps)
         if recipe is not None:
             found.setdefault(key(recipe), Named(name, recipe))
     return tuple(found.values())

@@ -1,0 +1,205 @@
+"""One condition of a verification: a recipe against every design of the menu, on paired seeds.
+
+screen: one seed; who ends FAR behind is beaten, and its seed is not looked at again
+confirm: fresh seeds for the others, until the judge is sure of each or one cannot be beaten
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from mendel import judge
+from mendel.clocks.research.bench import Bench
+from mendel.clocks.research.measure import Measured
+from mendel.clocks.research.suite import Leg, Suites, rounded
+from mendel.clocks.research.twins import Condition, Twins
+from mendel.clocks.research.verdict import MARGIN, TOO_GOOD
+from mendel.spec import Recipe
+from mendel.types import TRIAL, Account, InputError, SealedError, Verdict, digest
+
+FAR = 0.1  # behind on the first seed
+N_FRESH = 4  # seeds a round of the confirmation
+MAX_PAIRS = 24
+N_FUTILE = 8  # pairs after which who is not ahead is given up: that costs no validity
+MINE = "the recipe"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One design on one seed of all sealed proxies, for a worker process."""
+
+    design: str
+    recipe: Recipe
+    twins: Twins
+    folder: Path  # in the vault: what was measured is kept there, and not measured again
+    seed: int
+    screens: bool  # rates are swept on this seed
+    ahead: float | None = None  # what it may give up against
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a job showed. An error, or a score that is none, counts as a guess."""
+
+    design: str
+    seed: int
+    proxies: Mapping[str, float]  # normalised; those that were asked
+    mean: float  # of the suites; what was left when it gave up counts in full
+    gave_up: bool = False
+    error: str | None = None
+    seconds: float = 0.0
+
+
+def measured(job: Job) -> Card:
+    """Train and ask, leg by leg; raises SealedError in a process that runs a trial."""
+    if os.environ.get(TRIAL):
+        raise SealedError("a trial reached for sealed proxies. Wanted the judge.")
+    began, bench = time.perf_counter(), Bench(job.twins, job.folder)
+    scores: dict[str, float] = {}
+    error = None
+    for leg in job.twins.whole:
+        found = _asked(bench, job, leg)
+        error = error or found.error
+        scores[leg.name] = 0.0 if found.score is None else found.score
+        if job.ahead is not None and best_case(job.twins, scores) < job.ahead - FAR:
+            break
+    mean, spent = best_case(job.twins, scores), time.perf_counter() - began
+    gave_up = len(scores) < len(job.twins.whole)
+    return Card(job.design, job.seed, scores, mean, gave_up, error, spent)
+
+
+def _asked(bench: Bench, job: Job, leg: Leg) -> Measured:
+    """At the rate of the leg's suite, which the screen sweeps."""
+    try:
+        if job.screens:
+            return bench.tuned(job.recipe, leg, job.seed)
+        rate = bench.factor(job.recipe, leg.suite)
+        return bench.kept(job.recipe, leg, job.seed, 1.0 if rate is None else rate)
+    except InputError as error:  # it cannot run there
+        return Measured(factor=1.0, error=str(error))
+
+
+def best_case(suites: Suites, scores: Mapping[str, float]) -> float:
+    """The mean of the suites if all that was not asked yet were answered in full."""
+    return suites.mean({leg.name: [scores.get(leg.name, 1.0)] for leg in suites.whole})[0]
+
+
+@dataclass
+class Contest:
+    """What is known in a condition, and what is to be measured next."""
+
+    condition: Condition
+    folder: Path
+    account: Account  # of the line when the verification began: one level for all that it claims
+    screen: dict[str, Card] = field(default_factory=dict)
+    fresh: dict[str, list[Card]] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> list[Job]:
+        """What to measure now; nothing: it is decided."""
+        if MINE not in self.screen:
+            return [self._job(MINE, 0)]
+        if left := [each.name for each in self.condition.menu if each.name not in self.screen]:
+            return [self._job(name, 0) for name in left]
+        if self.stopper or not self.open:
+            return []
+        n = self.n_pairs
+        return [self._job(name, 1 + n + i) for i in range(N_FRESH) for name in (MINE, *self.open)]
+
+    def add(self, cards: Sequence[Card]) -> None:
+        for card in cards:
+            if card.design not in self.screen:
+                self.screen[card.design] = card
+            else:
+                self.fresh.setdefault(card.design, []).append(card)
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.fresh.get(MINE, []))
+
+    @property
+    def near(self) -> list[str]:
+        """Those whom one seed does not show to be far behind, and the best in any case, first."""
+        rivals = sorted((n for n in self.screen if n != MINE), key=lambda n: -self.screen[n].mean)
+        least = self.screen[MINE].mean - FAR
+        return [n for i, n in enumerate(rivals) if not i or self.screen[n].mean >= least]
+
+    @property
+    def open(self) -> list[str]:
+        """Near ones of whom the judge is not sure yet."""
+        return [name for name in self.near if not self.judged(name).keep]
+
+    @property
+    def stopper(self) -> str | None:
+        """A design that cannot be shown to be worse."""
+        for name in self.open:
+            gains = self.gains(name)
+            if len(gains) >= MAX_PAIRS or (len(gains) >= N_FUTILE and fmean(gains) <= 0):
+                return name
+        return None
+
+    def judged(self, name: str) -> Verdict:
+        """On all fresh pairs so far; as each design has to be beaten, none takes a level more."""
+        theirs = self.fresh.get(name, [])
+        mine = self.fresh.get(MINE, [])[: len(theirs)]
+        scores, baseline = ([card.mean for card in side] for side in (mine, theirs))
+        return judge.better_than(scores, baseline, self.account, ceiling=1.0)
+
+    def gains(self, name: str, suite: str | None = None) -> list[float]:
+        """Of the recipe over a design, by fresh pair; on the screen's where there is none."""
+        theirs = self.fresh.get(name) or [self.screen[name]]
+        mine = self.fresh.get(MINE, [])[: len(theirs)] if name in self.fresh else None
+        pairs = zip(mine or [self.screen[MINE]], theirs, strict=True)
+        return [self._score(a, suite) - self._score(b, suite) for a, b in pairs]
+
+    @property
+    def strongest(self) -> str:
+        """Of the menu: among those measured the most, the highest mean."""
+        rivals = [name for name in self.screen if name != MINE]
+        most = max(len(self.fresh.get(name, [])) for name in rivals)
+        able = [name for name in rivals if len(self.fresh.get(name, [])) == most]
+        return max(
+            able,
+            key=lambda name: fmean(c.mean for c in self.fresh.get(name) or [self.screen[name]]),
+        )
+
+    @property
+    def regressions(self) -> dict[str, float]:
+        """Suites that are worse than the strongest design's by more than the margin."""
+        found = {s: fmean(self.gains(self.strongest, s)) for s in self.condition.twins.names}
+        return {suite: gain for suite, gain in found.items() if gain < -MARGIN}
+
+    @property
+    def is_too_good(self) -> bool:
+        """By more than a tenth better than everything, on the screen."""
+        best = max(card.mean for name, card in self.screen.items() if name != MINE)
+        return self.screen[MINE].mean > best + (TOO_GOOD - 1) * max(abs(best), 0.1)
+
+    def told(self) -> dict[str, Any]:
+        """Sealed: every score, for the turn."""
+        cards = {name: [card, *self.fresh.get(name, [])] for name, card in self.screen.items()}
+        found: dict[str, Any] = rounded(
+            {name: [dict(card.proxies) for card in each] for name, each in cards.items()}
+        )
+        return found
+
+    def _score(self, card: Card, suite: str | None) -> float:
+        if suite is None:
+            return card.mean
+        twins = self.condition.twins
+        asked = {name: [score] for name, score in card.proxies.items()}
+        return twins.by_suite(asked).get(suite, [0.0])[0]
+
+    def _job(self, name: str, place: int) -> Job:
+        c = self.condition
+        known = {each.name: each.recipe for each in c.menu}
+        seed = int(digest([c.key, "verify", str(place)])[:12], 16)
+        ahead = self.screen[MINE].mean if name != MINE and not place else None
+        recipe = c.mine if name == MINE else known[name]
+        return Job(name, recipe, c.twins, self.folder, seed, not place, ahead)

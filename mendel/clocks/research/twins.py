@@ -1,0 +1,100 @@
+"""What a verification asks: the sealed twin of each proxy, at the size found and at twice of it.
+
+run -> conditions: (twins, caps, the recipe and every design of the menu fitted to them)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+
+from mendel.clocks.research.run import Run
+from mendel.clocks.research.suite import Leg, Suites
+from mendel.data.proxies import TWINS, make
+from mendel.propose.matching import Caps, caps_of, matched, refusal
+from mendel.propose.menu import Named, designs
+from mendel.spec import ModelSpec, PartSpec, Recipe
+from mendel.types import Digest, InputError, digest
+
+CONDITIONS: dict[str, tuple[int, int]] = {  # times the width, times the tokens trained on
+    "as found": (1, 1),
+    "2x width": (2, 1),
+    "2x tokens": (1, 2),
+}
+SIZES = ("key_dim", "value_dim", "head_dim", "hidden")  # of parts; what is not given goes by width
+
+
+class Twins(Suites):
+    """The sealed twins of a line's proxies, in the same suites and order."""
+
+    tokens: int = Field(1, gt=0)  # times as many as the preset trains on
+
+    @classmethod
+    def of(cls, suites: Suites, tokens: int = 1) -> Twins:
+        return cls.parse({**suites.to_dict(), "tokens": tokens})
+
+    def _legs(self, order: Sequence[str]) -> tuple[Leg, ...]:
+        text = None if self.text is None else Path(self.text)
+        found = []
+        for leg in super()._legs(order):
+            twin = make(TWINS[leg.name][0], self.preset, text=text)
+            longer = replace(twin, n_steps=self.tokens * twin.n_steps)
+            found.append(replace(leg, proxy=self._shortened(longer)))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One of the sizes at which a recipe meets the menu."""
+
+    name: str
+    twins: Twins
+    caps: Caps
+    mine: Recipe
+    menu: tuple[Named, ...]
+
+    @classmethod
+    def of(cls, name: str, recipe: Recipe, run: Run) -> Condition:
+        """Raises InputError where the recipe does not fit the caps."""
+        width, tokens = CONDITIONS[name]
+        start, caps = run.spec.start, run.spec.caps
+        if width > 1:
+            start, recipe = wider(start, width), wider(recipe, width)
+            caps = caps_of(start, caps.vocab, caps.n_tokens)
+        mine = recipe if width == 1 else matched(recipe, caps)
+        if mine is None:
+            raise InputError(f"{name}: the recipe does not fit: {refusal(recipe, caps)}")
+        return cls(name, Twins.of(run.spec.suites, tokens), caps, mine, designs(caps, start))
+
+    @cached_property
+    def sealed(self) -> Digest:
+        """Names what is sealed."""
+        return digest([self.twins.to_dict(), [leg.name for leg in self.twins.whole]])
+
+    @cached_property
+    def key(self) -> Digest:
+        """Names what is asked: another menu or other caps are another question."""
+        menu = [[each.name, each.recipe.hash] for each in self.menu]
+        return digest([self.sealed, self.caps.to_dict(), self.mine.hash, menu])
+
+
+def wider(recipe: Recipe, times: int) -> Recipe:
+    """At so many times the width, the sizes of parts that were given among it; heads stay."""
+
+    def part(spec: PartSpec) -> PartSpec:
+        fields = {
+            name: value * times if name in SIZES else value for name, value in spec.fields.items()
+        }
+        return PartSpec(part=spec.part, fields=fields)
+
+    m: ModelSpec = recipe.model
+    update = {
+        "width": m.width * times,
+        "mixers": tuple(part(each) for each in m.mixers),
+        "channels": tuple(part(each) for each in m.channels),
+    }
+    return recipe.model_copy(update={"model": m.model_copy(update=update)})

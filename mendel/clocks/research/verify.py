@@ -1,0 +1,290 @@
+"""The long check of a promoted recipe: every design of the menu, sealed twins, twice the size.
+
+turn -> conditions -> contests, in worker processes -> a claim, and a discovery where it is a win
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Literal, Protocol
+
+from mendel.audit import check_spec
+from mendel.clocks.research.contest import FAR, MINE, N_FRESH, Card, Contest, Job, measured
+from mendel.clocks.research.discovery import publish
+from mendel.clocks.research.docket import Docket
+from mendel.clocks.research.lookup import run_of
+from mendel.clocks.research.run import Run
+from mendel.clocks.research.suite import rounded
+from mendel.clocks.research.twins import CONDITIONS, Condition
+from mendel.clocks.research.verdict import MARGIN
+from mendel.clocks.workers import die_with_parent, interruptible, n_workers
+from mendel.data.vault import Vault
+from mendel.ledger import Ledger
+from mendel.propose.novelty import fingerprint
+from mendel.propose.spelling import key
+from mendel.spec import Recipe
+from mendel.types import Account, Decision, InputError, Kind, Turn, Verdict
+
+Outcome = Literal["verified win", "rediscovery", "trade", "no win", "not believed"]
+
+
+TICK_S = 0.2
+
+
+class Watcher(Protocol):
+    """Who is told how far it is; never a score."""
+
+    def note(self, text: str) -> None: ...
+
+    def progress(self, what: str, n_done: int, n: int) -> None: ...
+
+
+class Silent:
+    """Nobody watches."""
+
+    def note(self, text: str) -> None: ...
+
+    def progress(self, what: str, n_done: int, n: int) -> None: ...
+
+
+class Stopped(Exception):
+    """By hand, or its time is up; what was measured is kept."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verification came to: the turn of the claim, and its words."""
+
+    turn: Turn
+
+    @property
+    def outcome(self) -> Outcome:
+        found: Outcome = self.turn.result.facts["outcome"]
+        return found
+
+
+def verify(
+    id: int,
+    ledger: Ledger,
+    watcher: Watcher | None = None,
+    *,
+    workers: int = 0,
+    until: float | None = None,
+) -> Verified | None:
+    """Verify the recipe of a turn; the same call goes on where an earlier one stopped.
+
+    workers  processes, one thread each; 0: one a core
+    until    unix seconds; None: however long it takes
+    returns  None where it was stopped
+    raises   InputError for a turn that cannot be verified, SealedError inside a trial
+    """
+    Vault(ledger)  # refuses a process that runs a trial
+    turn = ledger.turn(id)
+    run = _verifiable(turn, ledger)
+    recipe = Recipe.parse(dict(turn.candidate.state))
+    first = Condition.of("as found", recipe, run)
+    docket = Docket(ledger, turn, first)
+    watcher = watcher or Silent()
+    if (before := docket.claimed()) is not None:
+        watcher.note(f"turn {id} was verified before, in turn {before.id}")
+        return Verified(before)
+    session = _Session(ledger, docket, watcher, workers or n_workers(), until)
+    try:
+        found = session.carry_out(recipe, run)
+    except Stopped as why:
+        watcher.note(f"{why}; the same command goes on from here")
+        return None
+    if found.outcome == "verified win":
+        watcher.note(f"it joins the menu: {publish(found.turn, ledger)}")
+    return found
+
+
+def _verifiable(turn: Turn, ledger: Ledger) -> Run:
+    if turn.line.clock != "research" or turn.kind not in (Kind.TRIAL, Kind.START):
+        raise InputError(
+            f"turn {turn.id} is no trial of `mendel research`. Wanted one that was kept. "
+            "`mendel research report` lists those."
+        )
+    run = run_of(turn, ledger)
+    if run.spec.null:
+        raise InputError(
+            f"turn {turn.id} is of a null line, whose answers were drawn at random. "
+            "Wanted a turn of another line."
+        )
+    return run
+
+
+@dataclass
+class _Session:
+    ledger: Ledger
+    docket: Docket
+    watcher: Watcher
+    workers: int
+    until: float | None
+    _at_work: tuple[ProcessPoolExecutor, list[int]] = field(init=False)  # who measures; Ctrl-C
+
+    def carry_out(self, recipe: Recipe, run: Run) -> Verified:
+        """Condition by condition, until one is not won."""
+        same = _on_the_menu(self.docket.first)
+        if same is not None:  # nothing is opened for that
+            return self._claim([], None, "rediscovery", f"it computes what {same} of the menu does")
+        account = self.docket.begin()
+        contests: list[Contest] = []
+        with interruptible() as interrupted, _pool(self.workers) as pool:
+            self._at_work = pool, interrupted
+            for name in CONDITIONS:
+                first = self.docket.first
+                condition = first if name == first.name else Condition.of(name, recipe, run)
+                self.docket.open(condition)
+                contests.append(self._contest(condition, account))
+                self._fight(contests[-1])
+                lost = self._lost(contests[-1])
+                if lost is not None:
+                    return self._claim(contests, account, *lost)
+        return self._claim(contests, account, "verified win", _won(contests))
+
+    def _contest(self, condition: Condition, account: Account) -> Contest:
+        folder = self.ledger.folder / "vault" / "research" / condition.key[:24]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Contest(condition, folder, account)
+
+    def _fight(self, contest: Contest) -> None:
+        name, n = contest.condition.name, len(contest.condition.menu)
+        self.watcher.note(f"{name}: sealed twins of {n} designs of the menu")
+        while jobs := contest.wanted:
+            what = "on the first seed" if jobs[0].screens else f"pairs from {contest.n_pairs + 1}"
+            contest.add(self._measured(jobs, f"{name}, {what}"))
+            if contest.screen[MINE].error:
+                return
+            if len(contest.screen) == 1:
+                hours = (n + N_FRESH) * contest.screen[MINE].seconds / 3600
+                self.watcher.note(f"{name}: {hours:.1f} core hours or more, most of them to screen")
+
+    def _measured(self, jobs: Sequence[Job], what: str) -> list[Card]:
+        """In the order of the jobs; raises Stopped on Ctrl-C or when time is up."""
+        pool, interrupted = self._at_work
+        futures: list[Future[Card]] = [pool.submit(measured, job) for job in jobs]
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=TICK_S, return_when="FIRST_COMPLETED")
+            for each in done:
+                each.result()  # raises what its worker raised
+            self.watcher.progress(what, len(futures) - len(waiting), len(futures))
+            if interrupted:
+                raise Stopped("interrupted")
+            if waiting and self.until is not None and time.time() > self.until:
+                raise Stopped("time is up")
+        return [future.result() for future in futures]
+
+    def _lost(self, contest: Contest) -> tuple[Outcome, str] | None:
+        """None: it won in this condition."""
+        name = contest.condition.name
+        if contest.screen[MINE].error:
+            return "not believed", f"{name}: it fails: {contest.screen[MINE].error}"
+        if contest.is_too_good:
+            self.watcher.note("more than 10 % better than everything: a full audit comes first")
+            report = check_spec(contest.condition.mine.model, profile="full")
+            if not report.clean:
+                found = [each.what for each in report.errors] or list(report.undecided)
+                return "not believed", f"{name}: too good, and the full audit says: {found[0]}"
+        if (rival := contest.stopper) is not None:
+            return _beaten_by(contest, rival)
+        if contest.regressions:
+            told = ", ".join(contest.regressions)
+            return "trade", f"{name}: better on the whole, worse on {told} ({contest.strongest})"
+        return None
+
+    def _claim(
+        self, contests: Sequence[Contest], account: Account | None, outcome: Outcome, words: str
+    ) -> Verified:
+        decision = Decision.KEEP if outcome == "verified win" else Decision.DISCARD
+        level = None if account is None else self.docket.level(account)
+        verdict = Verdict(decision, f"{outcome}: {words}", level)
+        facts = {
+            "outcome": outcome,
+            "verified": self.docket.turn.id,
+            "conditions": {each.condition.name: _counts(each) for each in contests},
+        }
+        scores = {each.condition.name: each.told() for each in contests}
+        return Verified(self.docket.claim(verdict, facts, scores))
+
+
+def _beaten_by(contest: Contest, rival: str) -> tuple[Outcome, str]:
+    """What it is, where a design cannot be shown to be worse."""
+    where = contest.condition.name
+    gain = fmean(contest.gains(rival))
+    by_suite = {s: fmean(contest.gains(rival, s)) for s in contest.condition.twins.names}
+    up = [suite for suite, found in by_suite.items() if found > MARGIN]
+    down = [suite for suite, found in by_suite.items() if found < -MARGIN]
+    if up and down:
+        return "trade", f"{where}: better on {', '.join(up)}, worse on {', '.join(down)} ({rival})"
+    if where != "as found":
+        return "no win", f"not shown at {where}, where {rival} is level or better"
+    if gain >= -MARGIN:
+        return "rediscovery", f"{rival} of the menu is level"
+    return "no win", f"{rival} of the menu is better"
+
+
+def _won(contests: Sequence[Contest]) -> str:
+    first = contests[0]
+    n, near = len(first.condition.menu), len(first.near)
+    share = first.condition.twins.share
+    tried = f"; with {share:g} of the steps, which says little" if share < 1 else ""
+    by = f"{near} judged on fresh pairs, {n - near} more than {FAR:g} behind"
+    return (
+        f"better than each of {n} designs of the menu on sealed twins, at 2x width and 2x tokens "
+        f"({by}), no suite worse{tried}"
+    )
+
+
+def _counts(contest: Contest) -> dict[str, Any]:
+    """What may be known by all: how much was measured, no score."""
+    cards = [*contest.screen.values(), *(c for found in contest.fresh.values() for c in found)]
+    return {
+        "sealed": contest.condition.sealed,
+        "designs": len(contest.condition.menu),
+        "judged": contest.near if MINE in contest.screen else [],
+        "pairs": contest.n_pairs,
+        "seconds": rounded(sum(card.seconds for card in cards)),
+        "failed": sorted({card.design for card in cards if card.error}),
+    }
+
+
+def _on_the_menu(condition: Condition) -> str | None:
+    """A design that is spelled alike, or computes the same and is trained the same."""
+    mine = condition.mine
+    for each in condition.menu:
+        if key(mine) == key(each.recipe) or fingerprint(mine) == fingerprint(each.recipe):
+            return each.name
+    return None
+
+
+@contextmanager
+def _pool(n: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block, whatever they are at."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(n, mp_context=context, initializer=_begin)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    pool.shutdown()
+
+
+def _begin() -> None:
+    """A worker computes on one thread, leaves Ctrl-C to us, and does not outlive us."""
+    import torch
+
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -1,0 +1,428 @@
+"""mendel research verify: what it takes to be a win, and what a sealed score is kept from."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mendel.cli import app
+from mendel.clocks.research import twins, verify
+from mendel.clocks.research.contest import FAR, MINE, Card, Contest, Job, measured
+from mendel.clocks.research.discovery import publish
+from mendel.clocks.research.run import Run, RunSpec
+from mendel.clocks.research.suite import Suites
+from mendel.clocks.research.twins import Condition, Twins, wider
+from mendel.data.proxies import TWINS
+from mendel.ledger import Ledger, View
+from mendel.presets import discoveries, load_recipe
+from mendel.propose.matching import caps_of, price
+from mendel.propose.menu import Named, designs
+from mendel.spec import PartSpec
+from mendel.types import TRIAL, Account, InputError, Kind, Line, SealedError, Turn
+from tests.research_turns import begun, made_recipe, trial
+
+SUITES = Suites(names=("states",), share=0.005)
+Skill = Callable[[str, str, np.random.Generator], float]  # design, suite -> a score
+
+
+def condition(names: Sequence[str] = ("a", "b", "c")) -> Condition:
+    """Of two suites; nothing is trained on it."""
+    recipe = made_recipe()
+    suites = Twins.of(Suites(names=("states", "recall")))
+    menu = tuple(Named(name, made_recipe(1e-3 * (i + 1))) for i, name in enumerate(names))
+    return Condition("as found", suites, caps_of(recipe, 64, 64), recipe, menu)
+
+
+def fought(
+    skill: Skill, rng: np.random.Generator, names: Sequence[str] = ("a", "b", "c")
+) -> Contest:
+    """A contest whose scores are drawn: what a seed does to all designs at once is in them."""
+    contest = Contest(condition(names), Path("nowhere"), Account())
+    luck: dict[int, float] = {}
+    while jobs := contest.wanted:
+        contest.add([_drawn(job, skill, rng, luck) for job in jobs])
+    return contest
+
+
+def _drawn(job: Job, skill: Skill, rng: np.random.Generator, luck: dict[int, float]) -> Card:
+    shared = luck.setdefault(job.seed, rng.normal(0, 0.03))
+    scores = {leg.name: skill(job.design, leg.suite, rng) + shared for leg in job.twins.whole}
+    return Card(
+        job.design, job.seed, scores, job.twins.mean({k: [v] for k, v in scores.items()})[0]
+    )
+
+
+def level(design: str, suite: str, rng: np.random.Generator) -> float:
+    return 0.5 + rng.normal(0, 0.05)
+
+
+def test_a_recipe_level_with_the_menu_wins_in_at_most_5_percent() -> None:
+    rng = np.random.default_rng(0)
+    wins = [fought(level, rng, ("a",)).stopper is None for _ in range(150)]
+    assert sum(wins) <= 8  # of 1 rival; the level of a first confirmation is 1 %
+
+
+def test_a_gain_of_one_sigma_is_found() -> None:
+    def better(design: str, suite: str, rng: np.random.Generator) -> float:
+        return level(design, suite, rng) + 0.05 * (design == MINE)
+
+    rng = np.random.default_rng(1)
+    wins = [fought(better, rng).stopper is None for _ in range(20)]
+    assert sum(wins) >= 18
+
+
+def test_whoever_is_far_behind_on_the_first_seed_is_not_measured_again() -> None:
+    def far(design: str, suite: str, rng: np.random.Generator) -> float:
+        return {MINE: 0.6, "a": 0.55, "b": 0.6 - 2 * FAR}.get(design, 0.0) + rng.normal(0, 0.01)
+
+    contest = fought(far, np.random.default_rng(2))
+    assert contest.near == ["a"] and contest.stopper is None
+    assert set(contest.fresh) == {MINE, "a"}
+    seeds = {card.seed for card in contest.fresh[MINE]}
+    assert contest.screen[MINE].seed not in seeds and len(seeds) == contest.n_pairs
+
+
+def test_the_best_of_the_menu_is_met_on_fresh_pairs_even_where_all_are_far_behind() -> None:
+    def ahead(design: str, suite: str, rng: np.random.Generator) -> float:
+        return {MINE: 0.9, "b": 0.4}.get(design, 0.2) + rng.normal(0, 0.01)
+
+    contest = fought(ahead, np.random.default_rng(5))
+    assert contest.near == ["b"] and contest.is_too_good
+    assert set(contest.fresh) == {MINE, "b"} and contest.judged("b").keep
+
+
+def test_one_design_that_is_level_is_a_rediscovery_whatever_the_others_are() -> None:
+    def one(design: str, suite: str, rng: np.random.Generator) -> float:
+        return {MINE: 0.6, "c": 0.605}.get(design, 0.52) + rng.normal(0, 0.01)
+
+    contest = fought(one, np.random.default_rng(3))
+    assert contest.stopper == "c"
+    assert verify._beaten_by(contest, "c") == ("rediscovery", "c of the menu is level")
+
+
+def test_a_gain_on_one_suite_at_the_cost_of_another_is_a_trade() -> None:
+    def traded(design: str, suite: str, rng: np.random.Generator) -> float:
+        mine = {"states": 0.9, "recall": 0.55}[suite] if design == MINE else 0.6
+        return mine + rng.normal(0, 0.01)
+
+    contest = fought(traded, np.random.default_rng(4), ("a",))
+    assert contest.stopper is None  # better on the whole
+    assert set(contest.regressions) == {"recall"}
+
+
+def test_a_job_gives_up_only_where_full_marks_would_not_do() -> None:
+    suites = Twins.of(Suites(names=("states",)))
+    from mendel.clocks.research.contest import best_case
+
+    first = suites.whole[0].name
+    assert best_case(suites, {first: 0.2}) == pytest.approx((0.2 + 3) / 4)
+
+
+def test_the_twins_are_sealed_ones_in_the_same_suites_at_more_tokens() -> None:
+    open_ones, sealed = (
+        Suites(names=("states", "recall")),
+        Twins.of(Suites(names=("states", "recall")), 2),
+    )
+    for mine, twin in zip(open_ones.whole, sealed.whole, strict=True):
+        assert twin.name == TWINS[mine.name][0] and twin.suite == mine.suite
+        assert twin.swept == mine.swept
+        once = Twins.of(open_ones).leg(twin.name)
+        assert twin.proxy.n_steps == 2 * once.proxy.n_steps
+
+
+def test_twice_the_width_is_twice_every_size_that_was_given() -> None:
+    recipe = made_recipe(key_dim=4, value_dim=6)
+    recipe = recipe.model_copy(
+        update={
+            "model": recipe.model.model_copy(
+                update={"channels": (PartSpec(part="mlp", fields={"hidden": 12}),)}
+            )
+        }
+    )
+    wide = wider(recipe, 2).model
+    assert wide.width == 16 and wide.mixers[0].fields["key_dim"] == 8
+    assert wide.mixers[0].fields["value_dim"] == 12 and wide.channels[0].fields["hidden"] == 24
+    assert wide.mixers[0].fields["n_heads"] == 2
+    assert price(wider(recipe, 2), 64, 64).n_params > 2 * price(recipe, 64, 64).n_params
+
+
+# with a ledger
+
+
+@pytest.fixture
+def kept(ledger: Ledger) -> Turn:
+    """A trial that was kept on a line whose run is on disk."""
+    start = made_recipe()
+    spec = RunSpec(
+        id="made", suites=SUITES, caps=caps_of(start, SUITES.vocab, SUITES.n_tokens), start=start,
+        given=False, trials=1, n_workers=1, command="mendel research --suite states", started=0.0,
+    )  # fmt: skip
+    run = Run.create(ledger, spec)
+    line, champion = begun(ledger, line=run.line)
+    signed = made_recipe(beta_max=2.0)
+    return trial(ledger, line, signed, champion, stage="confirm", gain=0.1, keep=True)
+
+
+def few(caps: Any, start: Any = None) -> tuple[Named, ...]:
+    """Two designs in the place of fifty."""
+    return tuple(each for each in designs(caps, start) if each.name in ("gla", "short_conv"))
+
+
+class Steady:
+    """Workers whose measurements are drawn by design, seed and proxy, and counted."""
+
+    def __init__(self, gain: float, stop_after: int = 10**6) -> None:
+        self.gain, self.stop_after, self.n = gain, stop_after, 0
+
+    def __call__(self, job: Job) -> Card:
+        self.n += 1
+        if self.n > self.stop_after:
+            raise KeyboardInterrupt
+        rng = np.random.default_rng(job.seed % 2**32)
+        skill = 0.6 + self.gain * (job.design == MINE)
+        scores = {leg.name: skill + rng.normal(0, 0.02) for leg in job.twins.whole}
+        return Card(
+            job.design, job.seed, scores, job.twins.mean({k: [v] for k, v in scores.items()})[0]
+        )
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Steady]:
+    """Verification with drawn measurements in this very process."""
+    from concurrent.futures import ThreadPoolExecutor
+    from contextlib import contextmanager
+
+    @contextmanager
+    def threads(n: int) -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            yield pool
+
+    monkeypatch.setattr(twins, "designs", few)
+    monkeypatch.setattr(verify, "_pool", threads)
+
+    def use(gain: float, **more: int) -> Steady:
+        steady = Steady(gain, **more)
+        monkeypatch.setattr(verify, "measured", steady)
+        return steady
+
+    return use
+
+
+def test_a_win_in_all_conditions_is_claimed_and_joins_the_menu(
+    ledger: Ledger, kept: Turn, drawn: Callable[..., Steady]
+) -> None:
+    drawn(0.05)
+    found = verify.verify(kept.id, ledger)
+    assert found is not None and found.outcome == "verified win"
+    assert found.turn.verdict.keep and found.turn.verdict.reason.startswith("verified win: better")
+    openings = ledger.turns(kept.line, kinds=[Kind.OPENING])
+    assert [turn.result.facts["condition"] for turn in openings] == list(twins.CONDITIONS)
+    assert len({turn.result.facts["sealed"] for turn in openings}) == 2  # width asks the same tasks
+    account = ledger.account(kept.line)
+    assert (account.n_begun, account.n_kept) == (1, 1)
+
+    (name,) = discoveries()
+    model, train = load_recipe(name)
+    assert model.mixers[0].fields["beta_max"] == 2 and train.lr == made_recipe().train.lr
+    told = json.loads((discoveries()[name] / "evidence.json").read_text())
+    rows = told["conditions"]["2x width"]["rivals"]
+    assert {row["name"] for row in rows} == {"gla", "short_conv"}
+    assert all(0.03 < row["gain"] < 0.07 and row["judged"] for row in rows)
+    assert told["commands"] == [
+        "mendel research --suite states",
+        f"mendel research verify {kept.id}",
+    ]
+    assert name in {each.name for each in designs(caps_of(made_recipe(), 64, 64))}
+    done = CliRunner().invoke(app, ["parts", name])
+    assert done.exit_code == 0 and f"mendel train {name}" in done.output
+
+    again = verify.verify(kept.id, ledger)
+    assert again is not None and again.turn.id == found.turn.id  # it does not meet itself
+    assert ledger.account(kept.line).n_begun == 1
+
+
+def test_a_level_recipe_is_a_rediscovery_and_joins_nothing(
+    ledger: Ledger, kept: Turn, drawn: Callable[..., Steady]
+) -> None:
+    drawn(0.0)
+    found = verify.verify(kept.id, ledger)
+    assert found is not None and found.outcome in ("rediscovery", "no win")
+    assert not found.turn.verdict.keep and not discoveries()
+    assert len(ledger.turns(kept.line, kinds=[Kind.OPENING])) == 1  # the larger ones stay sealed
+    with pytest.raises(InputError, match="no verified win"):
+        publish(found.turn, ledger)
+
+
+def test_what_is_too_good_is_audited_in_full_before_it_is_believed(
+    ledger: Ledger, kept: Turn, drawn: Callable[..., Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def audit(spec: Any, *, profile: str) -> Any:
+        asked.append(profile)
+        return replace_report(clean=False)
+
+    monkeypatch.setattr(verify, "check_spec", audit)
+    drawn(0.3)
+    found = verify.verify(kept.id, ledger)
+    assert asked == ["full"]
+    assert found is not None and found.outcome == "not believed"
+
+
+def replace_report(clean: bool) -> Any:
+    from mendel.audit.report import AuditReport, Finding
+
+    errors = () if clean else (Finding("causality", "error", "reads ahead", "", "", ""),)
+    return AuditReport("model", "full", errors, {"causality": "error"}, (), {}, 0.0)
+
+
+def test_a_design_of_the_menu_is_a_rediscovery_without_any_opening(
+    ledger: Ledger, kept: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def same(caps: Any, start: Any = None) -> tuple[Named, ...]:
+        return (Named("its_twin", made_recipe(beta_max=2.0)),)
+
+    monkeypatch.setattr(twins, "designs", same)
+    found = verify.verify(kept.id, ledger)
+    assert found is not None and found.outcome == "rediscovery"
+    assert "its_twin" in found.turn.verdict.reason
+    assert not ledger.turns(kept.line, kinds=[Kind.OPENING])
+    assert ledger.account(kept.line).n_begun == 0
+
+
+def test_a_null_line_a_stranger_and_a_trial_cannot_verify(
+    ledger: Ledger, kept: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="no trial"):
+        line = Line("design", "0" * 64)
+        verify.verify(begun(ledger, line=line)[1].id, ledger)
+    monkeypatch.setenv(TRIAL, "1")
+    with pytest.raises(SealedError):
+        verify.verify(kept.id, ledger)
+    job = Job("x", made_recipe(), Twins.of(SUITES), Path("nowhere"), 0, True)
+    with pytest.raises(SealedError):
+        measured(job)
+
+
+def test_proposers_see_neither_openings_nor_claims(
+    ledger: Ledger, kept: Turn, drawn: Callable[..., Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(0.05)
+    found = verify.verify(kept.id, ledger)
+    assert found is not None and found.turn.sealed is not None
+    seen = [*View(ledger, kept.line).turns(), *View(ledger, kept.line).told()]
+    assert {turn.kind for turn in seen} == {Kind.TRIAL}
+    for known in ("0.1 behind", "0.005 of the steps"):
+        assert known in found.turn.verdict.reason
+    assert found.turn.verdict.reason.count("0.") == 2  # and no score
+    monkeypatch.setenv(TRIAL, "1")  # as in the processes that propose and measure
+    assert ledger.turn(found.turn.id).sealed is None
+
+
+@pytest.mark.slow
+def test_a_verification_that_is_stopped_goes_on_where_it_was_and_counts_nothing_twice(
+    ledger: Ledger, kept: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With real workers that train; time is up at once, so each sitting measures little."""
+    monkeypatch.setattr(twins, "designs", few)
+    assert verify.verify(kept.id, ledger, workers=1, until=0.0) is None
+    done = verify.verify(kept.id, ledger, workers=1)
+    assert done is not None
+    files = sorted((ledger.folder / "vault").rglob("*.json"))
+    assert files and all(stat.S_IMODE(os.stat(file).st_mode) == 0o600 for file in files)
+    times = [file.stat().st_mtime_ns for file in files]
+    openings = ledger.turns(kept.line, kinds=[Kind.OPENING])
+    assert len({turn.result.facts["condition"] for turn in openings}) == len(openings)
+    assert ledger.account(kept.line).n_begun == 1
+
+    forgotten = replace(done.turn, id=0)  # as if killed before the claim was written
+    monkeypatch.setattr("mendel.clocks.research.docket.Docket.claimed", lambda self: None)
+    again = verify.verify(kept.id, ledger, workers=1)
+    assert again is not None and again.turn.verdict == forgotten.verdict
+    assert again.turn.sealed == forgotten.sealed
+    assert [file.stat().st_mtime_ns for file in files] == times  # nothing was trained again
+    assert ledger.account(kept.line).n_begun == 1
+    assert len(ledger.turns(kept.line, kinds=[Kind.OPENING])) == len(openings)
+
+
+KILLED = """
+import sys
+from mendel.clocks.research import twins, verify
+from mendel.ledger import Ledger
+from mendel.propose.menu import designs
+
+few = ("gla", "short_conv")
+twins.designs = lambda caps, start=None: tuple(d for d in designs(caps, start) if d.name in few)
+if __name__ == "__main__":
+    found = verify.verify(int(sys.argv[1]), Ledger(), workers=1)
+    print(found.outcome)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_loses_no_measurement_and_leaves_no_worker_behind(
+    ledger: Ledger, kept: Turn, tmp_path: Path
+) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    argv, vault = [sys.executable, str(script), str(kept.id)], ledger.folder / "vault"
+    known: dict[Path, tuple[int, Any]] = {}
+    for n in (1, 4, 9):
+        known = stays(known, killed_at(argv, vault, n))
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("rediscovery", "no win", "trade", "verified win")
+    stays(known, measurements(vault))
+    openings = [t.result.facts["condition"] for t in ledger.turns(kinds=[Kind.OPENING])]
+    assert openings and len(set(openings)) == len(openings)
+    assert len(ledger.turns(kinds=[Kind.CLAIM])) == 1
+    assert ledger.account(kept.line).n_begun == 1
+
+
+def killed_at(argv: Sequence[str], vault: Path, n: int) -> dict[Path, tuple[int, Any]]:
+    """What is there after the process was killed with n measurements in the vault."""
+    process = subprocess.Popen(argv, start_new_session=True)
+    wait_for(lambda: len(measurements(vault)) >= n or process.poll() is not None)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not alive(process.pid))
+    return measurements(vault)
+
+
+def measurements(vault: Path) -> dict[Path, tuple[int, Any]]:
+    """When each was written, and its score."""
+    files = list(vault.rglob("*.json"))
+    return {f: (f.stat().st_mtime_ns, json.loads(f.read_text()).get("score")) for f in files}
+
+
+def stays(
+    before: dict[Path, tuple[int, Any]], after: dict[Path, tuple[int, Any]]
+) -> dict[Path, tuple[int, Any]]:
+    """All scores are what they were; at most what was in flight was measured once more."""
+    assert all(after[file][1] == score for file, (_, score) in before.items())
+    assert sum(after[file][0] != at for file, (at, _) in before.items()) <= 1
+    return after
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    while not what():
+        time.sleep(0.05)
+
+
+def alive(session: int) -> bool:
+    """Is any process of that session left?"""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True, text=True
+    )
+    return any("Z" not in line for line in found.stdout.splitlines())
