@@ -18,7 +18,7 @@ from mendel.clocks.research.summary import Summary, summary
 from mendel.clocks.workers import Stopwatch, interruptible, spawn
 from mendel.driver import Driver
 from mendel.ledger import Ledger
-from mendel.propose.analyst import analyse
+from mendel.propose.analyst import Insight, analyse
 from mendel.types import InputError, Kind, Turn
 
 MAX_RESTARTS = 5  # of workers that died; a trial that kills three is given up by the driver
@@ -127,7 +127,10 @@ class Session:
     def _analyse(self) -> None:
         """The analyst's turn; workers learn it before their next proposal."""
         trials = [turn for turn in self.told if turn.kind is Kind.TRIAL]
-        insight = analyse(trials)
+        try:
+            insight = analyse(trials)
+        except Exception as error:  # a batch without an insight is better than no next batch
+            insight = Insight(words=(f"the analyst failed: {type(error).__name__}: {error}",))
         self.told.append(self.driver.note_insight(insight.words, insight.to_dict()))
 
     def _tended(self, workers: list[subprocess.Popen[bytes]]) -> bool:
