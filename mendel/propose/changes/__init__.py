@@ -19,7 +19,7 @@ from mendel.propose.matching import Caps, matched
 from mendel.propose.spelling import canonical
 from mendel.spec import Recipe
 
-__all__ = ["Change", "Draft", "Verb", "called", "changes", "crosses", "difference"]
+__all__ = ["Change", "Draft", "Verb", "called", "changes", "crosses", "difference", "fitted"]
 
 KINDS = (fields, order, routing, shape, training)
 
