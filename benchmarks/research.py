@@ -1,10 +1,12 @@
 """The research loop: search skill on published tables, and what a kill -9 does to a run.
 
-python benchmarks/research.py tables|across|kills [--runs 100] [--sets cifar10 ...]
-                              [--shared FOLDER] [--out FILE.json]
+python benchmarks/research.py tables|across|landscape|proposals|kills [--runs 100]
+                              [--sets cifar10 ...] [--shared FOLDER] [--out FILE.json]
 
 tables: trials to the top 0.1 % on each set, beside random search, evolution, TPE, hill climbing.
 across: after 100 turns on NATS-Bench, CIFAR-10, the same on CIFAR-100 and ImageNet16-120.
+landscape: recipes with planted scores, --runs 20: trials to the top of each proposer.
+proposals: CPU time of the builtin researcher's proposal with up to 100,000 turns known.
 kills: --runs times kill -9 of a real research run, each followed by --resume.
 FOLDER holds nats_bench_tss_csv and nasbench_macro (default ../shared/data).
 """
@@ -23,9 +25,9 @@ sys.path.insert(0, str(ROOT))
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy: one thread
 
-from research_sections import kills, published, tables  # noqa: E402
+from research_sections import kills, landscape, published, tables  # noqa: E402
 
-SECTIONS = tables.SECTIONS | kills.SECTIONS
+SECTIONS = tables.SECTIONS | landscape.SECTIONS | kills.SECTIONS
 
 
 def main() -> None:

@@ -74,6 +74,7 @@ class LedgerContract:
             turn(2),
             turn(3, kind=Kind.OPENING, keep=True),
             turn(4, kind=Kind.CLAIM, keep=True),
+            turn(5, kind=Kind.INSIGHT, keep=True),
         )
         champion = open_ledger.champion(LINE)
         assert champion is not None and champion.candidate.state == {"x": 1}

@@ -181,6 +181,29 @@ def test_a_trial_cut_after_its_first_proxy_counts_as_level_on_the_others() -> No
     assert abs(effect.mean) == pytest.approx(0.1, abs=0.02)
 
 
+def test_a_clear_effect_is_told_with_the_proxies_that_it_comes_from() -> None:
+    chance = np.random.default_rng(9)
+    turns = []
+    for i, one in enumerate(CHOSEN):
+        parity, mqar = 0.3 * one["bonus"], -0.1 * one["bonus"]
+        mine = {"parity": list(parity + chance.normal(scale=0.02, size=4)),
+                "mqar": list(mqar + chance.normal(scale=0.02, size=4))}  # fmt: skip
+        if i % 5 == 0:
+            del mine["mqar"]
+        scores = np.mean(list(mine.values()), 0)
+        its = {name: [0.0] * 4 for name in mine}
+        turns.append(trial(i + 2, recipe(one), scores, [0.0] * 4, proxies=mine))
+        facts = {**turns[-1].result.facts, "champion": its}
+        turns[-1] = replace(turns[-1], result=replace(turns[-1].result, facts=facts))
+    effects = {e.field: e for e in analyse(turns).effects}
+    bonus = effects["mixers.bonus"]
+    assert bonus.by == {
+        "parity": pytest.approx(0.3, abs=0.02),
+        "mqar": pytest.approx(-0.1, abs=0.02),
+    }
+    assert "parity +0.3" in bonus.words and effects["mixers.rotary"].by == {}
+
+
 def test_fields_that_always_came_together_are_said_to_be_so() -> None:
     tied = [{**one, "bonus": one["direct"]} for one in CHOSEN]
     found = analyse(history(tied, lambda one: 0.1 * one["bonus"], seed=2))
@@ -335,6 +358,37 @@ def test_the_field_that_carries_a_planted_gain_is_named_and_the_others_are_not()
     assert carried_by(top, turns) == ["mixers.conv"]
     elsewhere = [replace(turn, champion=3) for turn in turns]  # not beside the promoted design
     assert carried_by(top, elsewhere) == []
+
+
+def test_an_insight_tells_what_carries_each_promoted_design_and_where_wins_came_from() -> None:
+    top = promoted()
+    turns = [top]
+    for i, one in enumerate(ablations(top, BEFORE, CAPS)):
+        state = Recipe.parse(dict(one.state))
+        loss = 0.3 * ("ablation:mixers.conv" in one.links)
+        scores = [0.8 - loss + 0.01 * seed for seed in (1, -1, 2, -2)]
+        turns.append(trial(20 + i, state, scores, [0.8] * 4, champion=9, links=one.links))
+    found = analyse(turns)
+    [one] = found.carried
+    assert (one.turn, one.fields, one.n_back) == (9, ("mixers.conv",), len(turns) - 1)
+    assert "Turn 9: its gain is carried by mixers.conv (7 changes put back)." in found.words
+    assert found.wins.n_wins == 1 and any(line.startswith("1 win: ") for line in found.words)
+    assert Insight.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"proxies": "none", "champion": 3},
+        {"proxies": {"parity": "high"}, "champion": {"parity": None}},
+        {"proxies": {"parity": [1e999, None]}, "champion": {"parity": [True]}},
+        {"proxies": [1, 2], "stage": ["race"]},
+    ],
+)
+def test_a_worker_s_garbage_among_the_facts_is_not_read(facts: dict[str, Any]) -> None:
+    turns = history(CHOSEN, lambda one: 0.2 * one["bonus"], seed=10)
+    bad = [replace(t, result=replace(t.result, facts=facts)) for t in turns[:5]]
+    assert analyse([*bad, *turns[5:]]).effects == analyse(turns).effects
 
 
 def test_an_ablation_that_the_race_cut_counts_and_one_that_failed_does_not() -> None:

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from mendel.model import build
+from mendel.parts.channel import hidden_width
 from mendel.parts.flops import count_flops
 from mendel.parts.part import NAMED, parse_fields, resolve
 from mendel.parts.price import menu
 from mendel.propose.changes import Change, called, changes, crosses, difference
 from mendel.propose.changes.fields import VALUES
 from mendel.propose.costs import measured, part_price
-from mendel.propose.matching import Caps, caps_of, matched, over, price, refusal
+from mendel.propose.matching import MOST, Caps, caps_of, matched, over, price, refusal
 from mendel.propose.menu import Named, designs
 from mendel.propose.novelty import canonical, distance, features, fingerprint, key
 from mendel.spec import PartSpec, Recipe, SpecError
@@ -52,7 +53,7 @@ def design(name: str) -> Recipe:
 
 def loose() -> Caps:
     """Room for all, so that nothing is left out for its cost."""
-    return CAPS.model_copy(update={"n_params": 40_000, "flops": 400_000.0, "state_bytes": 100_000})
+    return Caps(n_params=40_000, flops=400_000.0, state_bytes=100_000, vocab=VOCAB, n_tokens=T)
 
 
 def runs(made: Recipe) -> bool:
@@ -74,6 +75,18 @@ def test_every_change_builds_and_stays_under_the_caps() -> None:
                 seen.add(change.recipe.model.hash)
                 assert runs(change.recipe), change
     assert len(seen) > 200
+
+
+@pytest.mark.parametrize("part", [*VALUES])
+def test_every_part_that_has_changes_is_changed(part: str) -> None:
+    """Each field that the tables name is one of the part's, and leads to recipes that run."""
+    is_channel = part in ("mlp", "gated")
+    before = recipe("delta_net", channels=[part]) if is_channel else recipe(part)
+    where = "channels.0." if is_channel else "mixers.0."
+    found = [c for c in changes(before, loose()) if c.about[0].startswith(where)]
+    fields = {path.rpartition(".")[2] for change in found for path in change.about}
+    assert fields >= set(VALUES[part]) - {"beta_max", "out_norm"} or part == "recurrence"
+    assert all(runs(change.recipe) for change in found)
 
 
 @pytest.mark.slow
@@ -152,7 +165,8 @@ def test_every_named_recurrence_is_reached_from_the_plainest_by_its_fields_alone
 def test_hybrids_routers_shapes_and_trainings_are_all_among_the_changes() -> None:
     found = {change.name: change for change in changes(design("delta_net"), loose())}
     wanted = {
-        "attention last": "insert", "short_conv first": "insert", "routed by softmax": "insert",
+        "attention last": "insert", "short_conv first": "insert",
+        "routed by softmax, 63 taps": "insert",
         "n_layers=3": "mutate", "n_layers=1": "simplify", "no channels": "ablate",
         "conv=0": "ablate", "optimizer=muon": "mutate", "z_loss=0.0001": "insert",
         "residual_init=zero": "mutate", "lr=x2": "mutate", "wide keys": "mutate",
@@ -168,7 +182,9 @@ def test_hybrids_routers_shapes_and_trainings_are_all_among_the_changes() -> Non
 
 
 def test_a_router_goes_back_to_the_state_that_it_had() -> None:
-    routed = next(c for c in changes(design("delta_net"), loose()) if c.name == "routed by softmax")
+    routed = next(
+        c for c in changes(design("delta_net"), loose()) if c.name == "routed by floor, 15 taps"
+    )
     back = next(c for c in changes(routed.recipe, loose()) if c.name == "no router")
     assert back.recipe == matched(design("delta_net"), loose())
 
@@ -219,12 +235,15 @@ def too_dear(made: Recipe) -> bool:
 
 
 def test_channels_are_given_all_that_the_width_leaves() -> None:
-    made = matched(recipe("short_conv"), CAPS)
-    assert made is not None
-    part = made.model.channels[0]
-    more = PartSpec(part=part.part, fields={**part.fields, "hidden": part.fields["hidden"] + 4})
-    model = made.model.model_copy(update={"channels": (more,)})
-    assert over(made.model_copy(update={"model": model}), CAPS) is not None
+    for each in the_menu():
+        model = each.recipe.model
+        fields = model.channels[0].fields
+        hidden = fields.get("hidden") or hidden_width(model.width, fields.get("ratio", 8 / 3))
+        more = PartSpec(part="gated", fields={**fields, "hidden": hidden + 4})
+        wider = model.model_copy(update={"channels": (more,)})
+        most = MOST * hidden_width(model.width, fields.get("ratio", 8 / 3))
+        made = each.recipe.model_copy(update={"model": wider})
+        assert over(made, CAPS) is not None or hidden + 4 > most, each.name
 
 
 def test_the_width_that_comes_in_does_not_matter() -> None:
@@ -244,6 +263,17 @@ def test_what_cannot_fit_is_refused_with_the_cap_it_exceeds() -> None:
     assert "parameters are more than" in (over(wide, CAPS) or "")
     narrow = caps_of(START, VOCAB, T, slack=(9.0, -0.9, 9.0))
     assert "FLOPs a token are more than" in (over(START, narrow) or "")
+
+
+def test_what_fits_at_the_largest_vocabulary_fits_at_the_smallest() -> None:
+    """At 2,000 tokens the tables are nearly all of a small model: layers may not hide in them."""
+    caps = caps_of(START, 2048, T)
+    small = caps_of(START, 2, T)
+    for each in designs(caps, START):
+        assert over(each.recipe, small) is None, each.name
+    deeper = START.model_copy(update={"model": START.model.model_copy(update={"n_layers": 3})})
+    roomy = caps.model_copy(update={"n_params": 10**6, "flops": 1e9, "state_bytes": 10**6})
+    assert "parameters of layers are more than" in (over(deeper, roomy) or "")
 
 
 # prices

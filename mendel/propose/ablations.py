@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -154,6 +155,37 @@ def _was(before: Recipe, field: str) -> str:
     for part in layers(before, owner):
         values.setdefault(whole(owner, part).get(name or "part"))
     return " and ".join(str(value) for value in values) or "none"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What of a promoted design carries its gain, as far as its ablations tell.
+
+    n_back   changes that were put back and measured beside it
+    """
+
+    turn: int
+    fields: tuple[str, ...]
+    n_back: int
+
+    @property
+    def words(self) -> str:
+        if not self.fields:
+            return f"Turn {self.turn}: none of {self.n_back} changes put back alone makes it worse."
+        what = ", ".join(self.fields)
+        tested = f"{self.n_back} changes put back" if self.n_back else "its only change"
+        return f"Turn {self.turn}: its gain is carried by {what} ({tested})."
+
+
+def carried(turns: Sequence[Turn]) -> Iterator[Carried]:
+    """Of each promoted design with ablations among the turns, oldest first."""
+    for turn in turns:
+        won = turn.verdict.keep and turn.verdict.level is not None
+        if turn.kind is not Kind.TRIAL or not won:
+            continue
+        n_back, fields = len(_ablated(turn, turns)), carried_by(turn, turns)
+        if n_back or fields:
+            yield Carried(turn.id, tuple(fields), n_back)
 
 
 def carried_by(promoted: Turn, turns: Sequence[Turn]) -> list[str]:

@@ -2,6 +2,7 @@
 
 turns --analyse--> Insight: effects, interactions, failures, words     Driver.note_insight writes it
 
+measured.py   turns as trials
 effects.py    the regression, and the correction for how many were looked at
 settings.py   a recipe as the fields that were chosen
 failures.py   what the failures have in common
@@ -11,21 +12,22 @@ shares.py     where wins came from
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-import numpy as np
-
-from mendel.propose.ablations import ablations, carried_by
-from mendel.propose.effects import Column, Estimate, Fit, Measured, fit, interactions
+from mendel.propose.ablations import Carried, ablations, carried, carried_by
+from mendel.propose.effects import Column, Estimate, Fit, fit, interactions
 from mendel.propose.failures import Failure, failures
-from mendel.propose.settings import Settings, Value, settings
+from mendel.propose.measured import Tried, by_trial, measured, measured_on, proxies, readable
+from mendel.propose.settings import Value
 from mendel.propose.shares import Shares, shares
-from mendel.types import InputError, Json, Kind, Turn
+from mendel.types import InputError, Json, Turn
 
 __all__ = [
-    "Effect", "Failure", "Insight", "Interaction", "Shares", "ablations", "analyse", "carried_by",
+    "Carried", "Effect", "Failure", "Insight", "Interaction", "Shares", "ablations", "analyse",
+    "carried_by",
     "shares",
 ]  # fmt: skip
 
@@ -33,6 +35,8 @@ CLEAR = 0.025  # of effects, and as much of interactions: together at most 5 % o
 NEWEST = 2_000  # trials; older ones were measured beside champions that few remember
 N_WORDS = 12  # lines for people about each
 N_ALIKE = 3
+N_PROXIES = 3  # named beside an effect
+NO_WIN = Shares()
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Effect:
     value      "x2": a number's effect for each doubling
     low high   95 % of this one effect; n: trials that had it
     p          corrected for all effects that were looked at
+    by         where it is clear, its mean on each proxy: which it helps, which it costs
     """
 
     field: str
@@ -53,6 +58,7 @@ class Effect:
     n: int
     usual: Value = None
     p: float = 1.0
+    by: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def clear(self) -> bool:
@@ -63,8 +69,10 @@ class Effect:
         for_ = f"per doubling of {self.field}"
         if self.value != "x2":
             for_ = f"for {self.field} = {self.value} instead of {self.usual}"
-        told = f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f}) {for_}"
-        return f"{told}, {self.n} trials."
+        told = f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f}) {for_}, {self.n} trials"
+        most = sorted(self.by, key=lambda name: (-abs(self.by[name]), name))[:N_PROXIES]
+        where = ", ".join(f"{name} {self.by[name]:+.3f}" for name in most)
+        return f"{told}; {where}." if where else f"{told}."
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,8 @@ class Insight:
 
     effects        every one that could be estimated, the clearest first
     interactions   those that are clear
+    carried        of each promoted design whose changes were put back
+    wins           where they came from
     words          lines for people, the summary first
     upto           the newest turn that was read
     """
@@ -99,6 +109,8 @@ class Insight:
     effects: tuple[Effect, ...] = ()
     interactions: tuple[Interaction, ...] = ()
     failures: tuple[Failure, ...] = ()
+    carried: tuple[Carried, ...] = ()
+    wins: Shares = NO_WIN
     words: tuple[str, ...] = ()
     n_trials: int = 0
     n_looked_at: int = 0
@@ -119,6 +131,11 @@ class Insight:
             found["effects"] = tuple(Effect(**one) for one in found["effects"])
             found["interactions"] = tuple(Interaction(**one) for one in pairs)
             found["failures"] = tuple(Failure(**one) for one in found["failures"])
+            found["carried"] = tuple(
+                Carried(one["turn"], tuple(one["fields"]), one["n_back"])
+                for one in found["carried"]
+            )
+            found["wins"] = Shares(**found["wins"])
             found["words"] = tuple(found["words"])
             return cls(**found)
         except (KeyError, TypeError) as error:
@@ -127,72 +144,47 @@ class Insight:
 
 
 def analyse(turns: Sequence[Turn]) -> Insight:
-    """The effect of each field, clear interactions, what failed; by the newest 2,000 trials.
+    """The effect of each field, clear interactions, what failed, what carries a promoted design.
 
-    turns    of one line or of several; only trials are read, and never what is sealed
+    turns    of one line or of several; only trials are read, and never what is sealed. Effects
+             and failures are those of the newest 2,000
     returns  in at most 5 % of histories where no field has an effect, any is called clear
     """
-    told = sorted((t for t in turns if t.kind is Kind.TRIAL), key=lambda turn: turn.id)
-    trials = _by_trial(told)[-NEWEST:]
-    tried = [(rounds, chosen) for rounds in trials if (chosen := _chosen(rounds[0])) is not None]
-    n_proxies = max((_n_proxies(rounds[0]) for rounds, _ in tried), default=0)
-    measured = [_measured(rounds, chosen, n_proxies) for rounds, chosen in tried]
-    found = fit([one for one in measured if one is not None])
+    trials = by_trial(turns)
+    tried = readable(trials[-NEWEST:])
+    n_proxies = max((len(proxies(rounds[0])) for rounds, _ in tried), default=0)
+    found = fit([one for each in tried if (one := measured(each, n_proxies)) is not None])
     pairs = interactions(found)
-    failed = tuple(failures([(chosen, rounds[-1].result.error) for rounds, chosen in tried]))
-    effects = sorted(map(_effect, found.columns, found.estimates), key=lambda e: e.p)
+    effects = _located(map(_effect, found.columns, found.estimates), tried)
     clear = [_interaction(*one) for one in pairs if one[2].p < CLEAR]
+    failed = failures([(chosen, rounds[-1].result.error) for rounds, chosen in tried])
     made = Insight(
-        effects=tuple(effects),
+        effects=tuple(sorted(effects, key=lambda one: one.p)),
         interactions=tuple(sorted(clear, key=lambda one: one.p)),
-        failures=failed,
+        failures=tuple(failed),
+        carried=tuple(carried(turns)),
+        wins=shares(turns),
         n_trials=len(trials),
         n_looked_at=len(effects) + len(pairs),
-        upto=told[-1].id if told else 0,
+        upto=max((turn.id for rounds in trials for turn in rounds), default=0),
     )
     return replace(made, words=tuple(_words(made, found)))
 
 
-def _by_trial(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """The rounds of each trial, in the order of their first."""
-    found: dict[str, list[Turn]] = {}
-    for turn in turns:
-        found.setdefault(turn.trial or f"turn {turn.id}", []).append(turn)
-    return list(found.values())
-
-
-def _chosen(turn: Turn) -> Settings | None:
-    """None: a recipe that this mendel cannot read, of an older one or with a plug-in's part."""
-    try:
-        return settings(turn.candidate.state)
-    except InputError:
-        return None
-
-
-def _n_proxies(turn: Turn) -> int:
-    return len(turn.result.facts.get("proxies", ()))
-
-
-def _measured(rounds: Sequence[Turn], chosen: Settings, n_proxies: int) -> Measured | None:
-    """All pairs of a trial beside its first champion; None where it failed before any.
-
-    A trial that was cut after some of the proxies counts as level on the others.
-    """
-    first = rounds[0]
-    share = 1.0
-    if first.result.facts.get("stage") == "race" and n_proxies:
-        share = _n_proxies(first) / n_proxies
-    pairs = [
-        (mine - its) * share
-        for turn in rounds
-        if turn.champion == first.champion and turn.result.error is None
-        for mine, its in zip(turn.result.scores, turn.result.baseline, strict=False)
+def _located(effects: Iterable[Effect], tried: Sequence[Tried]) -> list[Effect]:
+    """The clear ones with what they do on each proxy; one number each, which claims nothing."""
+    found = list(effects)
+    if not any(effect.clear for effect in found):
+        return found
+    means: dict[tuple[str, Value, Value], dict[str, float]] = {}
+    for name in sorted({name for rounds, _ in tried for name in proxies(rounds[0])}):
+        on = fit([one for each in tried if (one := measured_on(name, each)) is not None])
+        for column, estimate in zip(on.columns, on.estimates, strict=True):
+            means.setdefault((column.field, column.value, column.usual), {})[name] = estimate.mean
+    return [
+        replace(one, by=means.get((one.field, one.value, one.usual), {})) if one.clear else one
+        for one in found
     ]
-    if not pairs or not np.isfinite(pairs).all():
-        return None
-    spread = float(np.var(pairs, ddof=1)) if len(pairs) > 1 else None
-    beside = f"{first.line} {first.champion}"
-    return Measured(chosen, float(np.mean(pairs)), len(pairs), spread, beside)
 
 
 def _effect(column: Column, e: Estimate) -> Effect:
@@ -215,6 +207,9 @@ def _words(made: Insight, found: Fit) -> Iterator[str]:
     )
     yield from (effect.words for effect in clear[:N_WORDS])
     yield from (pair.words for pair in made.interactions[:N_WORDS])
+    yield from (one.words for one in made.carried[-N_WORDS:])
+    if made.wins.n_wins:
+        yield made.wins.words
     yield from (failure.words for failure in made.failures[:N_WORDS])
     for column, other in found.alike[:N_ALIKE]:
         yield (

@@ -14,12 +14,12 @@ from mendel.propose.changes import Change, changes
 from mendel.propose.memory import Memory
 from mendel.propose.novelty import key
 from mendel.propose.recipes import Problem, from_menu, luck, recipe_of
-from mendel.propose.searchers import Evolution, RandomSearch, Remembering
+from mendel.propose.searchers import Evolution, RandomSearch
 from mendel.propose.spaces import Floats, Rng
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Kind, Turn
 
-MAX_CHANGES = 6  # of a random recipe, away from a design of the menu
+MAX_CHANGES = 4  # of a random recipe, away from a design of the menu
 N_POPULATION = 20
 
 
@@ -88,8 +88,9 @@ class Walking:
             self.n_learned += 1
             if turn.kind is Kind.TRIAL and self.problem.task in (None, turn.line.task):
                 tried = self.memory.learn(turn)
-                self.space.meet(tried.recipe)
-                self.told[tried.key] = tried.value
+                if tried is not None:
+                    self.space.meet(tried.recipe)
+                    self.told[tried.key] = tried.value
 
     def propose(self, pending: Sequence[Candidate]) -> Candidate | None:
         flying = [self.space.meet(recipe_of(candidate)) for candidate in pending]
@@ -111,14 +112,14 @@ class Walking:
         why = f"{self.operator}: {said}. From {origin}."
         return Candidate(self.space.recipes[name].to_dict(), why, links)
 
-    def search(self, seed: int) -> Remembering[Digest]:
+    def search(self, seed: int) -> RandomSearch[Digest] | Evolution[Digest]:
         raise NotImplementedError
 
 
 class RandomOver(Walking):
     """Random recipes: a design of the menu, changed a few times."""
 
-    def search(self, seed: int) -> Remembering[Digest]:
+    def search(self, seed: int) -> RandomSearch[Digest] | Evolution[Digest]:
         return RandomSearch(self.space, seed)
 
 
@@ -127,7 +128,7 @@ class EvolutionOver(Walking):
 
     operator = "evolution"
 
-    def search(self, seed: int) -> Remembering[Digest]:
+    def search(self, seed: int) -> RandomSearch[Digest] | Evolution[Digest]:
         found = Evolution(self.space, seed, N_POPULATION)
         found.n_asked = len(self.told)
         for tried in self.memory.order[-N_POPULATION:]:

@@ -1,6 +1,6 @@
 """The builtin researcher: typed changes of what is known to work, ranked by what they promise.
 
-the menu's designs -> what a verdict asks to try again -> ablations of what was promoted ->
+the menu's designs -> ablations of what was promoted ->
 parents (the champion, the best, elites of the archive) -> operators, weighed by a bandit
         -> expected improvement by the surrogate -> nothing that is known -> the next candidate
 
@@ -18,11 +18,12 @@ import numpy as np
 from mendel.propose.analyst import Insight, ablations
 from mendel.propose.archive import Archive, cell_of
 from mendel.propose.bandit import Bandit
+from mendel.propose.effects import DOUBLED
 from mendel.propose.memory import Memory, Tried
 from mendel.propose.novelty import distance, fingerprint, key
 from mendel.propose.options import ARMS, Broods, Effects, Option
 from mendel.propose.ranking import Expected, Ranking
-from mendel.propose.recipes import Problem, from_menu, luck, operator, recipe_of
+from mendel.propose.recipes import Problem, from_menu, linked, luck, operator, recipe_of
 from mendel.propose.spaces import Rng
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Kind, Turn
@@ -51,13 +52,13 @@ class Stuck:
 class Builtin:
     """The researcher; raises InputError where pyribs is not installed."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, broods: Broods | None = None) -> None:
         self.problem = problem
         self.menu = {key(design.recipe): design.name for design in problem.menu}
         self.memory, self.others = Memory(), dict[Digest, Memory]()
         self.ranking = Ranking(self.memory, self.others, problem.seed)
         self.bandit, self.archive = Bandit(ARMS), Archive()
-        self.broods = Broods(problem)
+        self.broods = broods or Broods(problem)  # they know nothing of turns: runs may share them
         self.effects = Effects()
         self.n_learned, self.n_gained = 0, 0  # turns; designs tried when the last was promoted
         self.stuck: Stuck | None = None  # as of the last proposal, for people
@@ -79,6 +80,8 @@ class Builtin:
     def _learn(self, turn: Turn) -> None:
         before = len(self.memory.tried)
         tried = self.memory.learn(turn)
+        if tried is None:
+            return  # of another version: no recipe of ours
         if turn.verdict.keep:
             self.n_gained = len(self.memory.tried)
         if len(self.memory.tried) == before:
@@ -87,9 +90,14 @@ class Builtin:
         if not math.isnan(tried.value):
             cell = cell_of(tried.recipe, self.problem.caps)
             self.archive.add(tried.place, tried.value, cell)
-        parents = [p.value for p in self.memory.parents(turn.candidate)]
-        gained = tried.value > max(parents, default=math.inf) + self.problem.margin
-        self.bandit.learn(operator(turn.candidate), gained)
+        if not any(linked(turn.candidate, "ablation")):  # those are tests, not attempts
+            self.bandit.learn(operator(turn.candidate), self._gained(tried, turn))
+
+    def _gained(self, tried: Tried, turn: Turn) -> bool:
+        """Is it better than all its parents, by what counts as a gain?"""
+        values = [parent.value for parent in self.memory.parents(turn.candidate)]
+        before = max((value for value in values if not math.isnan(value)), default=math.inf)
+        return tried.value > before + self.problem.margin
 
     # -- propose --
 
@@ -98,19 +106,9 @@ class Builtin:
         known = self.memory.tried.keys() | flying.keys()
         return (
             from_menu(self.problem.menu, known)
-            or self._again(flying)
             or self._ablation(known)
             or self._searched(flying, luck(self.problem.seed, self.n_learned, pending))
         )
-
-    def _again(self, flying: Mapping[Digest, Recipe]) -> Candidate | None:
-        """What a verdict asks to propose again, while it is still better than the champion."""
-        champion = self._champion()
-        for tried in self.memory.again.values():
-            if tried.key not in flying and tried.value > champion.value:
-                why = f"again: turn {tried.turn} was ahead of a champion that has been replaced."
-                return Candidate(tried.recipe.to_dict(), why, (f"turn:{tried.turn}",))
-        return None
 
     def _ablation(self, known: Collection[Digest]) -> Candidate | None:
         """Of each promoted design, so that the analyst can say which of its changes carry it."""
@@ -149,11 +147,12 @@ class Builtin:
         drawn = self.bandit.draw(rng)
         worth = np.array([drawn[option.arm] for option in options])
         if expected is not None:
-            worth *= expected.gain
-        seen = self.memory.fingerprints | {self._print(name, flying[name]) for name in flying}
+            worth *= expected.worth
+        aloft = {self._print(name, flying[name]) for name in flying}
         for i in np.argsort(-worth, kind="stable")[:N_LOOKED]:
             option = options[int(i)]
-            if self._print(option.key, option.recipe) not in {*seen, None}:
+            print_ = self._print(option.key, option.recipe)
+            if print_ and print_ not in self.memory.fingerprints and print_ not in aloft:
                 return self._candidate(option, expected, int(i))
         return None
 
@@ -162,7 +161,8 @@ class Builtin:
         if expected is not None:
             words.append(
                 f"Expected {expected.mean[i]:.3f} +- {expected.deviation[i]:.3f}, the best so far "
-                f"is {expected.best:.3f}."
+                f"is {expected.best:.3f}; it differs from the nearest design tried in "
+                f"{expected.newness(i):.0%} of its features."
             )
         if self.stuck:
             words.append(str(self.stuck))
@@ -224,7 +224,7 @@ class Builtin:
         found = list(options)
         for _ in range(steps - 1):
             expected = self._expects(options, flying)
-            worth = rng.random(len(options)) if expected is None else expected.gain
+            worth = rng.random(len(options)) if expected is None else expected.worth
             best = [options[int(i)] for i in np.argsort(-worth, kind="stable")]
             distinct = list({option.key: option for option in best}.values())[:N_WIDENED]
             options = self._new((f for o in distinct for f in self.broods.further(o)), flying)
@@ -260,7 +260,9 @@ class Builtin:
 
 
 def helping(turn: Turn) -> Effects:
-    """What the analyst is sure helps: the interval of its effect lies above 0."""
-    insight = Insight.from_dict(dict(turn.result.facts))
-    good = {(effect.field, str(effect.value)) for effect in insight.effects if effect.low > 0}
-    return Effects(turn.id, frozenset(good))
+    """What the analyst is sure helps: the interval of a clear effect lies on one side of 0."""
+    insight = Insight.from_dict(turn.result.facts)
+    clear = [effect for effect in insight.effects if effect.clear]
+    good = {(effect.field, str(effect.value)) for effect in clear if effect.low > 0}
+    halved = {(e.field, "/2") for e in clear if e.value == DOUBLED and e.high < 0}
+    return Effects(turn.id, frozenset(good | halved))

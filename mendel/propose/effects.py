@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.propose.settings import Settings, Value, defaults
+from mendel.propose.measured import Measured
+from mendel.propose.settings import Value, defaults
 
 Floats = NDArray[np.float64]
 DOUBLED = "x2"  # the value of a number's column: per doubling
@@ -29,21 +30,6 @@ PER_COLUMN = 3  # trials for each column; rarer values wait for more of them
 MOST_COLUMNS = 200
 ALIASED = 1e-6  # share of a column that the others leave unexplained, below which it is theirs
 CELL = 4  # trials in each of the four cells of an interaction
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One trial: what was chosen, what it gained beside its champion, and on how many pairs.
-
-    spread   variance of a pair, where there are two or more
-    beside   whose level it is measured from
-    """
-
-    chosen: Settings
-    gain: float
-    n_pairs: int
-    spread: float | None
-    beside: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +44,7 @@ class Column:
     @property
     def n(self) -> int:
         """Trials that have it."""
-        return int((self.x != 0).sum()) if self.value != DOUBLED else len(self.x)
+        return len(self.x) if self.value == DOUBLED else int(np.count_nonzero(self.x))
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ class Fit:
 
     @property
     def freedom(self) -> int:
-        return len(self.residual) - self.frame.shape[1]
+        return len(self.residual) - int(self.frame.shape[1])
 
 
 def columns_of(trials: Sequence[Measured]) -> list[Column]:
@@ -154,7 +140,7 @@ def fit(trials: Sequence[Measured]) -> Fit:
 
 
 def _weights(trials: Sequence[Measured], even: Fit) -> Floats:
-    """(n,), roots; 1 on average of squares."""
+    """(n,), roots; 1 where a trial is known best."""
     known = [(t.spread, t.n_pairs - 1) for t in trials if t.spread is not None]
     freedom = sum(n for _, n in known)
     own = sum(spread * n for spread, n in known) / freedom if freedom else 0.0
@@ -164,8 +150,8 @@ def _weights(trials: Sequence[Measured], even: Fit) -> Floats:
     whole = variance + max(left / max(float(free.sum()), 1e-12), 0.0)
     if not len(trials) or not whole.min() > 0:
         return np.ones(len(trials))
-    weights: Floats = 1 / whole
-    return np.sqrt(weights / weights.mean())
+    weights: Floats = np.sqrt(whole.min() / whole)
+    return weights
 
 
 def _solved(levels: Sequence[Floats], columns: Sequence[Column], y: Floats, weights: Floats) -> Fit:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mendel.propose.effects import holm
 from mendel.propose.settings import Settings, Value
 
+Flags = NDArray[np.bool_]
 LONGEST = 90  # characters of a reason
 N_REASONS = 10
 CLEAR = 0.05
@@ -87,7 +89,7 @@ def _values(chosen: Sequence[Settings]) -> list[tuple[str, Value]]:
             for value in sorted(found[field], key=str)]  # fmt: skip
 
 
-def _excess(failed: np.ndarray, mine: np.ndarray) -> tuple[int, int, float]:  # type: ignore[type-arg]
+def _excess(failed: Flags, mine: Flags) -> tuple[int, int, float]:
     """Failures with the value, trials with it, and how unlikely so many are by chance."""
     from scipy.stats import hypergeom
 

@@ -30,6 +30,10 @@ class Caps(Spec):
     state_bytes: int = Field(ge=0)  # of one text after n_tokens
     vocab: int = Field(gt=0)
     n_tokens: int = Field(gt=0)  # the suite's longest text
+    # of the layers alone, 0: not looked at. Under both, a recipe is under the caps at any smaller
+    # vocabulary too: a suite's tasks may have 2 tokens or 2,000
+    inner_params: int = Field(0, ge=0)
+    inner_flops: float = Field(0.0, ge=0)
 
 
 def price(recipe: Recipe, vocab: int, n_tokens: int) -> Price:
@@ -41,47 +45,63 @@ def price(recipe: Recipe, vocab: int, n_tokens: int) -> Price:
     """
     m = recipe.model
     vocab = m.vocab or vocab
-    norm = part_price("norm", m.norm, m.width, n_tokens)
-    priced = [part_price("embedding", m.embedding, m.width, n_tokens, vocab, m.context)]
-    priced.append(part_price("head", m.head, m.width, n_tokens, vocab))
-    priced += [norm] * (m.n_layers * (2 if m.channels else 1) + m.final_norm)
+    before = part_price("embedding", m.embedding, m.width, n_tokens, vocab, m.context)
+    after = part_price("head", m.head, m.width, n_tokens, vocab)
+    shared = vocab * m.width if m.tied else 0
+    return before + inner_price(recipe, n_tokens) + after + Price(-shared, 0.0, 0)
+
+
+def inner_price(recipe: Recipe, n_tokens: int) -> Price:
+    """What is between the embedding and the head; arguments as of price."""
+    m = recipe.model
+    n_norms = m.n_layers * (2 if m.channels else 1) + m.final_norm
+    priced = [part_price("norm", m.norm, m.width, n_tokens)] * n_norms
     patterns: tuple[tuple[Kind, tuple[PartSpec, ...]], ...]
     patterns = (("mixer", m.mixers), ("channel", m.channels))
     for kind, pattern in patterns:
         each = [part_price(kind, part, m.width, n_tokens) for part in pattern]
         priced += [each[i % len(each)] for i in range(m.n_layers if each else 0)]
     n_params, flops, state_bytes = (sum(column) for column in zip(*priced, strict=True))
-    shared = vocab * m.width if m.tied else 0
-    return Price(int(n_params) - shared, float(flops), int(state_bytes))
+    return Price(int(n_params), float(flops), int(state_bytes))
 
 
 def caps_of(
     recipe: Recipe, vocab: int, n_tokens: int, slack: tuple[float, float, float] = SLACK
 ) -> Caps:
     """The caps of a line that starts from the recipe; slack of parameters, FLOPs and bytes."""
-    cost = price(recipe, vocab, n_tokens)
+    cost, inner = price(recipe, vocab, n_tokens), inner_price(recipe, n_tokens)
     return Caps(
         n_params=int(cost.n_params * (1 + slack[0])),
         flops=cost.flops * (1 + slack[1]),
         state_bytes=int(cost.state_bytes * (1 + slack[2])),
         vocab=vocab,
         n_tokens=n_tokens,
+        inner_params=int(inner.n_params * (1 + slack[0])),
+        inner_flops=inner.flops * (1 + slack[1]),
     )
 
 
 def over(recipe: Recipe, caps: Caps) -> str | None:
     """Which cap is exceeded, in words; None where none is."""
-    cost = price(recipe, caps.vocab, caps.n_tokens)
-    if cost.n_params > caps.n_params:
-        return f"{cost.n_params:,} parameters are more than {caps.n_params:,}"
-    if cost.flops > caps.flops:
-        return f"{cost.flops:,.0f} FLOPs a token are more than {caps.flops:,.0f}"
-    if cost.state_bytes > caps.state_bytes:
-        return (
-            f"{cost.state_bytes:,} bytes of state after {caps.n_tokens} tokens are more than "
-            f"{caps.state_bytes:,}"
-        )
+    for what, spent, limit in _bill(recipe, caps):
+        if spent > limit:
+            return f"{spent:,.0f} {what} are more than {limit:,.0f}"
     return None
+
+
+def _bill(recipe: Recipe, caps: Caps) -> list[tuple[str, float, float]]:
+    """What is counted, what the recipe spends of it, and the cap."""
+    cost = price(recipe, caps.vocab, caps.n_tokens)
+    found = [
+        ("parameters", cost.n_params, caps.n_params),
+        ("FLOPs a token", cost.flops, caps.flops),
+        (f"bytes of state after {caps.n_tokens} tokens", cost.state_bytes, caps.state_bytes),
+    ]
+    if caps.inner_params:
+        inner = inner_price(recipe, caps.n_tokens)
+        found.append(("parameters of layers", inner.n_params, caps.inner_params))
+        found.append(("FLOPs a token of layers", inner.flops, caps.inner_flops))
+    return found
 
 
 def matched(recipe: Recipe, caps: Caps) -> Recipe | None:
@@ -93,7 +113,7 @@ def matched(recipe: Recipe, caps: Caps) -> Recipe | None:
     raises   SpecError for a part or a field that there is not
     """
     recipe = canonical(recipe)
-    step = math.lcm(4, *_divisors(recipe.model))
+    step = math.lcm(2, *_divisors(recipe.model))
     narrowest = -(-NARROWEST // step) * step
     width = max(recipe.model.width // step * step, narrowest)
     if _fits(recipe, width, caps):
@@ -109,7 +129,7 @@ def matched(recipe: Recipe, caps: Caps) -> Recipe | None:
 
 def refusal(recipe: Recipe, caps: Caps) -> str:
     """Why `matched` gives None, in words: which cap even the narrowest exceeds."""
-    step = math.lcm(4, *_divisors(canonical(recipe).model))
+    step = math.lcm(2, *_divisors(canonical(recipe).model))
     width = -(-NARROWEST // step) * step
     try:
         return f"at width {width}: {over(_at(canonical(recipe), width), caps)}"
@@ -156,10 +176,8 @@ def _filled(recipe: Recipe, caps: Caps) -> Recipe:
         return recipe
     bases = [part.fields["hidden"] for part in m.channels if "hidden" in part.fields]
     room = int((MOST - 1) * min(bases)) // 4
-    now = price(recipe, caps.vocab, caps.n_tokens)
-    more = price(_at(recipe, m.width, 4), caps.vocab, caps.n_tokens)
-    limits = (caps.n_params, caps.flops, caps.state_bytes)
-    for a, b, limit in zip(now, more, limits, strict=True):
-        if b > a:
-            room = min(room, int((limit - a) // (b - a)))
+    more = _bill(_at(recipe, m.width, 4), caps)
+    for (_, now, limit), (_, then, _) in zip(_bill(recipe, caps), more, strict=True):
+        if then > now:
+            room = min(room, int((limit - now) // (then - now)))
     return _at(recipe, m.width, 4 * room)

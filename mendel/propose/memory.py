@@ -15,9 +15,7 @@ from typing import Any
 from mendel.propose.novelty import key
 from mendel.propose.recipes import linked, recipe_of
 from mendel.spec import Recipe
-from mendel.types import Candidate, Digest, Turn
-
-AGAIN = "propose it again"  # ends the verdict of one whose champion was replaced meanwhile
+from mendel.types import Candidate, Digest, InputError, Turn
 
 
 @dataclass
@@ -58,7 +56,6 @@ class Memory:
     fingerprints  of all that was built
     by_turn       the design of each turn
     promoted      turns whose design was kept
-    again         designs whose verdict asks to propose them again
     """
 
     tried: dict[Digest, Tried] = field(default_factory=dict)
@@ -68,13 +65,16 @@ class Memory:
     fingerprints: set[Digest] = field(default_factory=set)
     by_turn: dict[int, Tried] = field(default_factory=dict)
     promoted: list[Turn] = field(default_factory=list)
-    again: dict[Digest, Tried] = field(default_factory=dict)
     champion: int = 0  # its turn; 0: none was seen yet
     first_champion: int = 0
 
-    def learn(self, turn: Turn) -> Tried:
-        recipe = recipe_of(turn.candidate)
-        name = key(recipe)
+    def learn(self, turn: Turn) -> Tried | None:
+        """None where its candidate is no recipe of this version."""
+        try:
+            recipe = recipe_of(turn.candidate)
+            name = key(recipe)
+        except InputError:
+            return None
         tried = self.tried.get(name)
         if tried is None:
             tried = self.tried[name] = Tried(len(self.tried), recipe, name, turn.id)
@@ -102,9 +102,6 @@ class Memory:
         result, facts = turn.result, turn.result.facts
         if print_ := facts.get("fingerprint"):
             self.fingerprints.add(str(print_))
-        self.again.pop(tried.key, None)
-        if turn.verdict.reason.endswith(AGAIN):
-            self.again[tried.key] = tried
         value = self._value(turn)
         tried.failed = result.error is not None or not math.isfinite(value)
         if tried.failed:

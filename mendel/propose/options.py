@@ -52,8 +52,10 @@ class Effects:
     helping: frozenset[tuple[str, str]] = frozenset()
 
     def speaks_for(self, change: Change) -> bool:
+        label = change.name.partition("=")[2].split(" ")[0]  # x2 and /2 of numbers
         found = zip(change.about, change.values, strict=True)
-        return any((plain(path), str(value)) in self.helping for path, value in found)
+        said = ((plain(path), each) for path, value in found for each in (str(value), label))
+        return any(one in self.helping for one in said)
 
 
 class Broods:
@@ -105,8 +107,9 @@ class Broods:
 
 
 def plain(path: str) -> str:
-    """A field without the layer: mixers.0.erase -> mixers.erase."""
-    return ".".join(step for step in path.split(".") if not step.isdigit())
+    """A field as the analyst calls it: mixers.0.erase -> mixers.erase."""
+    steps = [step for step in path.split(".") if not step.isdigit()]
+    return ".".join(steps).removeprefix("model.")
 
 
 def link(tried: Tried) -> tuple[str, ...]:

@@ -14,13 +14,15 @@ from mendel.parts.part import parse_fields, resolve
 from mendel.propose.changes import fields, training
 from mendel.propose.changes.change import with_model, with_train
 from mendel.propose.matching import Caps, matched
+from mendel.propose.memory import Memory
 from mendel.propose.novelty import key
+from mendel.propose.options import link
 from mendel.propose.recipes import Problem, from_menu, luck, recipe_of
 from mendel.propose.searchers import MAX_REPEATS
 from mendel.propose.spaces import Choices, Picks
 from mendel.propose.tpe import TreeParzen
 from mendel.spec import PartSpec, Recipe, SpecError
-from mendel.types import Candidate, Digest, Kind, Turn
+from mendel.types import Candidate, Kind, Turn
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the start's rates
 PATTERNS: tuple[tuple[PartKind, str], ...] = (("mixer", "mixers"), ("channel", "channels"))
@@ -47,21 +49,18 @@ class TreeParzenOver:
         self.dials = dials(problem.start)
         sizes = (len(self.bases), *(len(dial.values) + 1 for dial in self.dials))
         self.tree = TreeParzen(Choices(sizes), problem.seed)
-        self.turns: dict[Digest, int] = {}  # of the designs learned
-        self.n_learned = 0
+        self.memory, self.n_learned = Memory(), 0
 
     def learn(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
             self.n_learned += 1
             if turn.kind is Kind.TRIAL and self.problem.task in (None, turn.line.task):
-                recipe = recipe_of(turn.candidate)
-                self.turns.setdefault(key(recipe), turn.id)
-                scores = turn.result.scores if turn.result.error is None else ()
-                mean = sum(scores) / len(scores) if scores else float("nan")
-                self.tree.tell(picks_of(recipe, self.bases, self.dials), mean)
+                tried = self.memory.learn(turn)
+                if tried is not None:
+                    self.tree.tell(picks_of(tried.recipe, self.bases, self.dials), tried.value)
 
     def propose(self, pending: Sequence[Candidate]) -> Candidate | None:
-        known = self.turns.keys() | {key(recipe_of(candidate)) for candidate in pending}
+        known = self.memory.tried.keys() | {key(recipe_of(candidate)) for candidate in pending}
         rng = luck(self.problem.seed, self.n_learned, pending)
         first = from_menu(self.problem.menu, known)
         if first is not None:
@@ -78,8 +77,8 @@ class TreeParzenOver:
         base, menu = self.bases[picks[0]], self.problem.menu
         said = ", ".join(f"{dial.field}={value}" for dial, value in _chosen(picks, self.dials))
         name = menu[picks[0]].name if menu else "the start"
-        turn = self.turns.get(key(base))
-        links = ((f"menu:{name}",) if menu else ()) + ((f"turn:{turn}",) if turn else ())
+        tried = self.memory.tried.get(key(base))
+        links = ((f"menu:{name}",) if menu else ()) + (link(tried) if tried else ())
         return Candidate(recipe.to_dict(), f"tpe: {name} with {said}.", links)
 
 
@@ -140,7 +139,8 @@ def _set(
     whole = parse_fields(cls, spec.part, given).to_dict()
     known = fields.VALUES.get(cls.name, {})
     for dial, value in chosen:
-        if dial.where == where and value in known.get(dial.field, ()):
+        is_new = value in known.get(dial.field, ()) and value != whole.get(dial.field)
+        if dial.where == where and is_new:
             whole = fields.settled(cls.name, whole, dial.field, value)
     return PartSpec(part=cls.name, fields=whole)
 

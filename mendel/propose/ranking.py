@@ -34,21 +34,32 @@ Features = Mapping[str, float | str]
 N_OWN, N_OTHERS = 160, 120  # designs that a fit sees: more take too long
 N_LEAST = 4  # designs with a score; below it nothing is expected of anything
 GROWN = 1.15  # how much more must be tried until the surrogate's shape is looked at again
+SAME = 1e-5  # numbers that differ by less are one
 ROUNDS = 3  # of looking at each field of the shape
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Of some designs, (n,) each, in points of the score.
+    """Of some designs, (n,) each.
 
-    gain   expected improvement on the best so far
-    best   what the surrogate holds the best design to be worth
+    worth      expected improvement on the best so far, in the surrogate's own units
+    gain       the same in points of the score, as are mean, deviation and best
+    best       the best score so far
+    rows       (n, F) features; known: those of the designs tried that the surrogate saw
     """
 
+    worth: Floats
     gain: Floats
     mean: Floats
     deviation: Floats
     best: float
+    rows: Floats
+    known: Floats
+
+    def newness(self, i: int) -> float:
+        """Share of the features in which it differs from the nearest design tried."""
+        differs = np.abs(self.known - self.rows[i]) > SAME
+        return float(differs.sum(axis=1).min() / self.rows.shape[1])
 
 
 class Ranking:
@@ -99,7 +110,15 @@ class Ranking:
         mean, deviation = surrogate.expects(parts[1])
         gain = expected_improvement(mean, deviation, best)
         top = float(np.nanmax(scores))
-        return Expected(scale * gain, top + scale * (mean - best), scale * deviation, top)
+        return Expected(
+            worth=gain,
+            gain=scale * gain,
+            mean=top + scale * (mean - best),
+            deviation=scale * deviation,
+            best=top,
+            rows=parts[1].features,
+            known=parts[0].features,
+        )
 
     def _fitted(
         self, rows: Rows, scores: Floats, others: Sequence[Rows], told: Sequence[Floats]

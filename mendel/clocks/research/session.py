@@ -129,9 +129,12 @@ class Session:
                 self.driver.release()  # what it held, another may take
                 workers[place] = self._spawn()
         alive = any(worker.poll() is None for worker in workers)
-        if not alive and any(worker.returncode for worker in workers) and not self.told:
+        if not alive and any(worker.returncode for worker in workers):
             log = self.clock.run.folder / "workers.log"
-            raise InputError(f"no worker lives, and nothing was told. Their words are in {log}.")
+            raise InputError(
+                f"the workers died {self._restarts} times and more. Their words are in {log}. "
+                "Mend what they say, then go on with --resume."
+            )
         return alive
 
     def _spawn(self) -> subprocess.Popen[bytes]:

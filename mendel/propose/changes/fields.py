@@ -43,7 +43,7 @@ VALUES: dict[str, dict[str, tuple[Any, ...]]] = {
     "routed": {
         "gate": ("softmax", "sigmoid", "floor", "staged"),
         "short": (3, 5, 7),
-        "long": (15, 31, 63),
+        "long": (7, 15, 31, 63),
         "conv": (0, 4),
         "beta_max": (1.0, 2.0),
         "retention": (False, True),
@@ -188,8 +188,13 @@ def _draft(
         about=tuple(f"{where}.{place}.{name}" for place in places for name in changed),
         values=tuple(made.get(name) for _ in places for name in changed),
         recipe=with_model(recipe, **{where: pattern}),
-        why=WHY.get((field, value), f"{field}: {before.get(field)} or {value}?"),
+        why=_why(field, before.get(field), value),
     )
+
+
+def _why(field: str, before: Any, value: Any) -> str:
+    known = None if isinstance(value, list) else WHY.get((field, value))
+    return known or f"{field}: {before} or {value}?"
 
 
 def _verb(part: str, field: str, before: Any, value: Any) -> Verb:

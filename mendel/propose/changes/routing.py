@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ GATES: dict[str, tuple[Fields, str]] = {
     ),
     "staged": ({"gate": "staged"}, "local against global first, then inside each"),
 }
+LONG = (63, 15)  # taps of the long filter: what it keeps of the text is dear
 
 
 def drafts(recipe: Recipe) -> Iterator[Draft]:
@@ -33,9 +35,10 @@ def drafts(recipe: Recipe) -> Iterator[Draft]:
         cls, given = resolve("mixer", part)
         whole = parse_fields(cls, part.part, given).to_dict()
         if cls.name == "recurrence":
-            for gate, (fields, why) in GATES.items():
-                routed = PartSpec(part="routed", fields={**_shared(whole), **fields})
-                yield _draft(recipe, places, routed, "insert", f"routed by {gate}", why)
+            for (gate, (fields, why)), taps in itertools.product(GATES.items(), LONG):
+                routed = PartSpec(part="routed", fields={**_shared(whole), **fields, "long": taps})
+                name = f"routed by {gate}, {taps} taps"
+                yield _draft(recipe, places, routed, "insert", name, why)
         if cls.name == "routed":
             why = "does the state do without the filters beside it?"
             yield _draft(recipe, places, _state_alone(whole), "simplify", "no router", why)
