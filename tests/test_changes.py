@@ -85,7 +85,7 @@ def test_every_part_that_has_changes_is_changed(part: str) -> None:
     where = "channels.0." if is_channel else "mixers.0."
     found = [c for c in changes(before, loose()) if c.about[0].startswith(where)]
     fields = {path.rpartition(".")[2] for change in found for path in change.about}
-    assert fields >= set(VALUES[part]) - {"beta_max", "out_norm"} or part == "recurrence"
+    assert fields >= set(VALUES[part])
     assert all(runs(change.recipe) for change in found)
 
 
