@@ -18,6 +18,7 @@ from mendel.propose.changes import changes, crosses
 from mendel.propose.matching import caps_of
 from mendel.propose.notes import Favour, Note, advice, notes
 from mendel.spec import ModelSpec, Recipe, SpecError, TrainSpec
+from mendel.types import InputError
 
 NOTES = {note.name: note for note in notes()}
 OWNERS = {"mixers": "mixer", "channels": "channel", "norm": "norm", "embedding": "embedding"}
@@ -107,10 +108,17 @@ def test_a_mechanism_taken_out_is_in_no_note_under_any_name() -> None:
         for note in left:  # nor by the name of a mixer that has it
             said = one("mixers.0", {"part": "delta_net"})
             assert note not in [n for n in advice(said, {}, left) if "erase" in str(n.favours)]
+    assert notes(["mixers.beta_max=2"]) == notes(["mixers.beta_max=2.0"])
     signed = {note.name for note in notes(["mixers.beta_max=2"])}
     assert "negative-eigenvalues" not in signed and "householder-products" not in signed
     assert "delta-rule" in signed
     assert "muon" not in {note.name for note in notes(["muon"])}
+
+
+@pytest.mark.parametrize("unknown", ["mixers.erased", "erase", "delta-rul", "mixers.beta_max=3"])
+def test_a_mechanism_that_no_note_is_about_is_refused(unknown: str) -> None:
+    with pytest.raises(InputError, match="no note is about"):
+        notes([unknown])
 
 
 def test_a_note_speaks_for_the_change_it_favours_and_for_no_other() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import Field
 
 from mendel.spec import PartSpec, Recipe, Spec
+from mendel.types import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from mendel.parts.part import Kind
@@ -68,9 +69,15 @@ def notes(without: Collection[str] = ()) -> tuple[Note, ...]:
 
     without   mechanisms to know nothing of: names of notes, or fields ("mixers.erase") and their
               values ("mixers.erase=delta"); a named mixer counts for each field that it sets
+    raises    InputError for one that no note is about: it would be left out in name only
     """
-    left_out = set(without)
-    return tuple(note for note in _all() if not left_out & set(_says(note)))
+    says = {note: set(_says(note)) for note in _all()}
+    known = set().union(*says.values())
+    for one in without:
+        if one not in known:
+            hint = did_you_mean(one, known) or "A note's name, a field, or field=value is one."
+            raise InputError(f"no note is about {one!r}. {hint}")
+    return tuple(note for note, said in says.items() if not said & set(without))
 
 
 def advice(
@@ -113,8 +120,10 @@ def _says(note: Note) -> Iterator[str]:
             pairs = list(_expanded(favour.field, favour.value))
         for field, value in pairs:
             yield field
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            yield f"{field}={value:g}" if is_number else f"{field}={value}"
+            yield f"{field}={value}"
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                yield f"{field}={value:g}"  # 2 and 2.0 alike
+                yield f"{field}={float(value)}"
 
 
 def _meets(favour: Favour, settings: Mapping[str, set[Any]]) -> bool:
