@@ -7,7 +7,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -32,6 +32,7 @@ from mendel.data.proxies import SUITES, make
 from mendel.driver import REPLACED, Driver
 from mendel.ledger import Ledger
 from mendel.model import build
+from mendel.propose.analyst import Insight
 from mendel.propose.menu import Named
 from mendel.propose.novelty import canonical
 from mendel.spec import PartSpec, Recipe
@@ -176,7 +177,7 @@ def test_what_is_behind_is_cut_by_the_race_and_counts_as_a_trial(line: Any) -> N
     clock, _ = line(toy.recipe(), start=toy.recipe(0.5))
     [turn] = run_out(clock)
     assert turn.result.facts["stage"] == "race"
-    assert turn.verdict.reason.startswith("race: -0.5")
+    assert turn.verdict.reason.startswith("race: -0.")
     assert len(turn.result.scores) == len(turn.result.baseline) == 1
     assert len(turn.result.facts["proxies"]) == 1  # far behind: the first leg is enough
     told = summary(clock, [turn], 1.0)
@@ -275,7 +276,7 @@ def test_no_op_candidates_are_not_promoted(line: Any) -> None:
     def noisy(recipe: Recipe, proxy: Any, seed: int) -> float:
         return toy.FLOOR + 10 * (toy.formula(recipe, proxy, seed) - toy.FLOOR)
 
-    clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 13)], score=noisy)
+    clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 25)], score=noisy)
     turns = run_out(clock)
     assert not any(turn.verdict.keep for turn in turns)
     assert {turn.result.facts["stage"] for turn in turns} >= {"race", "screen"}
@@ -546,6 +547,37 @@ def test_the_analyst_speaks_after_each_batch(line: Any, monkeypatch: pytest.Monk
     assert len(clock.ledger.turns(clock.line, kinds=[Kind.INSIGHT])) == 2  # not said twice
 
 
+def test_an_analyst_that_fails_is_a_turn_and_the_run_goes_on(
+    line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(turns: Sequence[Turn]) -> None:
+        raise ZeroDivisionError("no variance")
+
+    monkeypatch.setattr(session_module, "BATCH", 2)
+    monkeypatch.setattr(session_module, "analyse", broken)
+    clock, _ = line(toy.recipe(0.0, 1), toy.recipe(0.0, 2))
+    run_out(clock)
+    Session(clock, Driver(clock, clock.ledger), Silent(), 0.0)
+    [turn] = clock.ledger.turns(clock.line, kinds=[Kind.INSIGHT])
+    assert "the analyst failed: ZeroDivisionError" in turn.verdict.reason
+    assert Insight.from_dict(turn.result.facts).n_trials == 0
+
+
+def test_a_search_that_is_stuck_says_so_once_until_something_is_kept(line: Any) -> None:
+    said: list[str] = []
+
+    class Heard(Silent):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    clock, proposer = line(*[toy.recipe(0.0, i) for i in range(1, 4)])
+    words = "mutate: x. Stuck: no gain in 50 trials."
+    proposer.candidates = [replace(each, motivation=words) for each in proposer.candidates]
+    run_out(clock)
+    Session(clock, Driver(clock, clock.ledger), Heard(), 0.0)
+    assert len(said) == 1 and said[0].endswith("no gain in 50 trials.")
+
+
 def test_a_run_is_over_by_trials_or_by_time(line: Any) -> None:
     clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 4)], trials=3, budget_s=None)
     driver = Driver(clock, clock.ledger)
@@ -577,3 +609,20 @@ def test_the_help_of_research_does_not_import_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--proposer" in done.stdout and "--null" in done.stdout
+
+
+def test_a_proposer_learns_from_other_questions_of_before_but_not_from_luck(line: Any) -> None:
+    other = Suites(names=("states",))
+    known, _ = line(toy.recipe(0.0, 1), suites=other)
+    lucky, _ = line(toy.recipe(0.0, 2), suites=other, null=True)
+    for clock in (known, lucky):
+        run_out(clock)
+    clock, proposer = line(toy.recipe(0.0, 3))
+    run_out(clock)
+    late, _ = line(toy.recipe(0.0, 4), suites=other)
+    run_out(late)
+    learned = [turn.candidate.state for turn in proposer.learned]
+    assert learned[:2] == [toy.recipe(0.0, 1).to_dict(), toy.recipe(0.0, 3).to_dict()]
+    again = toy.Listed(toy.recipe(0.0, 3))
+    ResearchClock(clock.run, clock.ledger, again)._learn(clock.history)
+    assert [turn.candidate.state for turn in again.learned] == learned[:2]  # after a kill too

@@ -20,12 +20,12 @@ from typing import Any, get_args
 import numpy as np
 
 from mendel.propose.builtin import Builtin
+from mendel.propose.changes import changes
 from mendel.propose.matching import caps_of
-from mendel.propose.memory import Tried
 from mendel.propose.menu import designs
 from mendel.propose.notes import notes
 from mendel.propose.novelty import features, key
-from mendel.propose.options import Broods, Effects
+from mendel.propose.options import Broods
 from mendel.propose.recipes import MARGIN, Name, Problem, Proposer, make_proposer, recipe_of
 from mendel.spec import ModelSpec, PartSpec, Recipe, TrainSpec
 from mendel.types import Candidate, Decision, Digest, Kind, Line, Result, Turn, Verdict
@@ -99,13 +99,16 @@ class World:
     def __post_init__(self) -> None:
         self.row = lru_cache(1 << 16)(self._row)
         self.recipes: dict[Digest, Recipe] = {}
+        self.around: dict[Digest, dict[Digest, Recipe]] = {}
 
     def near(self, recipe: Recipe) -> list[Digest]:
         """All that are one change away, by key."""
-        tried = Tried(0, recipe, key(recipe), 0)
-        found = {option.key: option.recipe for option in self.broods.of(tried, Effects())}
-        self.recipes |= found
-        return list(found)
+        name = key(recipe)
+        if name not in self.around:
+            found = [change.recipe for change in changes(recipe, self.problem.caps)]
+            self.around[name] = {key(each): each for each in found}
+            self.recipes |= self.around[name]
+        return list(self.around[name])
 
     def features(self, recipe: Recipe) -> Mapping[str, float | str]:
         name = key(recipe)

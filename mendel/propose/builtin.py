@@ -24,13 +24,14 @@ from mendel.propose.novelty import distance, fingerprint, key
 from mendel.propose.options import ARMS, Broods, Effects, Option
 from mendel.propose.ranking import Expected, Ranking
 from mendel.propose.recipes import Problem, from_menu, linked, luck, operator, recipe_of
-from mendel.propose.spaces import Rng
+from mendel.propose.spaces import Floats, Rng
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Kind, Turn
 
 N_ELITES, N_FAR = 2, 2  # parents drawn from the archive; where the search is stuck, far ones too
-N_WIDENED = 6  # options that are changed once more where it is stuck
+N_WIDENED = 2  # options that are changed once more where it is stuck
 N_LOOKED = 30  # of the most promising, whose fingerprints are looked at
+N_PRINTS = 1 << 14  # fingerprints that are remembered
 STUCK, STUCK_SHARE = 50, 0.25  # trials without a gain, and their share of all
 
 
@@ -47,6 +48,18 @@ class Stuck:
             f"Stuck: no gain in {self.n} trials and {self.expected:.3f} expected of the next, so "
             f"the search is widened to {self.steps} changes at once and to far parents."
         )
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Options that were looked at together; expected is None where too little is known."""
+
+    options: list[Option]
+    expected: Expected | None
+
+    @property
+    def worth(self) -> Floats:
+        return np.ones(len(self.options)) if self.expected is None else self.expected.worth
 
 
 class Builtin:
@@ -126,37 +139,39 @@ class Builtin:
         return None
 
     def _searched(self, flying: Mapping[Digest, Recipe], rng: Rng) -> Candidate | None:
-        options = self._new(self._options(self._parents(rng)), flying)
-        expected = self._expects(options, flying)
-        self.stuck = self._is_stuck(expected)
-        if self.stuck or not options:
-            far = self._new(self._options(self._far()), flying)
+        looked = [self._look(self._options(self._parents(rng)), flying)]
+        self.stuck = self._is_stuck(looked[0].expected)
+        if self.stuck or not looked[0].options:
+            near, far = looked[0], self._look(self._options(self._far()), flying)
             steps = self.stuck.steps if self.stuck else 1
-            options = self._widened(options + far, flying, rng, steps)
-            expected = self._expects(options, flying)
-        return self._best(options, expected, flying, rng)
+            looked = [far, *self._widened([near, far], flying, rng, steps)]
+        return self._best(looked, flying, rng)
 
     def _best(
-        self,
-        options: Sequence[Option],
-        expected: Expected | None,
-        flying: Mapping[Digest, Recipe],
-        rng: Rng,
+        self, looked: Sequence[Looked], flying: Mapping[Digest, Recipe], rng: Rng
     ) -> Candidate | None:
         """Of the most promising the first that computes what nothing known computes."""
         drawn = self.bandit.draw(rng)
-        worth = np.array([drawn[option.arm] for option in options])
-        if expected is not None:
-            worth *= expected.worth
+        if self.stuck:
+            drawn["widen"] = max(drawn.values())  # none of the others has gained
+        found = [(look, i) for look in looked for i in range(len(look.options))]
+        worth = [look.worth[i] * drawn[look.options[i].arm] for look, i in found]
         aloft = {self._print(name, flying[name]) for name in flying}
-        for i in np.argsort(-worth, kind="stable")[:N_LOOKED]:
-            option = options[int(i)]
-            print_ = self._print(option.key, option.recipe)
+        n_looked = 0
+        for place in np.argsort(-np.array(worth), kind="stable"):
+            look, i = found[int(place)]
+            recipe = self.broods.fit(look.options[i])
+            if recipe is None or (name := key(recipe)) in self.memory.tried or name in flying:
+                continue
+            print_ = self._print(name, recipe)
             if print_ and print_ not in self.memory.fingerprints and print_ not in aloft:
-                return self._candidate(option, expected, int(i))
+                return self._candidate(look, i, recipe)
+            if (n_looked := n_looked + 1) == N_LOOKED:
+                break
         return None
 
-    def _candidate(self, option: Option, expected: Expected | None, i: int) -> Candidate:
+    def _candidate(self, look: Looked, i: int, recipe: Recipe) -> Candidate:
+        option, expected = look.options[i], look.expected
         words = [f"{option.arm}: {option.words}"]
         if expected is not None:
             words.append(
@@ -166,7 +181,7 @@ class Builtin:
             )
         if self.stuck:
             words.append(str(self.stuck))
-        return Candidate(option.recipe.to_dict(), " ".join(words), option.links)
+        return Candidate(recipe.to_dict(), " ".join(words), option.links)
 
     # -- where it looks --
 
@@ -205,40 +220,32 @@ class Builtin:
     def _options(self, parents: Sequence[Tried]) -> Iterator[Option]:
         for parent in parents:
             yield from self.broods.of(parent, self.effects)
-        for i, parent in enumerate(parents):
-            for other in parents[i + 1 :]:
-                yield from self.broods.between(parent, other, self.menu.get(other.key, ""))
-
-    def _new(self, options: Iterable[Option], flying: Mapping[Digest, Recipe]) -> list[Option]:
-        tried = self.memory.tried
-        return [o for o in options if o.key not in tried and o.key not in flying]
+        for other in parents[1:]:
+            yield from self.broods.between(parents[0], other, self.menu.get(other.key, ""))
 
     def _widened(
-        self,
-        options: Sequence[Option],
-        flying: Mapping[Digest, Recipe],
-        rng: Rng,
-        steps: int,
-    ) -> list[Option]:
-        """The options, and what is one change further from the most promising; again, for three."""
-        found = list(options)
+        self, looked: Sequence[Looked], flying: Mapping[Digest, Recipe], rng: Rng, steps: int
+    ) -> list[Looked]:
+        """What is one change further from the most promising options; then further from those."""
+        found: list[Looked] = []
         for _ in range(steps - 1):
-            expected = self._expects(options, flying)
-            worth = rng.random(len(options)) if expected is None else expected.worth
-            best = [options[int(i)] for i in np.argsort(-worth, kind="stable")]
-            distinct = list({option.key: option for option in best}.values())[:N_WIDENED]
-            options = self._new((f for o in distinct for f in self.broods.further(o)), flying)
-            found += options
+            of = [(-w, look.options[i]) for look in looked for i, w in enumerate(look.worth)]
+            of.sort(key=lambda one: one[0])  # stable
+            best = list({option.key: option for _, option in of}.values())[:N_WIDENED]
+            further = (each for option in best for each in self.broods.further(option, rng))
+            looked = [self._look(further, flying)]
+            found += looked
         return found
 
     # -- what it expects --
 
-    def _expects(
-        self, options: Sequence[Option], flying: Mapping[Digest, Recipe]
-    ) -> Expected | None:
-        if not options:
-            return None
-        return self.ranking.expects([(o.key, o.recipe) for o in options], list(flying.items()))
+    def _look(self, options: Iterable[Option], flying: Mapping[Digest, Recipe]) -> Looked:
+        """What is known already is left out, as far as its spelling shows it."""
+        tried = self.memory.tried
+        new = [o for o in options if o.key not in tried and o.key not in flying]
+        designs = [(option.key, option.draft.recipe) for option in new]
+        expected = self.ranking.expects(designs, list(flying.items())) if new else None
+        return Looked(new, expected)
 
     def _is_stuck(self, expected: Expected | None) -> Stuck | None:
         n_trials = len(self.memory.tried)
@@ -252,6 +259,8 @@ class Builtin:
     def _print(self, name: Digest, recipe: Recipe) -> Digest | None:
         """Fingerprint; None where it cannot be built."""
         if name not in self.prints:
+            if len(self.prints) >= N_PRINTS:
+                self.prints.clear()
             try:
                 self.prints[name] = fingerprint(recipe)
             except InputError:

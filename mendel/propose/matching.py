@@ -17,6 +17,10 @@ from mendel.propose.spelling import canonical
 from mendel.spec import ModelSpec, PartSpec, Recipe, Spec, SpecError
 from mendel.types import InputError
 
+__all__ = [
+    "Caps", "Price", "caps_of", "inner_price", "matched", "over", "price", "refusal",
+]  # fmt: skip
+
 SLACK = (0.02, 0.05, 0.05)  # of parameters, FLOPs, bytes: what counts as matched
 NARROWEST = 8
 MOST = 4.0  # times the hidden units that a channel's ratio asks for

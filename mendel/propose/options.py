@@ -6,42 +6,77 @@ neighbour                       of a parent and a design of the menu
 note                            a change that a knowledge note speaks for
 insight                         a change that the analyst found to help
 widen                           a change of an option: several at once
+
+Options are drafts: they are ranked first, and only the most promising are fitted beneath the caps,
+which is what takes the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from mendel.propose.changes import Change, changes, crosses
+from mendel.propose.changes import KINDS, Draft, crossing, fitted
 from mendel.propose.memory import Tried
 from mendel.propose.notes import Note, advice
-from mendel.propose.novelty import key
+from mendel.propose.novelty import canonical, key
 from mendel.propose.recipes import Problem
+from mendel.propose.spaces import Rng
 from mendel.spec import Recipe
-from mendel.types import Digest
+from mendel.types import Digest, InputError
 
+K, V = TypeVar("K"), TypeVar("V")
 ARMS = (
     "mutate", "insert", "ablate", "simplify", "cross", "neighbour", "note", "insight", "widen",
 )  # fmt: skip
-N_BROODS = 512  # parents whose changes are remembered
+N_KEPT = 512  # broods that are remembered
+N_FURTHER = 24  # changes of an option that are looked at
+N_NOTES = 2  # that are named
 
 
 @dataclass(frozen=True)
 class Option:
-    """A recipe that could be tried.
+    """A change that could be tried, before it is fitted beneath the caps.
 
-    arm     the operator that made it
-    words   what is changed, and why
-    links   turns, notes, insights and designs of the menu that it came from
+    arm      the operator that made it
+    key      of the draft's recipe
+    parents  the designs that it changes
+    insight  turn of the analyst that found it to help; 0: none did
+    menu     name of the last parent, where it is a design of the menu
+    before   the option that it is one more change of
     """
 
     arm: str
-    recipe: Recipe
+    draft: Draft
     key: Digest
-    words: str
-    links: tuple[str, ...]
+    parents: tuple[Tried, ...]
+    notes: tuple[Note, ...] = ()
+    insight: int = 0
+    menu: str = ""
+    before: Option | None = None
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Turns, knowledge notes, insights and designs of the menu that it came from."""
+        named = [f"note:{note.name}" for note in self.notes]
+        named += [f"insight:{self.insight}"] if self.insight else []
+        named += [f"menu:{self.menu}"] if self.menu else []
+        first = self.before.links if self.before else ()
+        turns = (each for parent in self.parents for each in link(parent))
+        return tuple(dict.fromkeys((*first, *turns, *named)))
+
+    @property
+    def words(self) -> str:
+        """What is changed, and why."""
+        if self.before:
+            return f"{self.before.words} And {_said(self.draft)}"
+        told = [f"{_said(self.draft)} From {' and '.join(map(_named, self.parents))}."]
+        if self.notes:
+            told.append(f"For it speaks: {'; '.join(note.title for note in self.notes)}.")
+        if self.insight:
+            told.append(f"The analyst found in turn {self.insight} that it helps.")
+        return " ".join(told)
 
 
 @dataclass(frozen=True)
@@ -51,59 +86,101 @@ class Effects:
     turn: int = 0
     helping: frozenset[tuple[str, str]] = frozenset()
 
-    def speaks_for(self, change: Change) -> bool:
+    def speaks_for(self, change: Draft) -> bool:
         label = change.name.partition("=")[2].split(" ")[0]  # x2 and /2 of numbers
         found = zip(change.about, change.values, strict=True)
         said = ((plain(path), each) for path, value in found for each in (str(value), label))
         return any(one in self.helping for one in said)
 
 
+@dataclass
 class Broods:
-    """The options that parents give; what was worked out once is remembered."""
+    """The options that parents give. What was worked out is kept for a while: it does not depend
+    on turns, so runs of the same problem may share it."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.caps, self.notes = problem.caps, problem.notes
-        self.changes = lru_cache(N_BROODS)(self._changes)
-        self.crosses = lru_cache(N_BROODS)(self._crosses)
-        self.recipes: dict[Digest, Recipe] = {}
+    problem: Problem
+    kept: dict[tuple[Digest, ...], list[tuple[Draft, Digest]]] = field(default_factory=dict)
+    advised: dict[tuple[Digest, str], list[tuple[Note, ...]]] = field(default_factory=dict)
+    fits: dict[tuple[Digest, Digest], Recipe | None] = field(default_factory=dict)
 
     def of(self, parent: Tried, effects: Effects) -> Iterator[Option]:
         """One change, once for each operator that speaks for it."""
-        for change, name in self._brood(parent.key, parent.recipe):
-            option = Option(change.verb, change.recipe, name, _words(change, parent), link(parent))
+        brood = self._brood(parent.recipe, parent.key)
+        for (draft, name), told in zip(brood, self._advice(parent, brood), strict=True):
+            option = Option(draft.verb, draft, name, (parent,))
             yield option
-            told = advice(change, parent.scores, self.notes)
             if told:
-                yield _advised(option, told)
-            if effects.speaks_for(change):
-                words = f"{option.words} The analyst found in turn {effects.turn} that it helps."
-                links = (*option.links, f"insight:{effects.turn}")
-                yield replace(option, arm="insight", words=words, links=links)
+                yield replace(option, arm="note", notes=told)
+            if effects.speaks_for(draft):
+                yield replace(option, arm="insight", insight=effects.turn)
 
     def between(self, parent: Tried, other: Tried, menu: str = "") -> Iterator[Option]:
         """Recombinations; menu: the name of the other one, where it is of the menu."""
-        self.recipes |= {parent.key: parent.recipe, other.key: other.recipe}
-        links = (*link(parent), *link(other), *([f"menu:{menu}"] if menu else []))
-        for change, name in self.crosses(parent.key, other.key):
-            words = f"{_words(change, parent)} The other parent is {_named(other)}."
-            yield Option("neighbour" if menu else "cross", change.recipe, name, words, links)
+        pair = parent.key, other.key
+        if pair not in self.kept:
+            drafts = crossing.drafts(canonical(parent.recipe), canonical(other.recipe))
+            _keep(self.kept, pair, _named_drafts(drafts, pair))
+        arm = "neighbour" if menu else "cross"
+        for draft, name in self.kept[pair]:
+            yield Option(arm, draft, name, (parent, other), menu=menu)
 
-    def further(self, option: Option) -> Iterator[Option]:
-        """One change more."""
-        for change, name in self._brood(option.key, option.recipe):
-            words = f"{option.words} And {_said(change)}"
-            yield Option("widen", change.recipe, name, words, option.links)
+    def further(self, option: Option, rng: Rng) -> Iterator[Option]:
+        """One change more; some of them, for such an option is seldom met again."""
+        drafts = self._drafts(option.draft.recipe)
+        picked = rng.permutation(len(drafts))[:N_FURTHER]
+        for draft, name in _named_drafts((drafts[i] for i in picked), (option.key,)):
+            yield Option("widen", draft, name, option.parents, before=option)
 
-    def _brood(self, name: Digest, recipe: Recipe) -> list[tuple[Change, Digest]]:
-        self.recipes[name] = recipe
-        return self.changes(name)
+    def fit(self, option: Option) -> Recipe | None:
+        """Canonical and as wide as fits beneath the caps; None where it does not."""
+        parent = option.parents[0]
+        at = option.key, parent.key
+        if at not in self.fits:
+            found = fitted([option.draft], self.problem.caps, [parent.recipe])
+            _keep(self.fits, at, found[0].recipe if found else None, 64 * N_KEPT)
+        return self.fits[at]
 
-    def _changes(self, parent: Digest) -> list[tuple[Change, Digest]]:
-        return [(c, key(c.recipe)) for c in changes(self.recipes[parent], self.caps)]
+    def _brood(self, recipe: Recipe, name: Digest) -> list[tuple[Draft, Digest]]:
+        if (name,) not in self.kept:
+            _keep(self.kept, (name,), _named_drafts(iter(self._drafts(recipe)), (name,)))
+        return self.kept[name,]
 
-    def _crosses(self, parent: Digest, other: Digest) -> list[tuple[Change, Digest]]:
-        found = crosses(self.recipes[parent], self.recipes[other], self.caps)
-        return [(c, key(c.recipe)) for c in found]
+    def _drafts(self, recipe: Recipe) -> list[Draft]:
+        """None of a draft whose fields do not go together."""
+        try:
+            whole = canonical(recipe)
+            return [draft for kind in KINDS for draft in kind.drafts(whole)]
+        except InputError:
+            return []
+
+    def _advice(
+        self, parent: Tried, brood: list[tuple[Draft, Digest]]
+    ) -> list[tuple[Note, ...]]:  # fmt: skip
+        at = parent.key, str(sorted(parent.scores.items()))
+        if at not in self.advised:
+            told = (advice(draft, parent.scores, self.problem.notes) for draft, _ in brood)
+            _keep(self.advised, at, [tuple(notes[:N_NOTES]) for notes in told])
+        return self.advised[at]
+
+
+def _named_drafts(
+    drafts: Iterator[Draft], parents: tuple[Digest, ...]
+) -> list[tuple[Draft, Digest]]:
+    """Each recipe once, none of them a parent; those that can be spelled."""
+    found: dict[Digest, Draft] = {}
+    for draft in drafts:
+        try:
+            found.setdefault(key(draft.recipe), draft)
+        except InputError:
+            continue  # fields that do not go together
+    return [(draft, name) for name, draft in found.items() if name not in parents]
+
+
+def _keep(kept: dict[K, V], at: K, value: V, most: int = N_KEPT) -> None:
+    """The oldest goes where there are too many."""
+    if len(kept) >= most:
+        kept.pop(next(iter(kept)))
+    kept[at] = value
 
 
 def plain(path: str) -> str:
@@ -116,18 +193,7 @@ def link(tried: Tried) -> tuple[str, ...]:
     return (f"turn:{tried.turn}",) if tried.turn else ()
 
 
-def _advised(option: Option, told: Sequence[Note]) -> Option:
-    titles = "; ".join(note.title for note in told[:2])
-    links = tuple(f"note:{note.name}" for note in told[:2])
-    words = f"{option.words} For it speaks: {titles}."
-    return replace(option, arm="note", words=words, links=(*option.links, *links))
-
-
-def _words(change: Change, parent: Tried) -> str:
-    return f"{_said(change)} From {_named(parent)}."
-
-
-def _said(change: Change) -> str:
+def _said(change: Draft) -> str:
     why = change.why if change.why.endswith((".", "?")) else f"{change.why}."
     return f"{change.name}, {why}"
 

@@ -30,11 +30,13 @@ from mendel.propose.surrogate import (
 from mendel.spec import Recipe
 from mendel.types import Digest
 
-Features = Mapping[str, float | str]
+Features = tuple[tuple[str, ...], Floats]  # names, and the number of each
 N_OWN, N_OTHERS = 160, 120  # designs that a fit sees: more take too long
 N_LEAST = 4  # designs with a score; below it nothing is expected of anything
 GROWN = 1.15  # how much more must be tried until the surrogate's shape is looked at again
+N_KEPT = 1 << 13  # rows of features that are remembered
 SAME = 1e-5  # numbers that differ by less are one
+FIRST_NOISE = 0.1  # of the variance of the signal: trials are a few seeds
 ROUNDS = 3  # of looking at each field of the shape
 
 
@@ -85,7 +87,9 @@ class Ranking:
 
     def features(self, key: Digest, recipe: Recipe) -> Features:
         if key not in self.known:
-            self.known[key] = features(recipe)
+            if len(self.known) >= N_KEPT:
+                self.known.clear()
+            self.known[key] = flat(features(recipe))
         return self.known[key]
 
     def expects(
@@ -141,11 +145,12 @@ class Ranking:
         if self.shape is None:
             tried, scores = self.sample
             if np.isfinite(scores).sum() < N_LEAST:
-                tried, scores = self._sample()
+                [rows] = self._rows([[(t.key, t.recipe) for t in self._sample()[0]]])
+                return Shape(noise=FIRST_NOISE), _usual(rows)
             [rows] = self._rows([[(t.key, t.recipe) for t in tried]])
-            unit = 2 * float(rows.features.var(axis=0).sum()) or 1.0
-            found = fit(rows, standardised(scores), unit, Shape(noise=0.1), ROUNDS)
-            self.shape = found.shape, unit
+            start = Shape(noise=FIRST_NOISE)
+            found = fit(rows, standardised(scores), _usual(rows), start, ROUNDS)
+            self.shape = found.shape, _usual(rows)
         return self.shape
 
     def _sample(self) -> tuple[list[Tried], Floats]:
@@ -170,19 +175,24 @@ class Ranking:
         ]
 
 
+def _usual(rows: Rows) -> float:
+    """Mean squared distance of two of them, 1 where all are the same."""
+    return 2 * float(rows.features.var(axis=0).sum()) or 1.0
+
+
 def encoded(designs: Sequence[Features]) -> Floats:
-    """(n, F) float32: a column for each number, one of 0 and 1 for each word of each field."""
-    cells = [
-        (i, name, 1.0) if isinstance(value, str) else (i, name, float(value))
-        for i, design in enumerate(designs)
-        for name, value in (_named(field, value) for field, value in design.items())
-    ]
-    columns = {name: j for j, name in enumerate(sorted({name for _, name, _ in cells}))}
+    """(n, F) float32: a column for each name of a feature, in their order; 0 where it has none."""
+    columns = {name: j for j, name in enumerate(sorted({n for one in designs for n in one[0]}))}
     found = np.zeros((len(designs), len(columns)), dtype=np.float32)
-    for i, name, value in cells:
-        found[i, columns[name]] = value
+    rows = np.repeat(np.arange(len(designs)), [len(one[0]) for one in designs])
+    found[rows, [columns[name] for one in designs for name in one[0]]] = np.concatenate(
+        [one[1] for one in designs]
+    )
     return found
 
 
-def _named(field: str, value: float | str) -> tuple[str, float | str]:
-    return (f"{field}={value}", value) if isinstance(value, str) else (field, value)
+def flat(row: Mapping[str, float | str]) -> Features:
+    """A word is a name of its own, of which a design has 1."""
+    words = [f"{name}={value}" if isinstance(value, str) else name for name, value in row.items()]
+    values = [1.0 if isinstance(value, str) else value for value in row.values()]
+    return tuple(words), np.array(values, dtype=np.float32)

@@ -59,7 +59,7 @@ class ResearchClock:
         self.history = View(ledger, self.line)
         self.bench = Bench(run.spec.suites, run.folder, null=run.spec.null)
         self._given = proposer
-        self._learned = 0  # the newest turn that the proposer has seen
+        self._learned: int | None = None  # the newest turn that the proposer has seen
         self._trials: set[str] = set()
         self._again: dict[Digest, Candidate] = {}  # measured beside a champion that was replaced
         self.proposing_s = 0.0  # by this process
@@ -75,6 +75,7 @@ class ResearchClock:
 
     def propose(self, champion: Champion, history: History) -> Candidate | None:
         """What was measured beside a champion of the past, else the proposer's next."""
+        proposer = self.proposer  # made once, which is no part of a proposal
         began = time.perf_counter()
         pending = history.pending()
         self._learn(history)
@@ -83,13 +84,14 @@ class ResearchClock:
                 return None
             in_flight = {candidate.id for candidate in pending}
             again = (each for id, each in self._again.items() if id not in in_flight)
-            return next(again, None) or self.proposer.propose(pending)
+            return next(again, None) or proposer.propose(pending)
         finally:
             self.proposing_s += time.perf_counter() - began
 
     def _learn(self, history: History) -> None:
-        turns = history.told(after=self._learned)
-        if not self._learned:
+        turns = history.told(after=self._learned or 0)
+        if self._learned is None:
+            self._learned = 0
             self.proposer.learn(self._earlier())
         if not turns:
             return
@@ -241,8 +243,9 @@ def recipe_of(candidate: Candidate) -> Recipe:
 
 
 def trials_of(turns: Sequence[Turn]) -> list[Turn]:
-    """Of each trial the turn of its first round."""
-    return [turn for turn in turns if turn.kind is Kind.TRIAL and turn.round == 0]
+    """Of each trial the turn of its first round; those to be proposed again do not count."""
+    first = (turn for turn in turns if turn.kind is Kind.TRIAL and turn.round == 0)
+    return [turn for turn in first if turn.verdict.reason != REPLACED]
 
 
 def _accused(report: AuditReport) -> str:

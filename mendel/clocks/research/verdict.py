@@ -14,7 +14,7 @@ from typing import Any
 from mendel.clocks.research.race import N_SCREEN
 from mendel.clocks.research.suite import Suites
 from mendel.judge import superiority
-from mendel.propose.matching import Price
+from mendel.propose.costs import Price
 from mendel.types import Account, Decision, Result, Trial, Verdict
 
 MARGIN = 0.02  # by which a suite may be worse, of its score, where the mean of suites is better
