@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from mendel.propose.baselines import EvolutionOver, RandomOver
 from mendel.propose.builtin import Builtin
 from mendel.propose.changes import changes
 from mendel.propose.matching import caps_of
@@ -134,7 +135,7 @@ def landscape(shared: Path, sets: Sequence[str], n_runs: int) -> dict[str, Any]:
             began = time.process_time()
             runs[name].append(play(world, proposer(name, world, seed), land, wanted, seed))
             seconds[name] += time.process_time() - began
-        print(seed, {name: told[-1] for name, told in runs.items()}, flush=True)
+            print(seed, name, runs[name][-1], f"{seconds[name]:.1f} s", flush=True)
     n_menu = len(world.problem.menu)
     for name, trials in runs.items():
         found[name] = {
@@ -150,7 +151,8 @@ def landscape(shared: Path, sets: Sequence[str], n_runs: int) -> dict[str, Any]:
 
 def proposer(name: Name, world: World, seed: int) -> Proposer:
     task = replace(world.problem, seed=seed)
-    return Builtin(task, world.broods) if name == "builtin" else make_proposer(name, task)
+    shared = {"builtin": Builtin, "random": RandomOver, "evolution": EvolutionOver}
+    return shared[name](task, world.broods) if name in shared else make_proposer(name, task)
 
 
 def top(world: World, land: Landscape) -> float:

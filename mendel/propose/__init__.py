@@ -31,6 +31,15 @@ effects.py    the regression, and the correction for how many were looked at
 failures.py   what failures have in common
 ablations.py  each change of a promoted design put back alone
 shares.py     where wins came from
+
+The researcher, who proposes:
+recipes.py   the problem, the protocol of whoever proposes recipes, proposers by name
+memory.py    turns -> each design once, and what it is worth beside whatever champion
+options.py   what could be tried next: operators on parents, with words and links
+ranking.py   which of it promises most: the surrogate over recipes
+archive.py   the best design of each kind, pyribs' (extra [research]); bandit.py: operators compete
+builtin.py   the researcher: all of these
+baselines.py random search and regularised evolution over recipes; parzen.py: TPE
 """
 
 from mendel.propose.evidence import Past, Tried, pasts

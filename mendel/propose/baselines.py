@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from mendel.propose.changes import Change, changes
+from mendel.propose.changes import Draft
 from mendel.propose.memory import Memory
 from mendel.propose.novelty import key
+from mendel.propose.options import Broods, link
 from mendel.propose.recipes import Problem, from_menu, luck, recipe_of
-from mendel.propose.searchers import Evolution, RandomSearch
+from mendel.propose.searchers import MAX_REPEATS, Evolution, RandomSearch
 from mendel.propose.spaces import Floats, Rng
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Kind, Turn
@@ -24,18 +26,17 @@ N_POPULATION = 20
 
 
 class Walks:
-    """The recipes that typed changes lead to, as a space: a candidate is a key.
+    """The recipes that typed changes lead to, as a space: a candidate is the key of a draft.
 
-    came   where each was last met: the design that was changed, and how
+    came   where each was last met: the key of the design that was changed, and how
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, broods: Broods) -> None:
+        self.broods = broods
         self.recipes: dict[Digest, Recipe] = {}
-        self.came: dict[Digest, tuple[Digest, str]] = {}
-        self.near: dict[Digest, list[tuple[Digest, Change]]] = {}
-        self.menu = [self.meet(design.recipe) for design in problem.menu]
-        self.start = self.menu or [self.meet(problem.start)]
+        self.came: dict[Digest, tuple[Digest, Draft]] = {}
+        recipes = [design.recipe for design in problem.menu] or [problem.start]
+        self.first = [self.meet(recipe) for recipe in recipes]
 
     def meet(self, recipe: Recipe) -> Digest:
         name = key(recipe)
@@ -47,29 +48,37 @@ class Walks:
 
     def draw(self, rng: Rng) -> Digest:
         """A design of the menu, changed up to MAX_CHANGES times."""
-        first = here = self.start[int(rng.integers(len(self.start)))]
-        said = []
+        first = here = self.first[int(rng.integers(len(self.first)))]
+        said: list[str] = []
         for _ in range(int(rng.integers(1, MAX_CHANGES + 1))):
-            near = self._near(here)
-            if near:
-                here, change = near[int(rng.integers(len(near)))]
-                said.append(change.name)
-        self.came[here] = first, ", ".join(said)
+            drafts = self.broods.drafts(self.recipes[here])
+            if not drafts:
+                break
+            draft = drafts[int(rng.integers(len(drafts)))]
+            try:
+                here = self.meet(draft.recipe)
+            except InputError:
+                break  # fields that do not go together
+            said.append(draft.name)
+            self.came[here] = first, replace(draft, name=", ".join(said))
         return here
 
     def neighbours(self, candidate: Digest) -> Sequence[Digest]:
-        near = self._near(candidate)
-        self.came |= {name: (candidate, change.name) for name, change in near}
-        return [name for name, _ in near]
+        brood = self.broods.brood(self.recipes[candidate], candidate)
+        for draft, name in brood:
+            self.recipes.setdefault(name, draft.recipe)
+            self.came[name] = candidate, draft
+        return [name for _, name in brood]
 
     def features(self, candidates: Sequence[Digest]) -> Floats:
         raise NotImplementedError("neither random search nor evolution asks for features")
 
-    def _near(self, name: Digest) -> list[tuple[Digest, Change]]:
-        if name not in self.near:
-            found = changes(self.recipes[name], self.problem.caps)
-            self.near[name] = [(self.meet(change.recipe), change) for change in found]
-        return self.near[name]
+    def fit(self, name: Digest) -> Recipe | None:
+        """As wide as fits beneath the caps; None where nothing does."""
+        if name not in self.came:
+            return None  # a design of the menu as it is
+        parent, draft = self.came[name]
+        return self.broods.fit(draft, name, self.recipes[parent], parent)
 
 
 class Walking:
@@ -77,8 +86,9 @@ class Walking:
 
     operator = "random"
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem, self.space = problem, Walks(problem)
+    def __init__(self, problem: Problem, broods: Broods | None = None) -> None:
+        self.problem = problem
+        self.space = Walks(problem, broods or Broods(problem))
         self.memory = Memory()
         self.told: dict[Digest, float] = {}
         self.n_learned = 0
@@ -101,16 +111,21 @@ class Walking:
     def _walked(self, flying: Sequence[Digest], rng: Rng) -> Candidate | None:
         search = self.search(int(rng.integers(1 << 31)))
         search.told, search.asked = self.told, dict.fromkeys(flying)
-        try:
-            name = search.ask()
-        except InputError:
-            return None  # nothing new is left
-        parent, said = self.space.came[name]
+        for _ in range(MAX_REPEATS):
+            try:
+                name = search.ask()
+            except InputError:
+                break  # nothing new is left
+            recipe = self.space.fit(name)
+            if recipe is not None and key(recipe) not in self.told and key(recipe) not in flying:
+                return self._candidate(recipe, *self.space.came[name])
+        return None
+
+    def _candidate(self, recipe: Recipe, parent: Digest, draft: Draft) -> Candidate:
         tried = self.memory.tried.get(parent)
-        origin = f"turn {tried.turn}" if tried else "the start"
-        links = (f"turn:{tried.turn}",) if tried else ()
-        why = f"{self.operator}: {said}. From {origin}."
-        return Candidate(self.space.recipes[name].to_dict(), why, links)
+        origin = f"turn {tried.turn}" if tried else "the recipe that the line starts from"
+        links = link(tried) if tried else ()
+        return Candidate(recipe.to_dict(), f"{self.operator}: {draft.name}. From {origin}.", links)
 
     def search(self, seed: int) -> RandomSearch[Digest] | Evolution[Digest]:
         raise NotImplementedError

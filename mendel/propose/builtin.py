@@ -160,7 +160,9 @@ class Builtin:
         n_looked = 0
         for place in np.argsort(-np.array(worth), kind="stable"):
             look, i = found[int(place)]
-            recipe = self.broods.fit(look.options[i])
+            option = look.options[i]
+            parent = option.parents[0]
+            recipe = self.broods.fit(option.draft, option.key, parent.recipe, parent.key)
             if recipe is None or (name := key(recipe)) in self.memory.tried or name in flying:
                 continue
             print_ = self._print(name, recipe)

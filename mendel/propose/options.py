@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from mendel.propose.changes import KINDS, Draft, crossing, fitted
+from mendel.propose.changes import KINDS, Draft, crossing
+from mendel.propose.changes.change import fitted
 from mendel.propose.memory import Tried
 from mendel.propose.notes import Note, advice
 from mendel.propose.novelty import canonical, key
@@ -26,7 +27,8 @@ from mendel.propose.spaces import Rng
 from mendel.spec import Recipe
 from mendel.types import Digest, InputError
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 ARMS = (
     "mutate", "insert", "ablate", "simplify", "cross", "neighbour", "note", "insight", "widen",
 )  # fmt: skip
@@ -105,7 +107,7 @@ class Broods:
 
     def of(self, parent: Tried, effects: Effects) -> Iterator[Option]:
         """One change, once for each operator that speaks for it."""
-        brood = self._brood(parent.recipe, parent.key)
+        brood = self.brood(parent.recipe, parent.key)
         for (draft, name), told in zip(brood, self._advice(parent, brood), strict=True):
             option = Option(draft.verb, draft, name, (parent,))
             yield option
@@ -126,26 +128,29 @@ class Broods:
 
     def further(self, option: Option, rng: Rng) -> Iterator[Option]:
         """One change more; some of them, for such an option is seldom met again."""
-        drafts = self._drafts(option.draft.recipe)
+        drafts = self.drafts(option.draft.recipe)
         picked = rng.permutation(len(drafts))[:N_FURTHER]
         for draft, name in _named_drafts((drafts[i] for i in picked), (option.key,)):
             yield Option("widen", draft, name, option.parents, before=option)
 
-    def fit(self, option: Option) -> Recipe | None:
-        """Canonical and as wide as fits beneath the caps; None where it does not."""
-        parent = option.parents[0]
-        at = option.key, parent.key
+    def fit(self, draft: Draft, name: Digest, parent: Recipe, of: Digest) -> Recipe | None:
+        """Canonical and as wide as fits beneath the caps; None where it does not.
+
+        name of   keys of the draft and of the parent
+        """
+        at = name, of
         if at not in self.fits:
-            found = fitted([option.draft], self.problem.caps, [parent.recipe])
+            found = fitted([draft], self.problem.caps, [parent])
             _keep(self.fits, at, found[0].recipe if found else None, 64 * N_KEPT)
         return self.fits[at]
 
-    def _brood(self, recipe: Recipe, name: Digest) -> list[tuple[Draft, Digest]]:
+    def brood(self, recipe: Recipe, name: Digest) -> list[tuple[Draft, Digest]]:
+        """Every change of a recipe as it is drafted, with the key of what it leads to."""
         if (name,) not in self.kept:
-            _keep(self.kept, (name,), _named_drafts(iter(self._drafts(recipe)), (name,)))
+            _keep(self.kept, (name,), _named_drafts(iter(self.drafts(recipe)), (name,)))
         return self.kept[name,]
 
-    def _drafts(self, recipe: Recipe) -> list[Draft]:
+    def drafts(self, recipe: Recipe) -> list[Draft]:
         """None of a draft whose fields do not go together."""
         try:
             whole = canonical(recipe)

@@ -22,7 +22,7 @@ from mendel.propose.searchers import MAX_REPEATS
 from mendel.propose.spaces import Choices, Picks
 from mendel.propose.tpe import TreeParzen
 from mendel.spec import PartSpec, Recipe, SpecError
-from mendel.types import Candidate, Kind, Turn
+from mendel.types import Candidate, InputError, Kind, Turn
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the start's rates
 PATTERNS: tuple[tuple[PartKind, str], ...] = (("mixer", "mixers"), ("channel", "channels"))
@@ -40,7 +40,7 @@ class Dial:
 class TreeParzenOver:
     """Multivariate TPE behind the proposer's protocol.
 
-    raises   ModuleNotFoundError where optuna is not installed: the extra [research] has it
+    raises   InputError where optuna is not installed
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -48,7 +48,13 @@ class TreeParzenOver:
         self.bases = [design.recipe for design in problem.menu] or [problem.start]
         self.dials = dials(problem.start)
         sizes = (len(self.bases), *(len(dial.values) + 1 for dial in self.dials))
-        self.tree = TreeParzen(Choices(sizes), problem.seed)
+        try:
+            self.tree = TreeParzen(Choices(sizes), problem.seed)
+        except ModuleNotFoundError:
+            raise InputError(
+                "optuna is not installed, and TPE is its. Wanted optuna. "
+                "Run pip install 'mendel[research]'."
+            ) from None
         self.memory, self.n_learned = Memory(), 0
 
     def learn(self, turns: Sequence[Turn]) -> None:

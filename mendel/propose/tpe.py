@@ -1,4 +1,4 @@
-"""Optuna's tree of Parzen estimators as a search: a baseline. Needs the extra [bench]."""
+"""Optuna's tree of Parzen estimators as a search: a baseline. Needs the extra [research]."""
 
 from __future__ import annotations
 
