@@ -18,9 +18,10 @@ from typing import Any
 
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.work import LEASE_S
+from mendel.driver import REPLACED
 from mendel.ledger import Ledger
 from mendel.rows import replay
-from mendel.types import Kind, Turn
+from mendel.types import Kind, Line, Turn
 
 ASKED = ("--suite", "states", "--share", "0.01", "--trials", "100000", "--workers", "2")
 MOST_S = 12.0  # of work before a kill: a few rounds of such trials
@@ -49,31 +50,35 @@ def kill(shared: Path, sets: Sequence[str], n_kills: int) -> dict[str, Any]:
 
 
 def look(home: Path, before: Sequence[Turn]) -> list[Turn]:
-    """All turns; raises AssertionError where one is lost, doubled, or the accounts do not fit."""
+    """`check` of the newest run of a home."""
     ledger = Ledger(url=f"sqlite:///{home / 'ledger.db'}", folder=home)
-    run = Run.newest(ledger)
-    turns = ledger.turns(run.line)
+    try:
+        turns = check(ledger, Run.newest(ledger).line, before)
+        first = [t for t in turns if t.trial and not t.round and t.verdict.reason != REPLACED]
+        tried = [turn.candidate.id for turn in first]
+        assert len(tried) == len(set(tried)), "a candidate was tried twice"
+        return turns
+    finally:
+        ledger.close()
+
+
+def check(ledger: Ledger, line: Line, before: Sequence[Turn]) -> list[Turn]:
+    """All turns; raises AssertionError where one is lost, doubled, or the accounts do not fit."""
+    turns = ledger.turns(line)
     assert turns[: len(before)] == list(before), "a turn was lost or changed"
     told = [turn for turn in turns if turn.kind is Kind.TRIAL]
-    rounds = [(turn.trial, turn.round) for turn in told]
-    assert len(rounds) == len(set(rounds)), "a round was told twice"
-    for trial in {turn.trial for turn in told}:
-        mine = [turn.round for turn in told if turn.trial == trial]
-        assert mine == list(range(len(mine))), "a round is missing before a later one"
-    tried = [
-        t.candidate.id
-        for t in told
-        if t.round == 0 and "since been replaced" not in t.verdict.reason
-    ]
-    assert len(tried) == len(set(tried)), "a candidate was tried twice"
-    champion = ledger.champion(run.line)
-    assert champion is not None and champion == replay(turns)[run.line], "the pointer moved alone"
-    account = ledger.account(run.line)
+    rounds: dict[str, list[int]] = {}
+    for turn in told:
+        rounds.setdefault(turn.trial, []).append(turn.round)
+    for found in rounds.values():
+        assert found == list(range(len(found))), "a round is missing, or was told twice"
+    champion = ledger.champion(line)
+    assert champion is not None and champion == replay(turns)[line], "the pointer moved alone"
+    account = ledger.account(line)
     begun = {turn.trial for turn in told if turn.verdict.level is not None}
     assert account.n_begun == len(begun), "a confirmation was charged twice or never"
     kept = sum(turn.verdict.keep and turn.verdict.level is not None for turn in told)
     assert account.n_kept == kept, "a promotion was counted twice or never"
-    ledger.close()
     return turns
 
 

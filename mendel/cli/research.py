@@ -134,7 +134,7 @@ class Screen:
 
     def begins(self, run: Run) -> None:
         self._run, caps = run, run.spec.caps
-        names = ", ".join(leg.name for leg in run.spec.suites.whole)
+        names = ", ".join(leg.name for leg in run.spec.suites.confirm)
         self.note(f"run {run.spec.id}: {' and '.join(run.spec.suites.names)} ({names})")
         self.note(
             f"at most {caps.n_params:,} parameters, {caps.flops:,.0f} FLOPs a token and "

@@ -93,6 +93,7 @@ class _Screen:
 
     def progress(self, what: str, n_done: int, n: int) -> None:
         self._bar.update(self._task, description=what, completed=n_done, total=n, visible=True)
-        if not self._console.is_terminal and what != self._said:
-            self._said = what
-            self.note(f"{what}: {n} to measure")
+        said = f"{what}: {n} to measure"
+        if not self._console.is_terminal and said != self._said:
+            self._said = said
+            self.note(said)

@@ -70,7 +70,7 @@ class Bench:
             self.trained_s += time.perf_counter() - began
 
     def _key(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> str:
-        return digest([recipe.hash, leg.name, seed, factor])
+        return digest([recipe.hash, leg.name, leg.proxy.n_steps, seed, factor])
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key[2:34]}.json"

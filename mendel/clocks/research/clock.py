@@ -15,12 +15,12 @@ from mendel.audit import AuditReport, check_spec, report_file
 from mendel.audit.auditor import Profile
 from mendel.clocks.live import LiveFile
 from mendel.clocks.research.bench import Bench
-from mendel.clocks.research.race import Seeds, Sheet, confirmation, first_round, numbers
+from mendel.clocks.research.race import GAIN, Seeds, Sheet, confirmation, first_round, numbers
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.verdict import Court, is_too_good
 from mendel.driver import REPLACED
-from mendel.ledger import Ledger, View
+from mendel.ledger import Earlier, Ledger, View
 from mendel.propose.matching import over, price
 from mendel.propose.menu import Named, designs
 from mendel.propose.notes import notes
@@ -59,7 +59,7 @@ class ResearchClock:
         self.history = View(ledger, self.line)
         self.bench = Bench(run.spec.suites, run.folder, null=run.spec.null)
         self._given = proposer
-        self._learned = 0  # the newest turn that the proposer has seen
+        self._learned: int | None = None  # the newest turn that the proposer has seen
         self._trials: set[str] = set()
         self._again: dict[Digest, Candidate] = {}  # measured beside a champion that was replaced
         self.proposing_s = 0.0  # by this process
@@ -75,6 +75,7 @@ class ResearchClock:
 
     def propose(self, champion: Champion, history: History) -> Candidate | None:
         """What was measured beside a champion of the past, else the proposer's next."""
+        proposer = self.proposer  # made once, which is no part of a proposal
         began = time.perf_counter()
         pending = history.pending()
         self._learn(history)
@@ -83,12 +84,15 @@ class ResearchClock:
                 return None
             in_flight = {candidate.id for candidate in pending}
             again = (each for id, each in self._again.items() if id not in in_flight)
-            return next(again, None) or self.proposer.propose(pending)
+            return next(again, None) or proposer.propose(pending)
         finally:
             self.proposing_s += time.perf_counter() - began
 
     def _learn(self, history: History) -> None:
-        turns = history.told(after=self._learned)
+        turns = history.told(after=self._learned or 0)
+        if self._learned is None:
+            self._learned = 0
+            self.proposer.learn(self._earlier())
         if not turns:
             return
         self._learned = turns[-1].id
@@ -102,6 +106,18 @@ class ResearchClock:
             else:
                 self._again.pop(turn.candidate.id, None)
                 self._trials.add(turn.trial)
+
+    def _earlier(self) -> list[Turn]:
+        """What other questions had taught before this line began; luck teaches nothing."""
+        [start] = self.ledger.turns(self.line, kinds=[Kind.START], limit=1)
+        return [
+            turn
+            for turn in Earlier(self.ledger, "research").turns()
+            if turn.id < start.id
+            and turn.kind is Kind.TRIAL
+            and turn.line.task != self.line.task
+            and turn.result.facts.get("null") is False
+        ]
 
     def _is_full(self, n_pending: int) -> bool:
         most = self.run.spec.trials
@@ -120,6 +136,10 @@ class ResearchClock:
     def menu(self) -> tuple[Named, ...]:
         return designs(self.run.spec.caps, self.run.spec.start)
 
+    @cached_property
+    def _named(self) -> set[Digest]:
+        return {key(design.recipe) for design in self.menu}
+
     # -- trial --
 
     def trial(self, trial: Trial) -> Result:
@@ -134,7 +154,8 @@ class ResearchClock:
             fresh = numbers(trial.id, str(trial.round))
             sheet = confirmation(self.bench, mine, its, fresh, seeds.tuning)
         else:
-            sheet = first_round(self.bench, mine, its, seeds)
+            gain = 0.0 if self._is_selection(trial) else GAIN
+            sheet = first_round(self.bench, mine, its, seeds, gain)
         result = self._result(sheet, mine, audit)
         if self._is_suspect(trial, result):
             began_full = time.perf_counter()
@@ -197,10 +218,8 @@ class ResearchClock:
         """Both are of the menu, or the champion is where a line starts that nobody gave."""
         if self.run.spec.given:
             return False
-        start = key(self.run.spec.start)
-        known = {key(design.recipe) for design in self.menu}
-        mine = key(recipe_of(trial.candidate))
-        return mine in known and key(recipe_of(trial.champion.candidate)) in known | {start}
+        mine, its = (key(recipe_of(each)) for each in (trial.candidate, trial.champion.candidate))
+        return mine in self._named and its in self._named | {key(self.run.spec.start)}
 
     # -- policy --
 
@@ -224,8 +243,9 @@ def recipe_of(candidate: Candidate) -> Recipe:
 
 
 def trials_of(turns: Sequence[Turn]) -> list[Turn]:
-    """Of each trial the turn of its first round."""
-    return [turn for turn in turns if turn.kind is Kind.TRIAL and turn.round == 0]
+    """Of each trial the turn of its first round; those to be proposed again do not count."""
+    first = (turn for turn in turns if turn.kind is Kind.TRIAL and turn.round == 0)
+    return [turn for turn in first if turn.verdict.reason != REPLACED]
 
 
 def _accused(report: AuditReport) -> str:

@@ -23,7 +23,7 @@ from mendel.train.run import Outcome, Progress, Training
 from mendel.types import digest
 
 FACTORS = (1.0, 1 / 3, 3.0)  # of the recipe's learning rates; the first wins a tie
-HALF = 0.5  # of the steps that each rate of a sweep is given; then the best goes on alone
+THIRD = 1 / 3  # of the steps that each rate of a sweep is given; then the best goes on alone
 N_POINTS = 12  # of a curve
 
 
@@ -58,12 +58,12 @@ def measure(
 
 
 def sweep(recipe: Recipe, proxy: AnyProxy, seed: int, *, null: bool = False) -> Measured:
-    """All rates for half of the steps; the best by validation loss goes on to the end."""
+    """All rates for a third of the steps; the best by validation loss goes on to the end."""
     began = time.perf_counter()
     found: list[tuple[float, int, float, Training]] = []
     for place, factor in enumerate(FACTORS):
         training = _training(recipe, factor, proxy, seed)
-        training.run(_until(HALF))
+        training.run(_until(THIRD))
         curve = training.curves[seed]
         if curve.diverged is None:
             found.append((curve.evaluations[-1][1], place, factor, training))

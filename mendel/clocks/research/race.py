@@ -19,8 +19,7 @@ from mendel.types import Digest, digest
 
 N_SCREEN = 4  # seeds; as many again in each round of a confirmation
 SLACK = 0.05  # that a mean may be behind the champion's after one proxy; after k of them, SLACK / k
-N_PATIENT = 4  # legs after which whoever is behind at all is cut
-FAR = 0.05  # behind on the first seed of a screen
+GAIN = 0.01  # whoever is not ahead by it after all of a race, or on a screen so far, is cut
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,12 @@ class Sheet:
         return told
 
 
-def first_round(bench: Bench, mine: Recipe, its: Recipe, seeds: Seeds) -> Sheet:
-    """Race, then screen; whoever is behind is cut, and the sheet is of the stage it came to."""
-    race = _race(bench, mine, its, seeds.tuning)
+def first_round(bench: Bench, mine: Recipe, its: Recipe, seeds: Seeds, gain: float = GAIN) -> Sheet:
+    """Race, then screen; whoever is behind is cut, and the sheet is of the stage it came to.
+
+    gain     to be ahead by; a selection asks for none
+    """
+    race = _race(bench, mine, its, seeds.tuning, gain)
     if race.error is not None or race.cut:
         return race
     screen = Sheet(bench.suites, "screen", repairs=race.repairs, flops=race.flops)
@@ -117,28 +119,28 @@ def first_round(bench: Bench, mine: Recipe, its: Recipe, seeds: Seeds) -> Sheet:
         _one_seed(screen, bench, mine, its, seed)
         if screen.error is not None:
             return screen
-        if n < N_SCREEN and screen.behind > (FAR if n == 1 else 0.0):
-            screen.cut = f"behind by {screen.behind:.3f} after {n} of {N_SCREEN} seeds"
+        if n < N_SCREEN and screen.behind > -gain:
+            screen.cut = f"{-screen.behind:+.3f} after {n} of {N_SCREEN} seeds"
             return screen
-    screen.measured = race.measured  # curves of the seed that was tuned on
+    screen.measured |= race.measured  # curves of the seed that was tuned on
     return screen
 
 
-def _race(bench: Bench, mine: Recipe, its: Recipe, seed: int) -> Sheet:
+def _race(bench: Bench, mine: Recipe, its: Recipe, seed: int, gain: float) -> Sheet:
     sheet, legs = Sheet(bench.suites, "race"), bench.suites.race
     for n, leg in enumerate(legs, 1):
         ours = bench.tuned(mine, leg, seed)
         sheet.add(leg, ours, bench.tuned(its, leg, seed) if ours.error is None else None)
         if sheet.error is not None:
             return sheet
-        if sheet.behind > (SLACK / n if n < N_PATIENT else 0.0):
-            sheet.cut = f"behind by {sheet.behind:.3f} after {n} of {len(legs)} proxies"
+        if sheet.behind > (SLACK / n if n < len(legs) else -gain):
+            sheet.cut = f"{-sheet.behind:+.3f} after {n} of {len(legs)} proxies"
             return sheet
     return sheet
 
 
 def _one_seed(sheet: Sheet, bench: Bench, mine: Recipe, its: Recipe, seed: int) -> None:
-    for leg in bench.suites.race:
+    for leg in bench.suites.screen:
         ours = bench.tuned(mine, leg, seed)
         sheet.add(leg, ours, bench.tuned(its, leg, seed) if ours.error is None else None)
         if sheet.error is not None:
@@ -148,13 +150,13 @@ def _one_seed(sheet: Sheet, bench: Bench, mine: Recipe, its: Recipe, seed: int) 
 def confirmation(
     bench: Bench, mine: Recipe, its: Recipe, seeds: Sequence[int], tuning: int
 ) -> Sheet:
-    """Fresh seeds of all legs, nothing kept; each side at the rates that its race chose.
+    """Fresh seeds, nothing kept; each side at the rates that its race chose.
 
     tuning   the seed on which a rate is swept that is not known here
     """
     sheet = Sheet(bench.suites, "confirm")
     for seed in seeds:
-        for leg in bench.suites.whole:
+        for leg in bench.suites.confirm:
             ours = bench.fresh(mine, leg, seed, _factor(bench, mine, leg, tuning))
             theirs = None
             if ours.error is None:

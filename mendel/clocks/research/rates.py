@@ -42,7 +42,7 @@ def words(wins: Mapping[str, Any], null: Mapping[str, Any] | None) -> list[str]:
 
     def told(found: Mapping[str, Any]) -> str:
         span = f"{found['low']:.2g} to {found['high']:.2g}"
-        return f"{found['n']} in {found['hours']:.2f} core hours ({span} an hour, 95 %)"
+        return f"{found['n']} in {found['hours']:.3g} core hours ({span} an hour, 95 %)"
 
     first = f"kept by the judge: {told(wins)}"
     if null is None:

@@ -80,7 +80,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     told = [
         f"line {found['line']}{null}",
         f"{counts['trials']} trials: {reached}",
-        f"{hours:.2f} core hours, {found['flops']:.3g} FLOPs, about {kilojoules:.0f} kJ",
+        f"{hours:.3g} core hours, {found['flops']:.3g} FLOPs, about {kilojoules:.0f} kJ",
     ]
     wins = [row for row in found["trials"] if row["win"]]
     told += [f"  turn {row['k']}: {row['m']} | {row['r']}" for row in wins[-N_LINES:]]

@@ -18,7 +18,7 @@ from mendel.clocks.research.summary import Summary, summary
 from mendel.clocks.workers import Stopwatch, interruptible, spawn
 from mendel.driver import Driver
 from mendel.ledger import Ledger
-from mendel.propose.analyst import analyse
+from mendel.propose.analyst import Insight, analyse
 from mendel.types import InputError, Kind, Turn
 
 MAX_RESTARTS = 5  # of workers that died; a trial that kills three is given up by the driver
@@ -78,7 +78,7 @@ class Session:
         self.clock, self.driver, self.observer = clock, driver, observer
         self.watch = Stopwatch(clock.run.folder, already_s)
         self.told: list[Turn] = []
-        self._restarts = 0
+        self._restarts, self._stuck = 0, False
         self._look()
 
     @property
@@ -111,14 +111,26 @@ class Session:
         self.watch.save()
         self.observer.turns(self.told, self.watch.spent_s)
         _stop_where_the_disk_is_full(new)
+        self._say_if_stuck(new)
         n_insights = sum(turn.kind is Kind.INSIGHT for turn in self.told)
         if len(trials_of(self.told)) // BATCH > n_insights:
             self._analyse()
 
+    def _say_if_stuck(self, new: list[Turn]) -> None:
+        """Once until something is kept again; the proposer's words are in its motivations."""
+        for turn in new:
+            _, stuck, words = turn.candidate.motivation.partition("Stuck: ")
+            if stuck and not self._stuck:
+                self.observer.note(f"stuck since turn {turn.id}: {words}")
+            self._stuck = not turn.verdict.keep and (self._stuck or bool(stuck))
+
     def _analyse(self) -> None:
         """The analyst's turn; workers learn it before their next proposal."""
         trials = [turn for turn in self.told if turn.kind is Kind.TRIAL]
-        insight = analyse(trials)
+        try:
+            insight = analyse(trials)
+        except Exception as error:  # a batch without an insight is better than no next batch
+            insight = Insight(words=(f"the analyst failed: {type(error).__name__}: {error}",))
         self.told.append(self.driver.note_insight(insight.words, insight.to_dict()))
 
     def _tended(self, workers: list[subprocess.Popen[bytes]]) -> bool:
@@ -129,9 +141,12 @@ class Session:
                 self.driver.release()  # what it held, another may take
                 workers[place] = self._spawn()
         alive = any(worker.poll() is None for worker in workers)
-        if not alive and any(worker.returncode for worker in workers) and not self.told:
+        if not alive and any(worker.returncode for worker in workers):
             log = self.clock.run.folder / "workers.log"
-            raise InputError(f"no worker lives, and nothing was told. Their words are in {log}.")
+            raise InputError(
+                f"the workers died {self._restarts} times and more. Their words are in {log}. "
+                "Mend what they say, then go on with --resume."
+            )
         return alive
 
     def _spawn(self) -> subprocess.Popen[bytes]:

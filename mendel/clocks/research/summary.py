@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from statistics import fmean
 
 from mendel.clocks.research.clock import ResearchClock, trials_of
-from mendel.driver import REPLACED
 from mendel.types import Account, Champion, Turn
 
 
@@ -63,7 +62,7 @@ class Summary:
 
 
 def summary(clock: ResearchClock, told: Sequence[Turn], spent_s: float) -> Summary:
-    trials = [turn for turn in trials_of(told) if turn.verdict.reason != REPLACED]
+    trials = trials_of(told)
     stages = [turn.result.facts.get("stage") for turn in trials if turn.result.error is None]
     kept = [turn for turn in told if turn.verdict.keep]
     times = worker_times(clock)

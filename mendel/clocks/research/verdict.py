@@ -14,11 +14,12 @@ from typing import Any
 from mendel.clocks.research.race import N_SCREEN
 from mendel.clocks.research.suite import Suites
 from mendel.judge import superiority
-from mendel.propose.matching import Price
+from mendel.propose.costs import Price
 from mendel.types import Account, Decision, Result, Trial, Verdict
 
 MARGIN = 0.02  # by which a suite may be worse, of its score, where the mean of suites is better
-MAX_PAIRS = 40  # of a confirmation
+MIN_T = 2.0  # of a screen: a confirmation costs as much as thirty races
+MAX_PAIRS = 16  # of a confirmation; who has lost ground is given up after a third of them
 TOO_GOOD = 1.1  # times the champion's score: believed only after a full audit
 EXACT = 1e-4  # facts are rounded to 6 digits
 
@@ -51,7 +52,7 @@ class Court:
             return Verdict(Decision.DISCARD, f"screened out: {why}")
         if trial.round == 1 and is_too_good(last) and _audit(last).get("profile") != "full":
             return Verdict(Decision.DISCARD, "too good to be believed without a full audit")
-        found = superiority(trial, account, max_pairs=MAX_PAIRS, ceiling=1.0)
+        found = superiority(trial, account, max_pairs=MAX_PAIRS, min_t=MIN_T, ceiling=1.0)
         if found.keep and (why := self._trade(trial.results[1:])):
             return Verdict(Decision.DISCARD, f"{why}; {found.reason}", found.level, found.evidence)
         return found
@@ -80,7 +81,12 @@ class Court:
 
     def _scores(self, result: Result, stage: str) -> str:
         facts, cut = result.facts, bool(result.facts["cut"])
-        legs = [leg.name for leg in (self.suites.whole if stage == "confirm" else self.suites.race)]
+        of = {
+            "race": self.suites.race,
+            "screen": self.suites.screen,
+            "confirm": self.suites.confirm,
+        }
+        legs = [leg.name for leg in of[stage]]
         most, least = (1, 1) if stage == "race" else (N_SCREEN, 1 if cut else N_SCREEN)
         if stage == "race" and not cut:
             return "a race that was not cut goes on to the screen"

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -174,8 +175,11 @@ class _Session:
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=TICK_S, return_when="FIRST_COMPLETED")
-            for each in done:
-                each.result()  # raises what its worker raised
+            try:
+                for each in done:
+                    each.result()  # raises what its worker raised
+            except BrokenProcessPool:
+                raise Stopped("a worker was killed, as happens where memory is short") from None
             self.watcher.progress(what, len(futures) - len(waiting), len(futures))
             if interrupted:
                 raise Stopped("interrupted")
@@ -282,9 +286,10 @@ def _pool(n: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """A worker computes on one thread, leaves Ctrl-C to us, and does not outlive us."""
+    """A worker computes on one thread, leaves being stopped to us, and does not outlive us."""
     import torch
 
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     torch.set_num_threads(1)
