@@ -118,7 +118,7 @@ def test_a_report_of_real_trials_has_their_costs_curves_and_verdicts(
     assert row["s"] == pytest.approx(
         sum(turn.result.cost.seconds for turn in (first, second)), rel=1e-4
     )
-    assert set(row["curves"]) == {leg.name for leg in SUITES.whole}
+    assert set(row["curves"]) == {leg.name for leg in SUITES.confirm}
     assert row["c"][0] == first.result.facts["n_params"] and row["audit"] == "clean"
     assert row["diff"] == ["train.lr: 0.003 -> 0.002"]
 
