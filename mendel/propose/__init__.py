@@ -21,6 +21,18 @@ costs.py     what a part costs, by its algebra
 matching.py  caps, and a recipe as wide as fits beneath them
 menu.py      the named designs, that a win must beat
 changes/     every typed change of a recipe, and what two have in one
+notes/       what the literature says of a mechanism, and which changes it speaks for
+
+The analyst, who reads the turns:
+analyst.py    an insight: effects of fields, interactions, failures, what carries a gain
+settings.py   a recipe as the fields that somebody chose
+measured.py   turns as trials, each with its gain
+effects.py    the regression, and the correction for how many were looked at
+failures.py   what failures have in common
+ablations.py  each change of a promoted design put back alone
+shares.py     where wins came from
+
+The researcher, who proposes:
 recipes.py   the problem, the protocol of whoever proposes recipes, proposers by name
 memory.py    turns -> each design once, and what it is worth beside whatever champion
 options.py   what could be tried next: operators on parents, with words and links

@@ -166,7 +166,8 @@ class Broods:
     ) -> list[tuple[Note, ...]]:  # fmt: skip
         at = parent.key, str(sorted(parent.scores.items()))
         if at not in self.advised:
-            told = (advice(draft, parent.scores, self.problem.notes) for draft, _ in brood)
+            known = self.problem.notes
+            told = (advice(draft, parent.scores, known, parent.recipe) for draft, _ in brood)
             _keep(self.advised, at, [tuple(notes[:N_NOTES]) for notes in told])
         return self.advised[at]
 

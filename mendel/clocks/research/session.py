@@ -131,7 +131,8 @@ class Session:
             insight = analyse(trials)
         except Exception as error:  # a batch without an insight is better than no next batch
             insight = Insight(words=(f"the analyst failed: {type(error).__name__}: {error}",))
-        self.told.append(self.driver.note_insight(insight.words, insight.to_dict()))
+        # not added to what was told: the next look brings it, with trials told meanwhile before it
+        self.driver.note_insight(insight.words, insight.to_dict())
 
     def _tended(self, workers: list[subprocess.Popen[bytes]]) -> bool:
         """Start anew those that died; False where all have ended or too many died."""

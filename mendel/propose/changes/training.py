@@ -59,7 +59,7 @@ def drafts(recipe: Recipe) -> Iterator[Draft]:
         for value in values:
             if value != getattr(recipe.model, field):
                 made = with_model(recipe, **{field: value})
-                yield _draft(f"model.{field}", field, value, value, made, "mutate")
+                yield _draft(field, field, value, value, made, "mutate")
 
 
 def _trained(recipe: Recipe, field: str, label: Any, value: Any) -> Draft:
