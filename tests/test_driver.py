@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -29,7 +25,10 @@ from mendel.types import (
     Trial,
     Verdict,
 )
+from tests.killing import fork, kill_self_at_line
 from tests.toy import ToyClock
+
+OURS = ("driver.py", "ledger.py", "schema.py", "rows.py", "blobs.py", "live.py", "toy.py")
 
 N_KILLS = 100
 
@@ -337,9 +336,9 @@ def test_kill_9_at_100_random_lines_of_four_workers_loses_and_doubles_nothing(ho
     acknowledged = home / "acknowledged"
     killed = 0
     while killed < N_KILLS:
-        children = [_fork(lambda seed=killed: _work(home, acknowledged, seed)) for _ in range(3)]
+        children = [fork(lambda seed=killed: _work(home, acknowledged, seed)) for _ in range(3)]
         line = chance.randrange(20, 1200)
-        victim = _fork(lambda n=line: _work(home, acknowledged, n, die_at=n))
+        victim = fork(lambda n=line: _work(home, acknowledged, n, die_at=n))
         _, status = os.waitpid(victim, 0)
         for child in children:
             os.kill(child, signal.SIGKILL)
@@ -364,7 +363,7 @@ def _look(home: Path, acknowledged: Path) -> None:
 
 def _work(home: Path, acknowledged: Path, seed: int, die_at: int | None = None) -> None:
     if die_at is not None:
-        _kill_self_at_line(die_at)
+        kill_self_at_line(die_at, lambda file: file.endswith(OURS))
     driver = Driver(ToyClock(home / "live.json", seed=seed), Ledger(), lease_s=0.2)
     driver.start()
     with acknowledged.open("ab", buffering=0) as out:
@@ -373,32 +372,6 @@ def _work(home: Path, acknowledged: Path, seed: int, die_at: int | None = None) 
             assert trial is not None
             driver.tell(trial, driver.measure(trial))
             out.write(f"{trial.id}\n".encode())
-
-
-def _kill_self_at_line(n: int) -> None:
-    ours = ("driver.py", "ledger.py", "schema.py", "rows.py", "blobs.py", "live.py", "toy.py")
-    left = [n]
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
-        if not frame.f_code.co_filename.endswith(ours):
-            return None
-        if event == "line":
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-
-
-def _fork(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    return child
 
 
 def assert_sound(clock: ToyClock, ledger: Ledger) -> None:

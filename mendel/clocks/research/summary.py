@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from statistics import fmean
 
 from mendel.clocks.research.clock import ResearchClock, trials_of
 from mendel.types import Account, Champion, Turn
@@ -95,9 +94,3 @@ def worker_times(clock: ResearchClock) -> dict[str, float]:
     files = (clock.run.folder / "workers").glob("*.json")
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return {each.name: sum(row[each.name] for row in rows) for each in fields(Times)}
-
-
-def mean_gain(turn: Turn) -> float | None:
-    """Of the candidate over its champion on one round's seeds; None where it failed."""
-    mine, its = turn.result.scores, turn.result.baseline
-    return fmean(mine) - fmean(its) if mine and its else None
