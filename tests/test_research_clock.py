@@ -23,8 +23,10 @@ from mendel.clocks.research.clock import ResearchClock
 from mendel.clocks.research.measure import FACTORS, luck, measure, points, sweep
 from mendel.clocks.research.race import N_SCREEN
 from mendel.clocks.research.request import START, Request, planned, prepared
+from mendel.clocks.research.report import gathered
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.session import Session, Silent, research
+from mendel.clocks.research.story import story
 from mendel.clocks.research.suite import RACE, Suites, normalised
 from mendel.clocks.research.summary import summary
 from mendel.clocks.workers import Stopwatch
@@ -33,6 +35,7 @@ from mendel.driver import REPLACED, Driver
 from mendel.ledger import Ledger
 from mendel.model import build
 from mendel.propose.analyst import Insight
+from mendel.propose.memory import Memory
 from mendel.propose.menu import Named
 from mendel.propose.novelty import canonical
 from mendel.spec import PartSpec, Recipe
@@ -356,11 +359,19 @@ LIES: dict[str, Lie] = {
     "an audit that accuses": lambda r: _facts(r, audit={"verdict": "errors"}),
     "null answers": lambda r: _facts(r, null=True),
     "no facts": lambda r: replace(r, facts={}),
+    "garbage for suites": lambda r: _facts(r, suites="all good"),
+    "a suite above its proxies": lambda r: _facts(
+        r, suites={name: [0.9] * len(seeds) for name, seeds in r.facts["suites"].items()}
+    ),
+    "a number for repairs": lambda r: _facts(r, repairs=3),
+    "words for a curve": lambda r: _facts(r, curves={"parity": ["steep"]}),
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_worker_that_lies_loses(lie: str, line: Any) -> None:
+def test_a_worker_that_lies_loses_and_teaches_nothing(
+    lie: str, line: Any, ledger: Ledger
+) -> None:
     clock, _ = line(toy.recipe(0.03))
     driver = Driver(clock, clock.ledger)
     driver.start()
@@ -370,6 +381,13 @@ def test_a_worker_that_lies_loses(lie: str, line: Any) -> None:
     verdict = driver.tell(trial, LIES[lie](honest))
     assert verdict.decision is Decision.DISCARD, verdict
     assert "not believed" in verdict.reason or "failed" in verdict.reason
+    assert clock.propose(clock.champion(), clock.history) is None
+    [learned] = clock.proposer.learned  # type: ignore[attr-defined]
+    assert learned.result.error and not learned.result.facts  # nothing is learned from a lie
+    tried = Memory().learn(learned)
+    assert tried is not None and tried.failed
+    assert gathered(ledger)["counts"]["failed"] == 1
+    assert story(ledger.turn(learned.id), ledger)[-1].startswith("verdict: discard")
 
 
 @pytest.mark.parametrize("garbage", [None, "0.9", {"scores": [1]}, Result(scores=("a",))])  # type: ignore[arg-type]

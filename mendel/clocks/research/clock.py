@@ -18,7 +18,7 @@ from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.race import GAIN, Seeds, Sheet, confirmation, first_round, numbers
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
-from mendel.clocks.research.verdict import Court, is_too_good
+from mendel.clocks.research.verdict import Court, believed, is_too_good
 from mendel.driver import REPLACED
 from mendel.ledger import Earlier, Ledger, View
 from mendel.propose.matching import over, price
@@ -89,7 +89,7 @@ class ResearchClock:
             self.proposing_s += time.perf_counter() - began
 
     def _learn(self, history: History) -> None:
-        turns = history.told(after=self._learned or 0)
+        turns = [believed(turn) for turn in history.told(after=self._learned or 0)]
         if self._learned is None:
             self._learned = 0
             self.proposer.learn(self._earlier())
@@ -111,7 +111,7 @@ class ResearchClock:
         """What other questions had taught before this line began; luck teaches nothing."""
         [start] = self.ledger.turns(self.line, kinds=[Kind.START], limit=1)
         return [
-            turn
+            believed(turn)
             for turn in Earlier(self.ledger, "research").turns()
             if turn.id < start.id
             and turn.kind is Kind.TRIAL
