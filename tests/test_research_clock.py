@@ -230,9 +230,26 @@ def test_a_champion_is_measured_once_for_all_races_and_anew_when_replaced(
         second.to_dict(),
     ]
     assert len(seen) == len(set(seen)), "something was measured twice"
-    before = {seed for t in turns[:1] for seed in clock._seeds(_as_trial(clock, t)).screen}
-    after = {seed for t in turns[-1:] for seed in clock._seeds(_as_trial(clock, t)).screen}
+    before = {seed for t in turns[:1] for seed in clock.seeds(_as_trial(clock, t)).screen}
+    after = {seed for t in turns[-1:] for seed in clock.seeds(_as_trial(clock, t)).screen}
     assert not before & after  # a champion is not met where it was chosen
+
+
+def test_a_champion_s_rates_are_swept_anew_on_the_seed_that_its_challengers_are_swept_on(
+    line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = toy.recipe(0.03), toy.recipe(0.06)
+    clock, _ = line(first, second)
+    swept: dict[int, set[str]] = {}
+
+    def sweep(recipe: Recipe, proxy: Any, seed: int, *, null: bool) -> Any:
+        swept.setdefault(seed, set()).add(recipe.hash)
+        return toy.by_formula()(recipe, 3.0, proxy, seed)
+
+    monkeypatch.setattr(bench_module, "sweep", sweep)
+    run_out(clock)
+    start = canonical(START)
+    assert list(swept.values()) == [{start.hash, first.hash}, {first.hash, second.hash}]
 
 
 def _as_trial(clock: ResearchClock, turn: Turn) -> Trial:

@@ -311,7 +311,7 @@ def test_a_null_line_a_stranger_and_a_trial_cannot_verify(
     monkeypatch.setenv(TRIAL, "1")
     with pytest.raises(SealedError):
         verify.verify(kept.id, ledger)
-    job = Job("x", made_recipe(), Twins.of(SUITES), Path("nowhere"), 0, True)
+    job = Job("x", made_recipe(), Twins.of(SUITES), Path("nowhere"), 0, 0)
     with pytest.raises(SealedError):
         measured(job)
 

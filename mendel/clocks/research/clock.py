@@ -149,7 +149,7 @@ class ResearchClock:
         self._check(mine)
         audit = self._audited(mine)
         audited_s = time.perf_counter() - began
-        seeds = self._seeds(trial)
+        seeds = self.seeds(trial)
         if trial.round:
             fresh = numbers(trial.id, str(trial.round))
             sheet = confirmation(self.bench, mine, its, fresh, seeds.tuning)
@@ -209,7 +209,7 @@ class ResearchClock:
         }
         return Result(sheet.scores, sheet.baseline, facts=facts)
 
-    def _seeds(self, trial: Trial) -> Seeds:
+    def seeds(self, trial: Trial) -> Seeds:
         """Those of the selection, or those of the champion's reign."""
         name = "menu" if self._is_selection(trial) else f"champion {trial.champion.turn}"
         return Seeds.of(self.line.task, f"{self.line.run} {name}")
