@@ -22,8 +22,8 @@ from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.clock import ResearchClock
 from mendel.clocks.research.measure import FACTORS, luck, measure, points, sweep
 from mendel.clocks.research.race import N_SCREEN
-from mendel.clocks.research.request import START, Request, planned, prepared
 from mendel.clocks.research.report import gathered
+from mendel.clocks.research.request import START, Request, planned, prepared
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.session import Session, Silent, research
 from mendel.clocks.research.story import story
@@ -40,7 +40,7 @@ from mendel.propose.menu import Named
 from mendel.propose.novelty import canonical
 from mendel.spec import PartSpec, Recipe
 from mendel.train.proxy import fitted
-from mendel.types import Decision, InputError, Kind, Result, Trial, Turn
+from mendel.types import Decision, InputError, Kind, LedgerError, Result, Trial, Turn
 
 from . import research_toy as toy
 
@@ -386,9 +386,7 @@ LIES: dict[str, Lie] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_worker_that_lies_loses_and_teaches_nothing(
-    lie: str, line: Any, ledger: Ledger
-) -> None:
+def test_a_worker_that_lies_loses_and_teaches_nothing(lie: str, line: Any, ledger: Ledger) -> None:
     clock, _ = line(toy.recipe(0.03))
     driver = Driver(clock, clock.ledger)
     driver.start()
@@ -457,8 +455,12 @@ def test_a_start_that_a_proxy_cannot_run_is_refused_with_the_reason(
 
 
 def test_a_start_that_nobody_knows_is_refused(ledger: Ledger) -> None:
-    with pytest.raises(InputError, match="no preset"):
+    with pytest.raises(InputError, match="Did you mean 'modern'"):
         planned(Request(start="modren"), ledger)
+    with pytest.raises(LedgerError, match="turn 12345 is not in the ledger"):
+        planned(Request(start="12345"), ledger)
+    with pytest.raises(InputError, match="no candidate's id"):  # it may be one: all are digits
+        planned(Request(start="123456"), ledger)
 
 
 def test_a_start_may_be_a_turn_or_a_candidate_of_the_ledger(line: Any, ledger: Ledger) -> None:
@@ -476,7 +478,16 @@ def test_resuming_nothing_or_another_question_is_refused(ledger: Ledger) -> None
         prepared(Request(resume=True, suite="text"), ledger)
     with pytest.raises(InputError, match="--null"):
         prepared(Request(resume=True, null=True), ledger)
+    for flag, request in {
+        "--preset": Request(resume=True, preset="minutes"),
+        "--share": Request(resume=True, share=0.5),
+        "--text": Request(resume=True, text=Path("book.txt")),
+    }.items():
+        with pytest.raises(InputError, match=flag):
+            prepared(request, ledger)
     assert prepared(Request(resume=True, budget_s=9.0), ledger).spec.budget_s == 9.0
+    assert prepared(Request(resume=True, n_workers=4), ledger).spec.n_workers == 4
+    assert Run.newest(ledger).spec.budget_s == 9.0  # more workers leave the end where it was
 
 
 def test_a_run_of_an_older_mendel_is_refused_and_not_touched(ledger: Ledger) -> None:
