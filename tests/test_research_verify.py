@@ -94,6 +94,17 @@ def test_whoever_is_far_behind_on_the_first_seed_is_not_measured_again() -> None
     assert contest.screen[MINE].seed not in seeds and len(seeds) == contest.n_pairs
 
 
+def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
+    def far(design: str, suite: str, rng: np.random.Generator) -> float:
+        return {MINE: 0.6, "a": 0.55}.get(design, 0.3) + rng.normal(0, 0.01)
+
+    contest = fought(far, np.random.default_rng(6))
+    contest.screen["b"] = replace(contest.screen["b"], error="diverged at step 3")
+    words = verify._won([contest])
+    assert "1 judged on fresh pairs, 2 more than 0.1 behind on one, not judged" in words
+    assert words.count("b,") == 0 and "a guess where they failed: b)" in words
+
+
 def test_the_best_of_the_menu_is_met_on_fresh_pairs_even_where_all_are_far_behind() -> None:
     def ahead(design: str, suite: str, rng: np.random.Generator) -> float:
         return {MINE: 0.9, "b": 0.4}.get(design, 0.2) + rng.normal(0, 0.01)

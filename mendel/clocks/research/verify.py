@@ -241,11 +241,19 @@ def _won(contests: Sequence[Contest]) -> str:
     n, near = len(first.condition.menu), len(first.near)
     share = first.condition.twins.share
     tried = f"; with {share:g} of the steps, which says little" if share < 1 else ""
-    by = f"{near} judged on fresh pairs, {n - near} more than {FAR:g} behind"
+    failed = sorted({name for each in contests for name in _failed(each)})
+    guesses = f"; a guess where they failed: {', '.join(failed)}" if failed else ""
+    by = f"{near} judged on fresh pairs, {n - near} more than {FAR:g} behind on one, not judged"
     return (
-        f"better than each of {n} designs of the menu on sealed twins, at 2x width and 2x tokens "
-        f"({by}), no suite worse{tried}"
+        f"better than each of {n} designs of the menu that fit the caps, on sealed twins, at 2x "
+        f"width and 2x tokens ({by}{guesses}), no suite worse{tried}"
     )
+
+
+def _failed(contest: Contest) -> set[str]:
+    """Designs that could not be trained or asked somewhere, which counts as a guess there."""
+    cards = [*contest.screen.values(), *(c for found in contest.fresh.values() for c in found)]
+    return {card.design for card in cards if card.error}
 
 
 def _counts(contest: Contest) -> dict[str, Any]:
@@ -257,7 +265,7 @@ def _counts(contest: Contest) -> dict[str, Any]:
         "judged": contest.near if MINE in contest.screen else [],
         "pairs": contest.n_pairs,
         "seconds": rounded(sum(card.seconds for card in cards)),
-        "failed": sorted({card.design for card in cards if card.error}),
+        "failed": sorted(_failed(contest)),
     }
 
 
