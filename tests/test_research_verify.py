@@ -21,6 +21,7 @@ from mendel.cli import app
 from mendel.clocks.research import twins, verify
 from mendel.clocks.research.contest import FAR, MINE, Card, Contest, Job, measured
 from mendel.clocks.research.discovery import publish
+from mendel.clocks.research.outcome import beaten_by, won
 from mendel.clocks.research.run import Run, RunSpec
 from mendel.clocks.research.suite import Suites
 from mendel.clocks.research.twins import Condition, Twins, wider
@@ -100,9 +101,21 @@ def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
 
     contest = fought(far, np.random.default_rng(6))
     contest.screen["b"] = replace(contest.screen["b"], error="diverged at step 3")
-    words = verify._won([contest])
+    words = won([contest])
     assert "1 judged on fresh pairs, 2 more than 0.1 behind on one, not judged" in words
     assert words.count("b,") == 0 and "a guess where they failed: b)" in words
+
+
+def test_a_win_by_training_alone_is_said_to_be_one() -> None:
+    contest = fought(level, np.random.default_rng(7))
+    made, menu = contest.condition.mine, contest.condition.menu
+    assert "by its training alone: the design is a of the menu" in won([contest])
+    other = made.model_copy(update={"model": made_recipe(beta_max=2.0).model})
+    contest.condition = replace(contest.condition, mine=other)
+    assert "trained in another way than the menu" in won([contest])
+    alike = tuple(replace(each, recipe=made) for each in menu)
+    contest.condition = replace(contest.condition, menu=alike)
+    assert "train" not in won([contest])
 
 
 def test_the_best_of_the_menu_is_met_on_fresh_pairs_even_where_all_are_far_behind() -> None:
@@ -120,7 +133,7 @@ def test_one_design_that_is_level_is_a_rediscovery_whatever_the_others_are() -> 
 
     contest = fought(one, np.random.default_rng(3))
     assert contest.stopper == "c"
-    assert verify._beaten_by(contest, "c") == ("rediscovery", "c of the menu is level")
+    assert beaten_by(contest, "c") == ("rediscovery", "c of the menu is level")
 
 
 def test_a_gain_on_one_suite_at_the_cost_of_another_is_a_trade() -> None:
