@@ -454,6 +454,13 @@ def test_a_start_that_a_proxy_cannot_run_is_refused_with_the_reason(
     assert not (ledger.folder / "research").exists()
 
 
+def test_a_text_that_is_not_there_or_not_asked_for_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(InputError, match=r"^there is no .*nowhere"):
+        planned(Request(suite="text", text=Path("nowhere")), ledger)
+    with pytest.raises(InputError, match="--suite text, or leave --text out"):
+        planned(Request(suite="states", text=Path(__file__)), ledger)
+
+
 def test_a_start_that_nobody_knows_is_refused(ledger: Ledger) -> None:
     with pytest.raises(InputError, match="Did you mean 'modern'"):
         planned(Request(start="modren"), ledger)

@@ -72,6 +72,12 @@ def planned(request: Request, ledger: Ledger) -> RunSpec:
         request.text,
         1.0 if request.share is None else request.share,
     )
+    if request.text is not None and "text" not in suites.names:
+        raise InputError(
+            f"--text {request.text}: nothing of {' and '.join(suites.names)} is learned from it. "
+            "Wanted the suite text. Say --suite text, or leave --text out."
+        )
+    vocab = suites.vocab  # reads the text, and says what is wrong with it
     start = START if request.start is None else lookup(request.start, ledger).recipe
     refused = refusals(start.model, [leg.proxy for leg in suites.whole])
     if refused:
@@ -82,7 +88,7 @@ def planned(request: Request, ledger: Ledger) -> RunSpec:
     spec = RunSpec(
         id=new_run_id(),
         suites=suites,
-        caps=caps_of(start, suites.vocab, suites.n_tokens),
+        caps=caps_of(start, vocab, suites.n_tokens),
         start=start,
         given=request.start is not None,
         proposer=request.proposer or "builtin",
