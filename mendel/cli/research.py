@@ -53,10 +53,12 @@ def research(
     context: typer.Context,
     suite: Annotated[
         str | None,
-        typer.Option(help="recall, states, text, several with commas, or all. [states,recall]"),
+        typer.Option(
+            help="recall, states, text, several with commas, or all. Default: states,recall."
+        ),
     ] = None,
     preset: Annotated[
-        Preset | None, typer.Option(help="How long a seed of a task takes. [seconds]")
+        Preset | None, typer.Option(help="How long a seed of a task takes. Default: seconds.")
     ] = None,
     text: Annotated[
         Path | None, typer.Option(help="File or folder whose characters are learned.")
@@ -70,7 +72,9 @@ def research(
         typer.Option(parser=seconds, metavar="TIME", help="Wall-clock time in all. [1h]"),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
-    proposer: Annotated[Proposer | None, typer.Option(help="Who proposes. [builtin]")] = None,
+    proposer: Annotated[
+        Proposer | None, typer.Option(help="Who proposes. Default: builtin.")
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
