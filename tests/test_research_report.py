@@ -165,7 +165,8 @@ def shown(file: Path, folder: Path) -> str:
     """The page as a browser has it after its script, in a window as high as the page."""
     argv = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,9000",
-        f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=3000", "--dump-dom",
+        f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=3000",
+        "--run-all-compositor-stages-before-draw", "--dump-dom",
         file.as_uri(),
     ]  # fmt: skip
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout

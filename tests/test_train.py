@@ -317,28 +317,28 @@ def test_a_checkpoint_of_another_spec_is_refused_and_its_field_named(tmp_path: P
 
 
 def test_seeds_that_do_not_fit_together_train_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Group.losses
+    real = Group._terms
 
     def short(self: Group, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if self.stacked:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return real(self, x, y)
 
-    monkeypatch.setattr(Group, "losses", short)
+    monkeypatch.setattr(Group, "_terms", short)
     training = Training(spec(), how(n_seeds=2, budget="3steps"), data())
     assert len(training.groups) == 2 and len(training.run().result.scores) == 2
 
 
 def test_out_of_memory_says_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     group = Group(spec(), how(batch=64), (0,), torch.device("cpu"))
-    real = Group.losses
+    real = Group._terms
 
     def short(self: Group, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if len(x) > 8:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return real(self, x, y)
 
-    monkeypatch.setattr(Group, "losses", short)
+    monkeypatch.setattr(Group, "_terms", short)
     with pytest.raises(MemoryShort, match=r"batch=64 .* A batch of 8 fits: set batch=8"):
         group.step(data(), 0, 1.0)
 

@@ -248,7 +248,10 @@ const seen = new IntersectionObserver((entries) => {
     drawings[entry.target.dataset.draw](entry.target);
   }
 }, { rootMargin: "400px" });
-for (const box of document.querySelectorAll("[data-draw]")) seen.observe(box);
+for (const box of document.querySelectorAll("[data-draw]")) {
+  if (box.getBoundingClientRect().top < innerHeight) drawings[box.dataset.draw](box);
+  else seen.observe(box);
+}
 window.addEventListener("beforeprint", () => {
   for (const box of document.querySelectorAll("[data-draw]")) if (!box.childElementCount) drawings[box.dataset.draw](box);
 });
