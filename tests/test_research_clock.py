@@ -22,9 +22,11 @@ from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.clock import ResearchClock
 from mendel.clocks.research.measure import FACTORS, luck, measure, points, sweep
 from mendel.clocks.research.race import N_SCREEN
+from mendel.clocks.research.report import gathered
 from mendel.clocks.research.request import START, Request, planned, prepared
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.session import Session, Silent, research
+from mendel.clocks.research.story import story
 from mendel.clocks.research.suite import RACE, Suites, normalised
 from mendel.clocks.research.summary import summary
 from mendel.clocks.workers import Stopwatch
@@ -33,11 +35,12 @@ from mendel.driver import REPLACED, Driver
 from mendel.ledger import Ledger
 from mendel.model import build
 from mendel.propose.analyst import Insight
+from mendel.propose.memory import Memory
 from mendel.propose.menu import Named
 from mendel.propose.novelty import canonical
 from mendel.spec import PartSpec, Recipe
 from mendel.train.proxy import fitted
-from mendel.types import Decision, InputError, Kind, Result, Trial, Turn
+from mendel.types import Decision, InputError, Kind, LedgerError, Result, Trial, Turn
 
 from . import research_toy as toy
 
@@ -227,9 +230,26 @@ def test_a_champion_is_measured_once_for_all_races_and_anew_when_replaced(
         second.to_dict(),
     ]
     assert len(seen) == len(set(seen)), "something was measured twice"
-    before = {seed for t in turns[:1] for seed in clock._seeds(_as_trial(clock, t)).screen}
-    after = {seed for t in turns[-1:] for seed in clock._seeds(_as_trial(clock, t)).screen}
+    before = {seed for t in turns[:1] for seed in clock.seeds(_as_trial(clock, t)).screen}
+    after = {seed for t in turns[-1:] for seed in clock.seeds(_as_trial(clock, t)).screen}
     assert not before & after  # a champion is not met where it was chosen
+
+
+def test_a_champion_s_rates_are_swept_anew_on_the_seed_that_its_challengers_are_swept_on(
+    line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = toy.recipe(0.03), toy.recipe(0.06)
+    clock, _ = line(first, second)
+    swept: dict[int, set[str]] = {}
+
+    def sweep(recipe: Recipe, proxy: Any, seed: int, *, null: bool) -> Any:
+        swept.setdefault(seed, set()).add(recipe.hash)
+        return toy.by_formula()(recipe, 3.0, proxy, seed)
+
+    monkeypatch.setattr(bench_module, "sweep", sweep)
+    run_out(clock)
+    start = canonical(START)
+    assert list(swept.values()) == [{start.hash, first.hash}, {first.hash, second.hash}]
 
 
 def _as_trial(clock: ResearchClock, turn: Turn) -> Trial:
@@ -356,11 +376,17 @@ LIES: dict[str, Lie] = {
     "an audit that accuses": lambda r: _facts(r, audit={"verdict": "errors"}),
     "null answers": lambda r: _facts(r, null=True),
     "no facts": lambda r: replace(r, facts={}),
+    "garbage for suites": lambda r: _facts(r, suites="all good"),
+    "a suite above its proxies": lambda r: _facts(
+        r, suites={name: [0.9] * len(seeds) for name, seeds in r.facts["suites"].items()}
+    ),
+    "a number for repairs": lambda r: _facts(r, repairs=3),
+    "words for a curve": lambda r: _facts(r, curves={"parity": ["steep"]}),
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_worker_that_lies_loses(lie: str, line: Any) -> None:
+def test_a_worker_that_lies_loses_and_teaches_nothing(lie: str, line: Any, ledger: Ledger) -> None:
     clock, _ = line(toy.recipe(0.03))
     driver = Driver(clock, clock.ledger)
     driver.start()
@@ -370,6 +396,13 @@ def test_a_worker_that_lies_loses(lie: str, line: Any) -> None:
     verdict = driver.tell(trial, LIES[lie](honest))
     assert verdict.decision is Decision.DISCARD, verdict
     assert "not believed" in verdict.reason or "failed" in verdict.reason
+    assert clock.propose(clock.champion(), clock.history) is None
+    [learned] = clock.proposer.learned  # type: ignore[attr-defined]
+    assert learned.result.error and not learned.result.facts  # nothing is learned from a lie
+    tried = Memory().learn(learned)
+    assert tried is not None and tried.failed
+    assert gathered(ledger)["counts"]["failed"] == 1
+    assert story(ledger.turn(learned.id), ledger)[-1].startswith("verdict: discard")
 
 
 @pytest.mark.parametrize("garbage", [None, "0.9", {"scores": [1]}, Result(scores=("a",))])  # type: ignore[arg-type]
@@ -421,9 +454,20 @@ def test_a_start_that_a_proxy_cannot_run_is_refused_with_the_reason(
     assert not (ledger.folder / "research").exists()
 
 
+def test_a_text_that_is_not_there_or_not_asked_for_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(InputError, match=r"^there is no .*nowhere"):
+        planned(Request(suite="text", text=Path("nowhere")), ledger)
+    with pytest.raises(InputError, match="--suite text, or leave --text out"):
+        planned(Request(suite="states", text=Path(__file__)), ledger)
+
+
 def test_a_start_that_nobody_knows_is_refused(ledger: Ledger) -> None:
-    with pytest.raises(InputError, match="no preset"):
+    with pytest.raises(InputError, match="Did you mean 'modern'"):
         planned(Request(start="modren"), ledger)
+    with pytest.raises(LedgerError, match="turn 12345 is not in the ledger"):
+        planned(Request(start="12345"), ledger)
+    with pytest.raises(InputError, match="no candidate's id"):  # it may be one: all are digits
+        planned(Request(start="123456"), ledger)
 
 
 def test_a_start_may_be_a_turn_or_a_candidate_of_the_ledger(line: Any, ledger: Ledger) -> None:
@@ -441,7 +485,16 @@ def test_resuming_nothing_or_another_question_is_refused(ledger: Ledger) -> None
         prepared(Request(resume=True, suite="text"), ledger)
     with pytest.raises(InputError, match="--null"):
         prepared(Request(resume=True, null=True), ledger)
+    for flag, request in {
+        "--preset": Request(resume=True, preset="minutes"),
+        "--share": Request(resume=True, share=0.5),
+        "--text": Request(resume=True, text=Path("book.txt")),
+    }.items():
+        with pytest.raises(InputError, match=flag):
+            prepared(request, ledger)
     assert prepared(Request(resume=True, budget_s=9.0), ledger).spec.budget_s == 9.0
+    assert prepared(Request(resume=True, n_workers=4), ledger).spec.n_workers == 4
+    assert Run.newest(ledger).spec.budget_s == 9.0  # more workers leave the end where it was
 
 
 def test_a_run_of_an_older_mendel_is_refused_and_not_touched(ledger: Ledger) -> None:

@@ -15,7 +15,7 @@ from mendel.cli import app
 from mendel.clocks.research.rates import rate, words
 from mendel.clocks.research.report import gathered, lines, page
 from mendel.ledger import Ledger
-from mendel.types import Candidate, Decision, InputError, Kind, Result, Turn, Verdict
+from mendel.types import Candidate, Decision, InputError, Kind, Line, Result, Turn, Verdict
 from tests.research_turns import append, begun, filled, made_recipe, trial
 
 CHROMIUM = next(
@@ -75,6 +75,21 @@ def test_wins_are_above_the_band_of_luck_only_where_the_intervals_part(ledger: L
     assert (found["wins"]["n"], found["null"]["n"]) == (10, 0)
     assert words(found["wins"], found["null"])[1].endswith("above the band of luck")
     assert words(found["null"], found["null"])[1].endswith("not told apart from luck")
+
+
+def test_a_null_line_whose_newest_trial_failed_is_still_one(ledger: Ledger) -> None:
+    line, start = begun(ledger, "luck")
+    trial(ledger, line, made_recipe(), start, null=True)
+    candidate = Candidate(made_recipe(2e-3).to_dict(), "mutate: diverges")
+    failed = Result(error="diverged at step 3")
+    append(ledger, Turn(
+        line, Kind.TRIAL, candidate, failed, Verdict(Decision.DISCARD, "failed"), start.id, "x", 0
+    ))  # fmt: skip
+    assert gathered(ledger, "luck")["null"] is not None
+    other, beside = begun(ledger, "real", Line("research", line.task, "real"))
+    trial(ledger, other, made_recipe(), beside)
+    with_both = gathered(ledger)
+    assert with_both["line"].endswith("real") and with_both["null"]["hours"] > 0
 
 
 def test_the_newest_line_is_shown_and_a_null_line_only_where_it_is_asked_for(

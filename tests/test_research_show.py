@@ -178,3 +178,11 @@ def test_a_candidate_without_a_parent_is_compared_with_the_champion_that_it_met(
     done = CliRunner().invoke(app, ["research", "diff", str(turn.id)])
     assert f"turn {champion.id} -> turn {turn.id}" in done.output
     assert "train.lr: 0.002 -> 0.001" in done.output
+
+
+def test_the_help_names_what_is_taken_where_nothing_is_said() -> None:
+    wide = {"COLUMNS": "300"}
+    said = CliRunner().invoke(app, ["research", "--help"], env=wide).output
+    words = " ".join(said.replace("│", " ").split())
+    for default in ("Default: states,recall.", "Default: seconds.", "Default: builtin.", "[1h]"):
+        assert default in words

@@ -21,6 +21,7 @@ from mendel.cli import app
 from mendel.clocks.research import twins, verify
 from mendel.clocks.research.contest import FAR, MINE, Card, Contest, Job, measured
 from mendel.clocks.research.discovery import publish
+from mendel.clocks.research.outcome import beaten_by, won
 from mendel.clocks.research.run import Run, RunSpec
 from mendel.clocks.research.suite import Suites
 from mendel.clocks.research.twins import Condition, Twins, wider
@@ -94,6 +95,29 @@ def test_whoever_is_far_behind_on_the_first_seed_is_not_measured_again() -> None
     assert contest.screen[MINE].seed not in seeds and len(seeds) == contest.n_pairs
 
 
+def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
+    def far(design: str, suite: str, rng: np.random.Generator) -> float:
+        return {MINE: 0.6, "a": 0.55}.get(design, 0.3) + rng.normal(0, 0.01)
+
+    contest = fought(far, np.random.default_rng(6))
+    contest.screen["b"] = replace(contest.screen["b"], error="diverged at step 3")
+    words = won([contest])
+    assert "1 judged on fresh pairs, 2 more than 0.1 behind on one, not judged" in words
+    assert words.count("b,") == 0 and "a guess where they failed: b)" in words
+
+
+def test_a_win_by_training_alone_is_said_to_be_one() -> None:
+    contest = fought(level, np.random.default_rng(7))
+    made, menu = contest.condition.mine, contest.condition.menu
+    assert "by its training alone: the design is a of the menu" in won([contest])
+    other = made.model_copy(update={"model": made_recipe(beta_max=2.0).model})
+    contest.condition = replace(contest.condition, mine=other)
+    assert "trained in another way than the menu" in won([contest])
+    alike = tuple(replace(each, recipe=made) for each in menu)
+    contest.condition = replace(contest.condition, menu=alike)
+    assert "train" not in won([contest])
+
+
 def test_the_best_of_the_menu_is_met_on_fresh_pairs_even_where_all_are_far_behind() -> None:
     def ahead(design: str, suite: str, rng: np.random.Generator) -> float:
         return {MINE: 0.9, "b": 0.4}.get(design, 0.2) + rng.normal(0, 0.01)
@@ -109,7 +133,7 @@ def test_one_design_that_is_level_is_a_rediscovery_whatever_the_others_are() -> 
 
     contest = fought(one, np.random.default_rng(3))
     assert contest.stopper == "c"
-    assert verify._beaten_by(contest, "c") == ("rediscovery", "c of the menu is level")
+    assert beaten_by(contest, "c") == ("rediscovery", "c of the menu is level")
 
 
 def test_a_gain_on_one_suite_at_the_cost_of_another_is_a_trade() -> None:
@@ -311,7 +335,7 @@ def test_a_null_line_a_stranger_and_a_trial_cannot_verify(
     monkeypatch.setenv(TRIAL, "1")
     with pytest.raises(SealedError):
         verify.verify(kept.id, ledger)
-    job = Job("x", made_recipe(), Twins.of(SUITES), Path("nowhere"), 0, True)
+    job = Job("x", made_recipe(), Twins.of(SUITES), Path("nowhere"), 0, 0)
     with pytest.raises(SealedError):
         measured(job)
 

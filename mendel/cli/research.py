@@ -53,23 +53,28 @@ def research(
     context: typer.Context,
     suite: Annotated[
         str | None,
-        typer.Option(help="recall, states, text, several with commas, or all. [states,recall]"),
+        typer.Option(
+            help="recall, states, text, several with commas, or all. Default: states,recall."
+        ),
     ] = None,
     preset: Annotated[
-        Preset, typer.Option(help="How long a seed of a task takes.")
-    ] = Preset.seconds,
+        Preset | None, typer.Option(help="How long a seed of a task takes. Default: seconds.")
+    ] = None,
     text: Annotated[
         Path | None, typer.Option(help="File or folder whose characters are learned.")
     ] = None,
     share: Annotated[
-        float, typer.Option(help="Of each task's steps; below 1 only to try things out.")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="Of each task's steps; below 1 only to try things out. [1]"),
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option(parser=seconds, metavar="TIME", help="Wall-clock time in all. [1h]"),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
-    proposer: Annotated[Proposer | None, typer.Option(help="Who proposes. [builtin]")] = None,
+    proposer: Annotated[
+        Proposer | None, typer.Option(help="Who proposes. Default: builtin.")
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +83,7 @@ def research(
             help="A preset, a TOML file, a turn or a candidate's id. Default: the menu's best.",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
+    workers: Annotated[int | None, typer.Option(help="Processes, one thread each. [2]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run.")] = False,
     null: Annotated[
         bool, typer.Option("--null", help="Draw the tests' answers at random: the band of luck.")
@@ -94,7 +99,7 @@ def research(
 
     request = Request(
         suite=suite,
-        preset=preset.value,
+        preset=None if preset is None else preset.value,
         text=text,
         share=share,
         budget_s=budget,

@@ -1,6 +1,7 @@
 """Measures recipes on the proxies of a line, and keeps what it measured in the run's folder.
 
-(recipe, leg, seed) -> kept before? -> the score; the rate is swept once a recipe and suite
+(recipe, leg, seed) -> kept before? -> the score; the rate is swept once a recipe, suite and seed
+that rates are chosen on: both sides of a trial choose theirs on the same one
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ class Bench:
         self.suites, self.folder, self.null = suites, folder / "scores", null
         self.trained_s = 0.0  # by this process
 
-    def tuned(self, recipe: Recipe, leg: Leg, seed: int) -> Measured:
-        """One seed at the rate of the leg's suite, which is swept where it is not known yet."""
-        factor = self.factor(recipe, leg.suite)
+    def tuned(self, recipe: Recipe, leg: Leg, seed: int, tuning: int) -> Measured:
+        """One seed at the rate of the leg's suite, which is swept where it is not known yet.
+
+        tuning   the seed that rates are chosen on; one chosen on another seed is not taken, for a
+                 champion would keep an unlucky choice for all its reign, and its challengers not
+        """
+        factor = self.factor(recipe, leg.suite, tuning)
         if factor is None and leg.swept:
             found = self._timed(lambda: sweep(recipe, leg.proxy, seed, null=self.null))
             self._write(self._key(recipe, leg, seed, found.factor), found)
-            self.set_factor(recipe, leg.suite, found.factor)
+            self.set_factor(recipe, leg.suite, tuning, found.factor)
             return found
         return self.kept(recipe, leg, seed, 1.0 if factor is None else factor)
 
@@ -53,14 +58,14 @@ class Bench:
         """One seed at a rate, trained here and now."""
         return self._timed(lambda: measure(recipe, factor, leg.proxy, seed, null=self.null))
 
-    def factor(self, recipe: Recipe, suite: str) -> float | None:
-        """Of the recipe's learning rates, as it was chosen for a suite; None: not yet."""
-        found = self._read(_rate_key(recipe, suite))
+    def factor(self, recipe: Recipe, suite: str, tuning: int) -> float | None:
+        """Of the recipe's learning rates, as chosen for a suite on a seed; None: not yet."""
+        found = self._read(_rate_key(recipe, suite, tuning))
         return None if found is None else found.factor
 
-    def set_factor(self, recipe: Recipe, suite: str, factor: float) -> None:
+    def set_factor(self, recipe: Recipe, suite: str, tuning: int, factor: float) -> None:
         """Chosen elsewhere."""
-        self._write(_rate_key(recipe, suite), Measured(factor=factor))
+        self._write(_rate_key(recipe, suite, tuning), Measured(factor=factor))
 
     def _timed(self, train: Callable[[], Measured]) -> Measured:
         began = time.perf_counter()
@@ -88,5 +93,5 @@ class Bench:
         write_atomically(file, json.dumps(found.to_dict()).encode())
 
 
-def _rate_key(recipe: Recipe, suite: str) -> str:
-    return digest([recipe.hash, "rate", suite])
+def _rate_key(recipe: Recipe, suite: str, tuning: int) -> str:
+    return digest([recipe.hash, "rate", suite, tuning])

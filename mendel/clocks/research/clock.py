@@ -18,7 +18,7 @@ from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.race import GAIN, Seeds, Sheet, confirmation, first_round, numbers
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
-from mendel.clocks.research.verdict import Court, is_too_good
+from mendel.clocks.research.verdict import Court, believed, is_too_good
 from mendel.driver import REPLACED
 from mendel.ledger import Earlier, Ledger, View
 from mendel.propose.matching import over, price
@@ -89,7 +89,7 @@ class ResearchClock:
             self.proposing_s += time.perf_counter() - began
 
     def _learn(self, history: History) -> None:
-        turns = history.told(after=self._learned or 0)
+        turns = [believed(turn) for turn in history.told(after=self._learned or 0)]
         if self._learned is None:
             self._learned = 0
             self.proposer.learn(self._earlier())
@@ -111,7 +111,7 @@ class ResearchClock:
         """What other questions had taught before this line began; luck teaches nothing."""
         [start] = self.ledger.turns(self.line, kinds=[Kind.START], limit=1)
         return [
-            turn
+            believed(turn)
             for turn in Earlier(self.ledger, "research").turns()
             if turn.id < start.id
             and turn.kind is Kind.TRIAL
@@ -149,7 +149,7 @@ class ResearchClock:
         self._check(mine)
         audit = self._audited(mine)
         audited_s = time.perf_counter() - began
-        seeds = self._seeds(trial)
+        seeds = self.seeds(trial)
         if trial.round:
             fresh = numbers(trial.id, str(trial.round))
             sheet = confirmation(self.bench, mine, its, fresh, seeds.tuning)
@@ -209,7 +209,7 @@ class ResearchClock:
         }
         return Result(sheet.scores, sheet.baseline, facts=facts)
 
-    def _seeds(self, trial: Trial) -> Seeds:
+    def seeds(self, trial: Trial) -> Seeds:
         """Those of the selection, or those of the champion's reign."""
         name = "menu" if self._is_selection(trial) else f"champion {trial.champion.turn}"
         return Seeds.of(self.line.task, f"{self.line.run} {name}")

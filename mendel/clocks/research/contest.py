@@ -38,8 +38,12 @@ class Job:
     twins: Twins
     folder: Path  # in the vault: what was measured is kept there, and not measured again
     seed: int
-    screens: bool  # rates are swept on this seed
+    tuning: int  # the seed that rates are swept on, which is the screen's
     ahead: float | None = None  # what it may give up against
+
+    @property
+    def screens(self) -> bool:
+        return self.seed == self.tuning
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ def _asked(bench: Bench, job: Job, leg: Leg) -> Measured:
     """At the rate of the leg's suite, which the screen sweeps."""
     try:
         if job.screens:
-            return bench.tuned(job.recipe, leg, job.seed)
-        rate = bench.factor(job.recipe, leg.suite)
+            return bench.tuned(job.recipe, leg, job.seed, job.tuning)
+        rate = bench.factor(job.recipe, leg.suite, job.tuning)
         return bench.kept(job.recipe, leg, job.seed, 1.0 if rate is None else rate)
     except InputError as error:  # it cannot run there
         return Measured(factor=1.0, error=str(error))
@@ -196,7 +200,7 @@ class Contest:
     def _job(self, name: str, place: int) -> Job:
         c = self.condition
         known = {each.name: each.recipe for each in c.menu}
-        seed = int(digest([c.key, "verify", str(place)])[:12], 16)
+        tuning, seed = (int(digest([c.key, "verify", str(at)])[:12], 16) for at in (0, place))
         ahead = self.screen[MINE].mean if name != MINE and not place else None
         recipe = c.mine if name == MINE else known[name]
-        return Job(name, recipe, c.twins, self.folder, seed, not place, ahead)
+        return Job(name, recipe, c.twins, self.folder, seed, tuning, ahead)

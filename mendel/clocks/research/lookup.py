@@ -9,9 +9,10 @@ from mendel.clocks.research.run import Run
 from mendel.ledger import Ledger
 from mendel.presets import PRESETS, discoveries, load_recipe
 from mendel.spec import Recipe
-from mendel.types import InputError, Kind, Turn, did_you_mean
+from mendel.types import InputError, Kind, LedgerError, Turn, did_you_mean
 
 KINDS = [Kind.START, Kind.TRIAL]
+SHORTEST = 6  # digits of a candidate's id
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,14 @@ def lookup(word: str, ledger: Ledger) -> Found:
     if word in PRESETS or word in discoveries() or Path(word).suffix == ".toml":
         model, train = load_recipe(word)
         return Found(Path(word).stem, Recipe(model=model, train=train))
-    if word.isdigit():
-        turn = ledger.turn(int(word))
+    if word.isdecimal() and (turn := _numbered(word, ledger)) is not None:
         if turn.line.clock != "research" or turn.kind not in KINDS:
             raise InputError(
                 f"turn {word} is no recipe: it is a {turn.kind} of {turn.line}. Wanted a trial of "
                 "`mendel research`. `mendel research report` lists those."
             )
         return Found(f"turn {word}", Recipe.parse(dict(turn.candidate.state)), turn)
-    if len(word) >= 6:
+    if len(word) >= SHORTEST:
         for turn in reversed(ledger.turns(clock="research", kinds=KINDS)):
             if turn.candidate.id.startswith(word):
                 return Found(f"turn {turn.id}", Recipe.parse(dict(turn.candidate.state)), turn)
@@ -49,6 +49,16 @@ def lookup(word: str, ledger: Ledger) -> Found:
         f"{word!r} is no turn, no candidate's id (6 digits or more), no TOML file and no name. "
         f"{hint} `mendel research report` lists turns."
     )
+
+
+def _numbered(word: str, ledger: Ledger) -> Turn | None:
+    """None where there is no such turn, and it may be a candidate's id that has digits alone."""
+    try:
+        return ledger.turn(int(word))
+    except (LedgerError, OverflowError):
+        if len(word) >= SHORTEST:
+            return None
+        raise
 
 
 def run_of(turn: Turn, ledger: Ledger) -> Run:

@@ -116,7 +116,7 @@ def first_round(bench: Bench, mine: Recipe, its: Recipe, seeds: Seeds, gain: flo
         return race
     screen = Sheet(bench.suites, "screen", repairs=race.repairs, flops=race.flops)
     for n, seed in enumerate(seeds.screen, 1):
-        _one_seed(screen, bench, mine, its, seed)
+        _one_seed(screen, bench, mine, its, seed, seeds.tuning)
         if screen.error is not None:
             return screen
         if n < N_SCREEN and screen.behind > -gain:
@@ -129,8 +129,8 @@ def first_round(bench: Bench, mine: Recipe, its: Recipe, seeds: Seeds, gain: flo
 def _race(bench: Bench, mine: Recipe, its: Recipe, seed: int, gain: float) -> Sheet:
     sheet, legs = Sheet(bench.suites, "race"), bench.suites.race
     for n, leg in enumerate(legs, 1):
-        ours = bench.tuned(mine, leg, seed)
-        sheet.add(leg, ours, bench.tuned(its, leg, seed) if ours.error is None else None)
+        ours = bench.tuned(mine, leg, seed, seed)
+        sheet.add(leg, ours, bench.tuned(its, leg, seed, seed) if ours.error is None else None)
         if sheet.error is not None:
             return sheet
         if sheet.behind > (SLACK / n if n < len(legs) else -gain):
@@ -139,10 +139,13 @@ def _race(bench: Bench, mine: Recipe, its: Recipe, seed: int, gain: float) -> Sh
     return sheet
 
 
-def _one_seed(sheet: Sheet, bench: Bench, mine: Recipe, its: Recipe, seed: int) -> None:
+def _one_seed(
+    sheet: Sheet, bench: Bench, mine: Recipe, its: Recipe, seed: int, tuning: int
+) -> None:
     for leg in bench.suites.screen:
-        ours = bench.tuned(mine, leg, seed)
-        sheet.add(leg, ours, bench.tuned(its, leg, seed) if ours.error is None else None)
+        ours = bench.tuned(mine, leg, seed, tuning)
+        theirs = bench.tuned(its, leg, seed, tuning) if ours.error is None else None
+        sheet.add(leg, ours, theirs)
         if sheet.error is not None:
             return
 
@@ -168,8 +171,8 @@ def confirmation(
 
 
 def _factor(bench: Bench, recipe: Recipe, leg: Leg, tuning: int) -> float:
-    known = bench.factor(recipe, leg.suite)
+    known = bench.factor(recipe, leg.suite, tuning)
     if known is not None:
         return known
     swept = next(other for other in bench.suites.race if other.suite == leg.suite and other.swept)
-    return bench.tuned(recipe, swept, tuning).factor
+    return bench.tuned(recipe, swept, tuning, tuning).factor

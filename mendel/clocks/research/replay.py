@@ -69,10 +69,11 @@ def replay(id: int, ledger: Ledger) -> Replay:
 def _with_rates(clock: ResearchClock, folder: Path, trial: Trial) -> Bench:
     """Empty, but for the learning rates: a race before this one may have chosen them."""
     bench = Bench(clock.run.spec.suites, folder, null=clock.run.spec.null)
+    tuning = clock.seeds(trial).tuning
     for candidate in (trial.candidate, trial.champion.candidate):
         recipe = recipe_of(candidate)
         for suite in clock.run.spec.suites.names:
-            factor = clock.bench.factor(recipe, suite)
+            factor = clock.bench.factor(recipe, suite, tuning)
             if factor is not None:
-                bench.set_factor(recipe, suite, factor)
+                bench.set_factor(recipe, suite, tuning, factor)
     return bench

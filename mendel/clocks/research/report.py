@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mendel.clocks.research.lookup import parents
 from mendel.clocks.research.rates import Counted, rate, words
 from mendel.clocks.research.suite import rounded
+from mendel.clocks.research.verdict import believed
 from mendel.ledger import Ledger
 from mendel.propose.analyst import shares
 from mendel.propose.changes import difference
@@ -25,6 +26,7 @@ from mendel.types import InputError, Kind, Line, Turn
 WATTS = 10.0  # of one busy core with its share of the machine: an estimate, no measurement
 N_EFFECTS = 20
 N_LINES = 8
+N_ASKED = 100  # of a line's newest trials, whether it is a null line
 
 
 def gathered(ledger: Ledger, named: str | None = None) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def gathered(ledger: Ledger, named: str | None = None) -> dict[str, Any]:
     raises   InputError where there is no such line
     """
     line = _line(ledger, named)
-    turns = ledger.turns(line)
+    turns = [believed(turn) for turn in ledger.turns(line)]
     trials = _by_trial(turns)
     rows = [_row(rounds) for rounds in trials]
     _add_differences(rows, turns)
@@ -133,8 +135,8 @@ def _line(ledger: Ledger, named: str | None) -> Line:
 
 
 def _is_null(ledger: Ledger, line: Line) -> bool:
-    told = ledger.turns(line, kinds=[Kind.TRIAL], limit=1)
-    return bool(told and told[0].result.facts.get("null"))
+    told = ledger.turns(line, kinds=[Kind.TRIAL], limit=N_ASKED)
+    return any(turn.result.facts.get("null") for turn in told)  # one that failed does not say
 
 
 def _null(ledger: Ledger) -> Counted | None:
@@ -143,7 +145,8 @@ def _null(ledger: Ledger) -> Counted | None:
     for line in ledger.lines():
         if line.clock != "research" or not _is_null(ledger, line):
             continue
-        for rounds in _by_trial(ledger.turns(line, kinds=[Kind.TRIAL])):
+        turns = ledger.turns(line, kinds=[Kind.TRIAL])
+        for rounds in _by_trial([believed(turn) for turn in turns]):
             row = _row(rounds)
             hours += row["s"] / 3600
             at += [hours] if row["win"] else []

@@ -6,19 +6,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mendel.clocks.research.lookup import lookup
 from mendel.clocks.research.run import ProposerName, Run, RunSpec
 from mendel.clocks.research.suite import Suites
 from mendel.clocks.workers import new_run_id
 from mendel.data.proxies.proxy import Preset
 from mendel.ledger import Ledger
-from mendel.presets import PRESETS, load_recipe
 from mendel.propose.matching import caps_of
 from mendel.propose.novelty import canonical
 from mendel.spec import ModelSpec, PartSpec, Recipe, TrainSpec
 from mendel.train.proxy import refusals
-from mendel.types import InputError, Kind
+from mendel.types import InputError
 
 BUDGET_S = 3600.0
+N_WORKERS = 2
 # where a line starts that is given nothing: small enough for a seed in seconds
 START = Recipe(
     model=ModelSpec(
@@ -36,14 +37,14 @@ class Request:
     """Options of the command; None is what was not given."""
 
     suite: str | None = None
-    preset: Preset = "seconds"
+    preset: Preset | None = None
     text: Path | None = None  # for char_lm
-    share: float = 1.0  # of each proxy's steps; below 1 to try things out
+    share: float | None = None  # of each proxy's steps; below 1 to try things out
     budget_s: float | None = None
     trials: int | None = None
     proposer: ProposerName | None = None
     start: str | None = None  # a preset, a TOML file, a turn of the ledger or a candidate's id
-    n_workers: int = 2
+    n_workers: int | None = None
     resume: bool = False
     null: bool = False
     seed: int | None = None
@@ -60,15 +61,24 @@ def prepared(request: Request, ledger: Ledger) -> Run:
     if request.resume:
         run = Run.newest(ledger)
         _same(request, run)
-        return run.extended(request.budget_s, request.trials)
+        return run.extended(request.budget_s, request.trials, request.n_workers)
     return Run.create(ledger, planned(request, ledger))
 
 
 def planned(request: Request, ledger: Ledger) -> RunSpec:
     suites = Suites.named(
-        request.suite or "states,recall", request.preset, request.text, request.share
+        request.suite or "states,recall",
+        request.preset or "seconds",
+        request.text,
+        1.0 if request.share is None else request.share,
     )
-    start = START if request.start is None else found(request.start, ledger)
+    if request.text is not None and "text" not in suites.names:
+        raise InputError(
+            f"--text {request.text}: nothing of {' and '.join(suites.names)} is learned from it. "
+            "Wanted the suite text. Say --suite text, or leave --text out."
+        )
+    vocab = suites.vocab  # reads the text, and says what is wrong with it
+    start = START if request.start is None else lookup(request.start, ledger).recipe
     refused = refusals(start.model, [leg.proxy for leg in suites.whole])
     if refused:
         name, why = next(iter(refused.items()))
@@ -78,7 +88,7 @@ def planned(request: Request, ledger: Ledger) -> RunSpec:
     spec = RunSpec(
         id=new_run_id(),
         suites=suites,
-        caps=caps_of(start, suites.vocab, suites.n_tokens),
+        caps=caps_of(start, vocab, suites.n_tokens),
         start=start,
         given=request.start is not None,
         proposer=request.proposer or "builtin",
@@ -86,26 +96,11 @@ def planned(request: Request, ledger: Ledger) -> RunSpec:
         null=request.null,
         budget_s=BUDGET_S if unbounded else request.budget_s,
         trials=request.trials,
-        n_workers=request.n_workers,
+        n_workers=request.n_workers or N_WORKERS,
         command=request.command,
         started=time.time(),
     )
     return spec
-
-
-def found(name: str, ledger: Ledger) -> Recipe:
-    """A recipe by what `--from` says; raises InputError where it says nothing that is known."""
-    if name in PRESETS or Path(name).suffix == ".toml":
-        model, train = load_recipe(name)
-        return Recipe(model=model, train=train)
-    kinds = [Kind.START, Kind.TRIAL]
-    for turn in reversed(ledger.turns(clock="research", kinds=kinds)):
-        if name == str(turn.id) or (len(name) >= 6 and turn.candidate.id.startswith(name)):
-            return Recipe.parse(dict(turn.candidate.state))
-    raise InputError(
-        f"--from {name!r} is no preset ({', '.join(PRESETS)}), no .toml file, no research turn and "
-        "no candidate's id. Wanted one. `mendel log` lists turns."
-    )
 
 
 def _check(request: Request) -> None:
@@ -113,9 +108,9 @@ def _check(request: Request) -> None:
         raise InputError("--budget 0 leaves no time. Wanted more than 0. Say --budget 1h.")
     if request.trials is not None and request.trials <= 0:
         raise InputError(f"--trials {request.trials}. Wanted 1 or more. Say --trials 200.")
-    if request.n_workers <= 0:
+    if request.n_workers is not None and request.n_workers <= 0:
         raise InputError(f"--workers {request.n_workers}. Wanted 1 or more. Say --workers 2.")
-    if not 0 < request.share <= 1:
+    if request.share is not None and not 0 < request.share <= 1:
         raise InputError(f"--share {request.share}. Wanted more than 0, 1 at most.")
     if request.seed is not None and request.seed < 0:
         raise InputError(f"--seed {request.seed}. Wanted 0 or more.")
@@ -127,6 +122,9 @@ def _same(request: Request, run: Run) -> None:
     names = None if request.suite is None else Suites.named(request.suite).names
     pairs = {
         "--suite": (names, spec.suites.names),
+        "--preset": (request.preset, spec.suites.preset),
+        "--text": (request.text and str(request.text.resolve()), spec.suites.text),
+        "--share": (request.share, spec.suites.share),
         "--proposer": (request.proposer, spec.proposer),
         "--seed": (request.seed, spec.seed),
         "--null": (request.null or None, spec.null),

@@ -85,13 +85,18 @@ class Run:
             )
         return cls.load(found[-1].parent)
 
-    def extended(self, budget_s: float | None, trials: int | None) -> Run:
-        """The same run with another end, where one is given; it is written down."""
-        if budget_s is None and trials is None:
+    def extended(
+        self, budget_s: float | None, trials: int | None, n_workers: int | None = None
+    ) -> Run:
+        """The same run with another end or more workers, where they are given; it is noted."""
+        update: dict[str, float | None] = {}
+        if budget_s is not None or trials is not None:
+            update |= {"budget_s": budget_s, "trials": trials}
+        if n_workers is not None:
+            update["n_workers"] = n_workers
+        if not update:
             return self
-        run = Run(
-            self.folder, self.spec.model_copy(update={"budget_s": budget_s, "trials": trials})
-        )
+        run = Run(self.folder, self.spec.model_copy(update=update))
         run.commit()
         return run
 

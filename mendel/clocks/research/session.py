@@ -15,6 +15,7 @@ from mendel.clocks.research.clock import ResearchClock, trials_of
 from mendel.clocks.research.request import Request, prepared
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.summary import Summary, summary
+from mendel.clocks.research.verdict import believed
 from mendel.clocks.workers import Stopwatch, interruptible, spawn
 from mendel.driver import Driver
 from mendel.ledger import Ledger
@@ -106,7 +107,7 @@ class Session:
     def _look(self) -> None:
         """Read what is new, show it, and ask the analyst where a batch is full."""
         after = self.told[-1].id if self.told else 0
-        new = self.clock.history.told(after=after)
+        new = [believed(turn) for turn in self.clock.history.told(after=after)]
         self.told += new
         self.watch.save()
         self.observer.turns(self.told, self.watch.spent_s)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from mendel.clocks.research.lookup import before, lookup
+from mendel.clocks.research.verdict import believed
 from mendel.ledger import Ledger
 from mendel.propose.changes import difference
 from mendel.propose.notes import notes
@@ -20,7 +21,7 @@ def story(turn: Turn, ledger: Ledger) -> list[str]:
         return [turn.verdict.reason, *map(str, turn.result.facts.get("words", []))]
     if turn.kind not in (Kind.TRIAL, Kind.START):
         return [f"{turn.candidate.motivation}: {turn.verdict.reason}"]
-    told = [*_origin(turn, ledger), *_measured(turn), *_cost(turn)]
+    told = [*_origin(turn, ledger), *_measured(believed(turn)), *_cost(believed(turn))]
     claims = ledger.turns(turn.line, kinds=[Kind.CLAIM])
     mine = [each for each in claims if each.candidate.id == turn.candidate.id]
     return [*told, *(f"verification, turn {each.id}: {each.verdict.reason}" for each in mine)]

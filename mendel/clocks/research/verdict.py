@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -15,13 +15,14 @@ from mendel.clocks.research.race import N_SCREEN
 from mendel.clocks.research.suite import Suites
 from mendel.judge import superiority
 from mendel.propose.costs import Price
-from mendel.types import Account, Decision, Result, Trial, Verdict
+from mendel.types import Account, Decision, Kind, Result, Trial, Turn, Verdict
 
 MARGIN = 0.02  # by which a suite may be worse, of its score, where the mean of suites is better
 MIN_T = 2.0  # of a screen: a confirmation costs as much as thirty races
 MAX_PAIRS = 16  # of a confirmation; who has lost ground is given up after a third of them
 TOO_GOOD = 1.1  # times the champion's score: believed only after a full audit
 EXACT = 1e-4  # facts are rounded to 6 digits
+LIE = "not believed: "  # how the reason of a verdict on such a round begins
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Court:
         for at, result in enumerate(trial.results):
             lie = self.lie(result, at)
             if lie:
-                return Verdict(Decision.DISCARD, f"not believed: {lie}", trial.level)
+                return Verdict(Decision.DISCARD, f"{LIE}{lie}", trial.level)
         last = trial.results[-1]
         if last.facts["cut"]:
             return Verdict(Decision.DISCARD, f"{last.facts['stage']}: {last.facts['cut']}")
@@ -70,7 +71,7 @@ class Court:
             return f"cut={facts.get('cut')!r}"
         if _audit(result).get("verdict") not in ("clean", "warnings"):
             return f"its audit says {_audit(result).get('verdict')!r}"
-        return self._costs(facts) or self._scores(result, str(stage))
+        return self._costs(facts) or self._scores(result, str(stage)) or self._rest(facts)
 
     def _costs(self, facts: Mapping[str, Any]) -> str:
         names = ("n_params", "flops", "state_bytes")
@@ -102,6 +103,25 @@ class Court:
                 return f"the scores are not the means of {name}"
         return ""
 
+    def _rest(self, facts: Mapping[str, Any]) -> str:
+        """What is shown and learned from, though nothing is decided by it."""
+        suites = facts.get("suites")
+        wanted = self.suites.by_suite(facts["proxies"])
+        if not isinstance(suites, Mapping) or set(suites) != set(wanted):
+            return f"suites={suites!r}. Wanted scores of {', '.join(wanted)}"
+        for name, seeds in wanted.items():
+            told = suites[name]
+            if not isinstance(told, list | tuple) or len(told) != len(seeds):
+                return f"suite {name} has {told!r}. Wanted {len(seeds)} scores"
+            if not all(_near(a, b, EXACT) for a, b in zip(told, seeds, strict=True)):
+                return f"suite {name} is not the mean of its proxies"
+        repairs, curves = facts.get("repairs", []), facts.get("curves", {})
+        if not isinstance(repairs, list | tuple) or not all(isinstance(r, str) for r in repairs):
+            return f"repairs={repairs!r}. Wanted words"
+        if not isinstance(curves, Mapping) or not all(map(_is_curve, curves.values())):
+            return "curves that are none"
+        return ""
+
     def _trade(self, rounds: Sequence[Result]) -> str:
         """Which suite got worse by more than the margin; empty: none."""
         for suite in self.suites.names:
@@ -112,6 +132,16 @@ class Court:
             if mine < its - MARGIN:
                 return f"a trade: {suite} {mine - its:+.3f}"
         return ""
+
+
+def believed(turn: Turn) -> Turn:
+    """The turn as it may be learned from and shown: where its numbers were not believed, it failed.
+
+    They stay in the ledger, as they were told.
+    """
+    if turn.kind is not Kind.TRIAL or not turn.verdict.reason.startswith(LIE):
+        return turn
+    return replace(turn, result=Result(cost=turn.result.cost, error=turn.verdict.reason))
 
 
 def is_too_good(result: Result) -> bool:
@@ -145,6 +175,15 @@ def _table(table: Any, legs: Sequence[str], n: int, *, partial: bool) -> str:
         if not all(_near(score, 0.0, math.inf) and score <= 1 + EXACT for score in seeds):
             return f"{name} has {seeds!r}. Wanted finite scores, 1 at most"
     return ""
+
+
+def _is_curve(points: Any) -> bool:
+    return isinstance(points, list | tuple) and all(
+        isinstance(point, list | tuple)
+        and len(point) == 2
+        and all(_near(each, 0.0, math.inf) for each in point)
+        for point in points
+    )
 
 
 def _near(value: Any, wanted: float, by: float) -> bool:

@@ -13,28 +13,21 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import fmean
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from mendel.audit import check_spec
-from mendel.clocks.research.contest import FAR, MINE, N_FRESH, Card, Contest, Job, measured
+from mendel.clocks.research.contest import MINE, N_FRESH, Card, Contest, Job, measured
 from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.docket import Docket
 from mendel.clocks.research.lookup import run_of
+from mendel.clocks.research.outcome import Outcome, beaten_by, counts, on_the_menu, won
 from mendel.clocks.research.run import Run
-from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.twins import CONDITIONS, Condition
-from mendel.clocks.research.verdict import MARGIN
 from mendel.clocks.workers import die_with_parent, interruptible, n_workers
 from mendel.data.vault import Vault
 from mendel.ledger import Ledger
-from mendel.propose.novelty import fingerprint
-from mendel.propose.spelling import key
 from mendel.spec import Recipe
 from mendel.types import Account, Decision, InputError, Kind, Turn, Verdict
-
-Outcome = Literal["verified win", "rediscovery", "trade", "no win", "not believed"]
-
 
 TICK_S = 0.2
 
@@ -133,7 +126,7 @@ class _Session:
 
     def carry_out(self, recipe: Recipe, run: Run) -> Verified:
         """Condition by condition, until one is not won."""
-        same = _on_the_menu(self.docket.first)
+        same = on_the_menu(self.docket.first)
         if same is not None:  # nothing is opened for that
             return self._claim([], None, "rediscovery", f"it computes what {same} of the menu does")
         account = self.docket.begin()
@@ -149,7 +142,7 @@ class _Session:
                 lost = self._lost(contests[-1])
                 if lost is not None:
                     return self._claim(contests, account, *lost)
-        return self._claim(contests, account, "verified win", _won(contests))
+        return self._claim(contests, account, "verified win", won(contests))
 
     def _contest(self, condition: Condition, account: Account) -> Contest:
         folder = self.ledger.folder / "vault" / "research" / condition.key[:24]
@@ -199,7 +192,7 @@ class _Session:
                 found = [each.what for each in report.errors] or list(report.undecided)
                 return "not believed", f"{name}: too good, and the full audit says: {found[0]}"
         if (rival := contest.stopper) is not None:
-            return _beaten_by(contest, rival)
+            return beaten_by(contest, rival)
         if contest.regressions:
             told = ", ".join(contest.regressions)
             return "trade", f"{name}: better on the whole, worse on {told} ({contest.strongest})"
@@ -214,60 +207,10 @@ class _Session:
         facts = {
             "outcome": outcome,
             "verified": self.docket.turn.id,
-            "conditions": {each.condition.name: _counts(each) for each in contests},
+            "conditions": {each.condition.name: counts(each) for each in contests},
         }
         scores = {each.condition.name: each.told() for each in contests}
         return Verified(self.docket.claim(verdict, facts, scores))
-
-
-def _beaten_by(contest: Contest, rival: str) -> tuple[Outcome, str]:
-    """What it is, where a design cannot be shown to be worse."""
-    where = contest.condition.name
-    gain = fmean(contest.gains(rival))
-    by_suite = {s: fmean(contest.gains(rival, s)) for s in contest.condition.twins.names}
-    up = [suite for suite, found in by_suite.items() if found > MARGIN]
-    down = [suite for suite, found in by_suite.items() if found < -MARGIN]
-    if up and down:
-        return "trade", f"{where}: better on {', '.join(up)}, worse on {', '.join(down)} ({rival})"
-    if where != "as found":
-        return "no win", f"not shown at {where}, where {rival} is level or better"
-    if gain >= -MARGIN:
-        return "rediscovery", f"{rival} of the menu is level"
-    return "no win", f"{rival} of the menu is better"
-
-
-def _won(contests: Sequence[Contest]) -> str:
-    first = contests[0]
-    n, near = len(first.condition.menu), len(first.near)
-    share = first.condition.twins.share
-    tried = f"; with {share:g} of the steps, which says little" if share < 1 else ""
-    by = f"{near} judged on fresh pairs, {n - near} more than {FAR:g} behind"
-    return (
-        f"better than each of {n} designs of the menu on sealed twins, at 2x width and 2x tokens "
-        f"({by}), no suite worse{tried}"
-    )
-
-
-def _counts(contest: Contest) -> dict[str, Any]:
-    """What may be known by all: how much was measured, no score."""
-    cards = [*contest.screen.values(), *(c for found in contest.fresh.values() for c in found)]
-    return {
-        "sealed": contest.condition.sealed,
-        "designs": len(contest.condition.menu),
-        "judged": contest.near if MINE in contest.screen else [],
-        "pairs": contest.n_pairs,
-        "seconds": rounded(sum(card.seconds for card in cards)),
-        "failed": sorted({card.design for card in cards if card.error}),
-    }
-
-
-def _on_the_menu(condition: Condition) -> str | None:
-    """A design that is spelled alike, or computes the same and is trained the same."""
-    mine = condition.mine
-    for each in condition.menu:
-        if key(mine) == key(each.recipe) or fingerprint(mine) == fingerprint(each.recipe):
-            return each.name
-    return None
 
 
 @contextmanager
