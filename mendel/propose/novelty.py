@@ -18,8 +18,8 @@ import torch
 
 from mendel.model import Model, build
 from mendel.parts.channel import hidden_width
-from mendel.parts.part import Kind, parse_fields, resolve
-from mendel.propose.spelling import canonical, key, trained
+from mendel.parts.part import Kind, resolve
+from mendel.propose.spelling import canonical, key, once_a_part, trained, whole
 from mendel.spec import PartSpec, Recipe
 from mendel.types import Digest, digest
 
@@ -111,27 +111,28 @@ def _pattern(
     row: defaultdict[str, float] = defaultdict(float)
     share = 1 / n_layers
     for i in range(n_layers if pattern else 0):
-        spec = pattern[i % len(pattern)]
-        row[f"{where}.part={spec.part}"] += share
-        for name, value in _fields(kind, spec, width).items():
-            if isinstance(value, str | bool | list):
-                row[f"{where}.{name}={value}"] += share
-            else:
-                row[f"{where}.{name}"] += share * math.log2(1 + value)
+        for name, value in _of_part(kind, pattern[i % len(pattern)], where, width):
+            row[name] += share * value
     return {name: round(value, 9) for name, value in row.items()}
 
 
-def _fields(kind: Kind, spec: PartSpec, width: int) -> dict[str, Any]:
-    """All fields, with what follows from the width written out."""
-    cls, given = resolve(kind, spec)
-    whole = parse_fields(cls, spec.part, given).to_dict()
-    if "n_heads" in whole:
-        for name in {"key_dim", "value_dim", "head_dim"} & cls.Fields.model_fields.keys():
-            whole.setdefault(name, width // whole["n_heads"])
-    if "ratio" in whole:
-        hidden = whole.pop("hidden", hidden_width(width, whole["ratio"]))
-        whole["ratio"] = hidden / width
-    return whole
+@once_a_part
+def _of_part(kind: Kind, spec: PartSpec, where: str, width: int) -> list[tuple[str, float]]:
+    """Its name and its fields, with what follows from the width written out."""
+    cls, every = resolve(kind, spec)[0], whole(kind, spec)
+    if "n_heads" in every:
+        for name in sorted({"key_dim", "value_dim", "head_dim"} & cls.Fields.model_fields.keys()):
+            every.setdefault(name, width // every["n_heads"])
+    if "ratio" in every:
+        hidden = every.pop("hidden", hidden_width(width, every["ratio"]))
+        every["ratio"] = hidden / width
+    found = [(f"{where}.part={spec.part}", 1.0)]
+    for name, value in every.items():
+        if isinstance(value, str | bool | list):
+            found.append((f"{where}.{name}={value}", 1.0))
+        else:
+            found.append((f"{where}.{name}", math.log2(1 + value)))
+    return found
 
 
 def _number(name: str, value: Any) -> float | str:
