@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from mendel.model import Model, build
 from mendel.parts.channel import hidden_width
 from mendel.parts.part import Kind, resolve
 from mendel.propose.spelling import canonical, key, once_a_part, trained, whole
-from mendel.spec import PartSpec, Recipe
+from mendel.spec import PartSpec, Recipe, TrainSpec
 from mendel.types import Digest, digest
 
 __all__ = ["Row", "canonical", "distance", "features", "fingerprint", "key"]
@@ -92,8 +93,7 @@ def features(recipe: Recipe) -> Row:
     }
     row |= _pattern("mixer", "mixers", m.mixers, m.n_layers, m.width)
     row |= _pattern("channel", "channels", m.channels, m.n_layers, m.width)
-    train = trained(one.train)
-    return row | {f"train.{name}": _number(name, value) for name, value in train.items()}
+    return row | _of_training(one.train)
 
 
 def distance(a: Recipe, b: Recipe) -> float:
@@ -111,14 +111,22 @@ def _pattern(
     row: defaultdict[str, float] = defaultdict(float)
     share = 1 / n_layers
     for i in range(n_layers if pattern else 0):
-        for name, value in _of_part(kind, pattern[i % len(pattern)], where, width):
+        names, values = _of_part(kind, pattern[i % len(pattern)], where, width)
+        for name, value in zip(names, values, strict=True):
             row[name] += share * value
     return {name: round(value, 9) for name, value in row.items()}
 
 
+@lru_cache(maxsize=1 << 12)
+def _of_training(train: TrainSpec) -> Row:
+    return {f"train.{name}": _number(name, value) for name, value in trained(train).items()}
+
+
 @once_a_part
-def _of_part(kind: Kind, spec: PartSpec, where: str, width: int) -> list[tuple[str, float]]:
-    """Its name and its fields, with what follows from the width written out."""
+def _of_part(
+    kind: Kind, spec: PartSpec, where: str, width: int
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Its name and its fields, with what follows from the width written out; a number for each."""
     cls, every = resolve(kind, spec)[0], whole(kind, spec)
     if "n_heads" in every:
         for name in sorted({"key_dim", "value_dim", "head_dim"} & cls.Fields.model_fields.keys()):
@@ -126,13 +134,10 @@ def _of_part(kind: Kind, spec: PartSpec, where: str, width: int) -> list[tuple[s
     if "ratio" in every:
         hidden = every.pop("hidden", hidden_width(width, every["ratio"]))
         every["ratio"] = hidden / width
-    found = [(f"{where}.part={spec.part}", 1.0)]
-    for name, value in every.items():
-        if isinstance(value, str | bool | list):
-            found.append((f"{where}.{name}={value}", 1.0))
-        else:
-            found.append((f"{where}.{name}", math.log2(1 + value)))
-    return found
+    words = {n: isinstance(value, str | bool | list) for n, value in every.items()}
+    names = (f"{where}.{n}={v}" if words[n] else f"{where}.{n}" for n, v in every.items())
+    values = (1.0 if words[n] else math.log2(1 + v) for n, v in every.items())
+    return (f"{where}.part={spec.part}", *names), (1.0, *values)
 
 
 def _number(name: str, value: Any) -> float | str:

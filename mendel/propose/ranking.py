@@ -199,7 +199,9 @@ def flat(row: Mapping[str, float | str], columns: dict[str, int]) -> Features:
 
     columns   of the names; new ones are added
     """
-    names = [f"{name}={value}" if isinstance(value, str) else name for name, value in row.items()]
-    values = [1.0 if isinstance(value, str) else value for value in row.values()]
-    found = [columns.setdefault(name, len(columns)) for name in names]
+    found, values = [], []
+    for name, value in row.items():
+        is_word = isinstance(value, str)
+        found.append(columns.setdefault(f"{name}={value}" if is_word else name, len(columns)))
+        values.append(1.0 if is_word else value)
     return np.array(found, dtype=np.int64), np.array(values, dtype=np.float32)

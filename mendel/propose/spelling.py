@@ -111,7 +111,7 @@ def folded(pattern: Sequence[PartSpec], n_layers: int) -> list[PartSpec]:
         return []
     layers = [pattern[i % len(pattern)] for i in range(n_layers)]
     for n in range(1, n_layers):
-        if all(layers[i] == layers[i % n] for i in range(n_layers)):
+        if layers == [layers[i % n] for i in range(n_layers)]:
             return layers[:n]
     return layers
 
@@ -156,7 +156,10 @@ def _training(train: TrainSpec) -> TrainSpec:
         idle.append("matrix_lr")
     if train.shape == "constant":
         idle.append("final")
-    return train.model_copy(update={f: TrainSpec.model_fields[f].default for f in idle})
+    plain = {f: TrainSpec.model_fields[f].default for f in idle}
+    if all(getattr(train, f) == value for f, value in plain.items()):
+        return train
+    return train.model_copy(update=plain)
 
 
 @once_a_part

@@ -6,7 +6,7 @@ notes() -> Note, a prior; (change, a design's scores) --advice--> the notes that
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,6 +53,10 @@ class Note(Spec):
     costs: str
     source: str
 
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        return frozenset(favour.field for favour in self.favours)
+
 
 class Proposed(Protocol):
     """What advice must know of a change: fields by their path, and what each becomes."""
@@ -96,8 +100,9 @@ def advice(
     found = []
     settings = _settings(change, parent)
     for note in notes:
-        near = [f for f in note.favours if f.field in settings]  # of most notes none is
-        exact = [f.value is not None for f in near if _meets(f, settings)]
+        if note.fields.isdisjoint(settings):
+            continue  # as of most
+        exact = [f.value is not None for f in note.favours if _meets(f, settings)]
         if exact and (room := _room(note, scores)) > 0:
             found.append((-sum(exact), -room, note.name, note))
     return [note for *_, note in sorted(found, key=lambda one: one[:3])]
