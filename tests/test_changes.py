@@ -19,6 +19,7 @@ from mendel.propose.costs import measured, part_price
 from mendel.propose.matching import MOST, Caps, caps_of, matched, over, price, refusal
 from mendel.propose.menu import Named, designs
 from mendel.propose.novelty import canonical, distance, features, fingerprint, key
+from mendel.propose.spelling import whole
 from mendel.spec import PartSpec, Recipe, SpecError
 from mendel.train.proxy import state_bytes
 
@@ -377,6 +378,12 @@ def test_two_spellings_of_one_design_have_one_key(one: Recipe, other: Recipe) ->
     assert key(one) == key(other)
     assert fingerprint(one) == fingerprint(other)
     assert distance(one, other) == 0.0
+
+
+def test_fields_that_a_caller_changes_are_the_callers_alone() -> None:
+    part = PartSpec(part="delta_net")
+    whole("mixer", part)["erase"] = "none"
+    assert whole("mixer", part)["erase"] == "delta"
 
 
 def test_designs_that_compute_different_functions_have_different_fingerprints() -> None:

@@ -26,6 +26,8 @@ from mendel.propose.notes import notes
 from mendel.propose.novelty import features, fingerprint, key
 from mendel.propose.options import ARMS, Broods
 from mendel.propose.parzen import dials, picks_of, recipe_at
+from mendel.propose.ranking import encoded
+from mendel.propose.ranking import flat as flat_row
 from mendel.propose.recipes import (
     Name,
     Problem,
@@ -175,6 +177,16 @@ def test_what_computes_the_same_as_a_known_design_is_not_proposed() -> None:
     other = again.propose([])
     assert other is not None
     assert fingerprint(recipe_of(other)) != same
+
+
+def test_rows_of_features_do_not_depend_on_which_design_was_met_first() -> None:
+    rows = [features(design.recipe) for design in problem().menu]
+    there: dict[str, int] = {}
+    back: dict[str, int] = {}
+    mine = [flat_row(row, there) for row in rows]
+    its = [flat_row(row, back) for row in rows[::-1]]
+    assert list(there) != list(back)
+    np.testing.assert_array_equal(encoded(mine, list(there)), encoded(its, list(back))[::-1])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,8 +10,10 @@ No language model, and nothing is kept between calls but what follows from the t
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +69,7 @@ class Builtin:
 
     def __init__(self, problem: Problem, broods: Broods | None = None) -> None:
         self.problem = problem
-        self.menu = {key(design.recipe): design.name for design in problem.menu}
+        self.menu = {design.key: design.name for design in problem.menu}
         self.memory, self.others = Memory(), dict[Digest, Memory]()
         self.ranking = Ranking(self.memory, self.others, problem.seed)
         self.bandit, self.archive = Bandit(ARMS), Archive()
@@ -117,7 +119,7 @@ class Builtin:
 
     def propose(self, pending: Sequence[Candidate]) -> Candidate | None:
         flying = {key(recipe_of(candidate)): recipe_of(candidate) for candidate in pending}
-        known = self.memory.tried.keys() | flying.keys()
+        known = ChainMap[Digest, Any](self.memory.tried, flying)  # no copy of all keys
         return (
             from_menu(self.problem.menu, known)
             or self._ablation(known)

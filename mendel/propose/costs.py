@@ -15,10 +15,11 @@ import torch
 from mendel.parts.channel import hidden_width
 from mendel.parts.convolution import SHORT, fast_length
 from mendel.parts.flops import count_flops
-from mendel.parts.part import Kind, Part, head_width, make, parse_fields, resolve
+from mendel.parts.part import Kind, Part, head_width, make, resolve
 from mendel.parts.recurrence import scan
 from mendel.parts.recurrent import RANK
 from mendel.parts.routed import HIDDEN, N_LOGITS, N
+from mendel.propose.spelling import once_a_part, whole
 from mendel.spec import PartSpec, SpecError
 
 FLOAT = 4  # bytes
@@ -41,23 +42,17 @@ Fields = dict[str, Any]
 Rule = Callable[[Fields, int, int], Price]  # fields, width, tokens
 
 
+@once_a_part
 def part_price(kind: Kind, spec: PartSpec, width: int, n_tokens: int, *sizes: int) -> Price:
     """Of one part; `sizes` are what its kind is given besides the width.
 
     raises   SpecError as building it does
     """
-    return _price(kind, spec.model_dump_json(), width, n_tokens, *sizes)
-
-
-@lru_cache(maxsize=1 << 17)
-def _price(kind: Kind, spec: str, width: int, n_tokens: int, *sizes: int) -> Price:
-    part = PartSpec.model_validate_json(spec)
-    cls, given = resolve(kind, part)
+    cls, _ = resolve(kind, spec)
     rule = RULES.get((kind, cls.name))
-    fields = {name: None for name in cls.Fields.model_fields}
-    fields |= parse_fields(cls, part.part, given).to_dict()
+    fields: Fields = {name: None for name in cls.Fields.model_fields} | whole(kind, spec)
     if rule is None or (fields.get("conv") or 0) > SHORT:
-        return measured(kind, part, width, n_tokens, *sizes)
+        return measured(kind, spec, width, n_tokens, *sizes)
     return rule(fields, width, n_tokens)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from mendel.parts.channel import hidden_width
-from mendel.parts.part import Kind, parse_fields, resolve
+from mendel.parts.part import Kind, resolve
 from mendel.propose.costs import Price, part_price
-from mendel.propose.spelling import canonical
+from mendel.propose.spelling import canonical, whole
 from mendel.spec import ModelSpec, PartSpec, Recipe, Spec, SpecError
 from mendel.types import InputError
 
@@ -144,8 +144,7 @@ def refusal(recipe: Recipe, caps: Caps) -> str:
 def _divisors(m: ModelSpec) -> Iterator[int]:
     """What the width must be a multiple of."""
     for spec in m.mixers:
-        cls, given = resolve("mixer", spec)
-        fields = parse_fields(cls, spec.part, given).to_dict()
+        fields = whole("mixer", spec)
         # rotary turns pairs
         yield fields.get("n_heads", 1) * (2 if fields.get("rotary") else 1)
 
@@ -158,8 +157,7 @@ def _at(recipe: Recipe, width: int, more: int = 0) -> Recipe:
 
 
 def _resized(part: PartSpec, width: int, more: int) -> PartSpec:
-    cls, given = resolve("channel", part)
-    fields = parse_fields(cls, part.part, given).to_dict()
+    given, fields = resolve("channel", part)[1], whole("channel", part)
     if "ratio" not in fields:
         return part
     hidden = hidden_width(width, fields["ratio"]) + more

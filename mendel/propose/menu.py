@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import mendel.parts.menu  # noqa: F401  registers the parts
@@ -16,6 +17,7 @@ from mendel.propose.matching import Caps, matched
 from mendel.propose.spelling import key
 from mendel.spec import PartSpec, Recipe
 from mendel.train.proxy import TAPS, convolved
+from mendel.types import Digest
 
 # how far a part sees, and so what it keeps: the furthest that leaves the model its width
 REACH: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -45,6 +47,10 @@ class Named:
 
     name: str
     recipe: Recipe
+
+    @cached_property
+    def key(self) -> Digest:
+        return key(self.recipe)
 
 
 def designs(caps: Caps, start: Recipe | None = None) -> tuple[Named, ...]:

@@ -12,15 +12,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from mendel.model import Model, build
 from mendel.parts.channel import hidden_width
-from mendel.parts.part import Kind, parse_fields, resolve
-from mendel.propose.spelling import canonical, key, trained
-from mendel.spec import PartSpec, Recipe
+from mendel.parts.part import Kind, resolve
+from mendel.propose.spelling import canonical, key, once_a_part, trained, whole
+from mendel.spec import PartSpec, Recipe, TrainSpec
 from mendel.types import Digest, digest
 
 __all__ = ["Row", "canonical", "distance", "features", "fingerprint", "key"]
@@ -92,8 +93,7 @@ def features(recipe: Recipe) -> Row:
     }
     row |= _pattern("mixer", "mixers", m.mixers, m.n_layers, m.width)
     row |= _pattern("channel", "channels", m.channels, m.n_layers, m.width)
-    train = trained(one.train)
-    return row | {f"train.{name}": _number(name, value) for name, value in train.items()}
+    return row | _of_training(one.train)
 
 
 def distance(a: Recipe, b: Recipe) -> float:
@@ -111,27 +111,33 @@ def _pattern(
     row: defaultdict[str, float] = defaultdict(float)
     share = 1 / n_layers
     for i in range(n_layers if pattern else 0):
-        spec = pattern[i % len(pattern)]
-        row[f"{where}.part={spec.part}"] += share
-        for name, value in _fields(kind, spec, width).items():
-            if isinstance(value, str | bool | list):
-                row[f"{where}.{name}={value}"] += share
-            else:
-                row[f"{where}.{name}"] += share * math.log2(1 + value)
+        names, values = _of_part(kind, pattern[i % len(pattern)], where, width)
+        for name, value in zip(names, values, strict=True):
+            row[name] += share * value
     return {name: round(value, 9) for name, value in row.items()}
 
 
-def _fields(kind: Kind, spec: PartSpec, width: int) -> dict[str, Any]:
-    """All fields, with what follows from the width written out."""
-    cls, given = resolve(kind, spec)
-    whole = parse_fields(cls, spec.part, given).to_dict()
-    if "n_heads" in whole:
-        for name in {"key_dim", "value_dim", "head_dim"} & cls.Fields.model_fields.keys():
-            whole.setdefault(name, width // whole["n_heads"])
-    if "ratio" in whole:
-        hidden = whole.pop("hidden", hidden_width(width, whole["ratio"]))
-        whole["ratio"] = hidden / width
-    return whole
+@lru_cache(maxsize=1 << 12)
+def _of_training(train: TrainSpec) -> Row:
+    return {f"train.{name}": _number(name, value) for name, value in trained(train).items()}
+
+
+@once_a_part
+def _of_part(
+    kind: Kind, spec: PartSpec, where: str, width: int
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Its name and its fields, with what follows from the width written out; a number for each."""
+    cls, every = resolve(kind, spec)[0], whole(kind, spec)
+    if "n_heads" in every:
+        for name in sorted({"key_dim", "value_dim", "head_dim"} & cls.Fields.model_fields.keys()):
+            every.setdefault(name, width // every["n_heads"])
+    if "ratio" in every:
+        hidden = every.pop("hidden", hidden_width(width, every["ratio"]))
+        every["ratio"] = hidden / width
+    words = {n: isinstance(value, str | bool | list) for n, value in every.items()}
+    names = (f"{where}.{n}={v}" if words[n] else f"{where}.{n}" for n, v in every.items())
+    values = (1.0 if words[n] else math.log2(1 + v) for n, v in every.items())
+    return (f"{where}.part={spec.part}", *names), (1.0, *values)
 
 
 def _number(name: str, value: Any) -> float | str:

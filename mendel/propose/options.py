@@ -14,7 +14,7 @@ which is what takes the time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mendel.propose.changes import KINDS, Draft, crossing
@@ -89,6 +89,8 @@ class Effects:
     helping: frozenset[tuple[str, str]] = frozenset()
 
     def speaks_for(self, change: Draft) -> bool:
+        if not self.helping:
+            return False
         label = change.name.partition("=")[2].split(" ")[0]  # x2 and /2 of numbers
         found = zip(change.about, change.values, strict=True)
         said = ((plain(path), each) for path, value in found for each in (str(value), label))
@@ -110,12 +112,11 @@ class Broods:
         """One change, once for each operator that speaks for it."""
         brood = self.brood(parent.recipe, parent.key)
         for (draft, name), told in zip(brood, self._advice(parent, brood), strict=True):
-            option = Option(draft.verb, draft, name, (parent,))
-            yield option
+            yield Option(draft.verb, draft, name, (parent,))
             if told:
-                yield replace(option, arm="note", notes=told)
+                yield Option("note", draft, name, (parent,), told)
             if effects.speaks_for(draft):
-                yield replace(option, arm="insight", insight=effects.turn)
+                yield Option("insight", draft, name, (parent,), insight=effects.turn)
 
     def between(self, parent: Tried, other: Tried, menu: str = "") -> Iterator[Option]:
         """Recombinations; menu: the name of the other one, where it is of the menu."""

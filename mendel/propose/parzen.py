@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mendel.parts.part import Kind as PartKind
-from mendel.parts.part import parse_fields, resolve
+from mendel.parts.part import resolve
 from mendel.propose.changes import fields, training
 from mendel.propose.changes.change import with_model, with_train
 from mendel.propose.matching import Caps, matched
@@ -20,6 +20,7 @@ from mendel.propose.options import link
 from mendel.propose.recipes import Problem, from_menu, luck, recipe_of
 from mendel.propose.searchers import MAX_REPEATS
 from mendel.propose.spaces import Choices, Picks
+from mendel.propose.spelling import whole
 from mendel.propose.tpe import TreeParzen
 from mendel.spec import PartSpec, Recipe, SpecError
 from mendel.types import Candidate, InputError, Kind, Turn
@@ -141,14 +142,13 @@ def _set(
     kind: PartKind, where: str, spec: PartSpec, chosen: Sequence[tuple[Dial, Any]]
 ) -> PartSpec:
     """The part with the fields that it has set, each with what must follow it."""
-    cls, given = resolve(kind, spec)
-    whole = parse_fields(cls, spec.part, given).to_dict()
+    cls, every = resolve(kind, spec)[0], whole(kind, spec)
     known = fields.VALUES.get(cls.name, {})
     for dial, value in chosen:
-        is_new = value in known.get(dial.field, ()) and value != whole.get(dial.field)
+        is_new = value in known.get(dial.field, ()) and value != every.get(dial.field)
         if dial.where == where and is_new:
-            whole = fields.settled(cls.name, whole, dial.field, value)
-    return PartSpec(part=cls.name, fields=whole)
+            every = fields.settled(cls.name, every, dial.field, value)
+    return PartSpec(part=cls.name, fields=every)
 
 
 def _read(recipe: Recipe, dial: Dial) -> Any:
@@ -156,9 +156,8 @@ def _read(recipe: Recipe, dial: Dial) -> Any:
     for kind, where in PATTERNS:
         if dial.where == where:
             for spec in getattr(recipe.model, where):
-                cls, given = resolve(kind, spec)
-                if dial.field in fields.VALUES.get(cls.name, {}):
-                    return parse_fields(cls, spec.part, given).to_dict().get(dial.field)
+                if dial.field in fields.VALUES.get(resolve(kind, spec)[0].name, {}):
+                    return whole(kind, spec).get(dial.field)
             return ...  # no part has it
     return getattr(recipe.train if dial.where == "train" else recipe.model, dial.field)
 

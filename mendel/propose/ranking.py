@@ -14,7 +14,7 @@ import numpy as np
 from mendel.propose.guided import subset
 from mendel.propose.memory import Memory, Tried
 from mendel.propose.novelty import features
-from mendel.propose.spaces import Floats
+from mendel.propose.spaces import Floats, Ints
 from mendel.propose.surrogate import (
     Rows,
     Shape,
@@ -30,7 +30,7 @@ from mendel.propose.surrogate import (
 from mendel.spec import Recipe
 from mendel.types import Digest
 
-Features = tuple[tuple[str, ...], Floats]  # names, and the number of each
+Features = tuple[Ints, Floats]  # columns, and the number in each
 N_OWN, N_OTHERS = 160, 120  # designs that a fit sees: more take too long
 N_LEAST = 4  # designs with a score; below it nothing is expected of anything
 GROWN = 1.15  # how much more must be tried until the surrogate's shape is looked at again
@@ -77,6 +77,7 @@ class Ranking:
         self.sample: tuple[list[Tried], Floats] = ([], np.zeros(0))  # that the shape is fitted to
         self.shape: tuple[Shape, float] | None = None  # and the usual squared distance
         self.known: dict[Digest, Features] = {}
+        self.columns: dict[str, int] = {}  # of each name of a feature, in the order of coming
 
     def learn(self) -> None:
         """After a turn: what the next look at the shape will see is laid aside at once, so that
@@ -89,7 +90,7 @@ class Ranking:
         if key not in self.known:
             if len(self.known) >= N_KEPT:
                 self.known.clear()
-            self.known[key] = flat(features(recipe))
+            self.known[key] = flat(features(recipe), self.columns)
         return self.known[key]
 
     def expects(
@@ -167,7 +168,8 @@ class Ranking:
         """Each group, around the mean of the first one; the first three are of this task, each
         later one of a task of its own."""
         told = [self.features(key, recipe) for group in groups for key, recipe in group]
-        found, ends = encoded(told), np.cumsum([len(group) for group in groups])
+        found = encoded(told, list(self.columns))
+        ends = np.cumsum([len(group) for group in groups])
         found -= found[: len(groups[0])].mean(axis=0)
         return [
             Rows(part, np.full(len(part), max(0, i - 2), dtype=np.int64))
@@ -180,19 +182,26 @@ def _usual(rows: Rows) -> float:
     return 2 * float(rows.features.var(axis=0).sum()) or 1.0
 
 
-def encoded(designs: Sequence[Features]) -> Floats:
-    """(n, F) float32: a column for each name of a feature, in their order; 0 where it has none."""
-    columns = {name: j for j, name in enumerate(sorted({n for one in designs for n in one[0]}))}
-    found = np.zeros((len(designs), len(columns)), dtype=np.float32)
+def encoded(designs: Sequence[Features], names: Sequence[str]) -> Floats:
+    """(n, F) float32: the columns that any of them has, in the order of their names; else 0."""
+    columns = np.concatenate([one[0] for one in designs])
+    used = sorted(np.unique(columns).tolist(), key=names.__getitem__)
+    place = np.zeros(len(names), dtype=np.int64)
+    place[used] = np.arange(len(used))
+    found = np.zeros((len(designs), len(used)), dtype=np.float32)
     rows = np.repeat(np.arange(len(designs)), [len(one[0]) for one in designs])
-    found[rows, [columns[name] for one in designs for name in one[0]]] = np.concatenate(
-        [one[1] for one in designs]
-    )
+    found[rows, place[columns]] = np.concatenate([one[1] for one in designs])
     return found
 
 
-def flat(row: Mapping[str, float | str]) -> Features:
-    """A word is a name of its own, of which a design has 1."""
-    words = [f"{name}={value}" if isinstance(value, str) else name for name, value in row.items()]
-    values = [1.0 if isinstance(value, str) else value for value in row.values()]
-    return tuple(words), np.array(values, dtype=np.float32)
+def flat(row: Mapping[str, float | str], columns: dict[str, int]) -> Features:
+    """A word is a column of its own, in which a design has 1.
+
+    columns   of the names; new ones are added
+    """
+    found, values = [], []
+    for name, value in row.items():
+        is_word = isinstance(value, str)
+        found.append(columns.setdefault(f"{name}={value}" if is_word else name, len(columns)))
+        values.append(1.0 if is_word else value)
+    return np.array(found, dtype=np.int64), np.array(values, dtype=np.float32)

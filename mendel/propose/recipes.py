@@ -16,7 +16,6 @@ import numpy as np
 from mendel.propose.matching import Caps
 from mendel.propose.menu import Named
 from mendel.propose.notes import Note
-from mendel.propose.novelty import key
 from mendel.propose.spaces import Rng
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Turn, did_you_mean, digest
@@ -78,7 +77,7 @@ def make_proposer(name: Name, problem: Problem) -> Proposer:
 def from_menu(menu: Sequence[Named], known: Collection[Digest]) -> Candidate | None:
     """The first design of the menu that nobody has tried."""
     for design in menu:
-        if key(design.recipe) not in known:
+        if design.key not in known:
             why = f"menu: {design.name}, a design of the literature that every win must beat."
             return Candidate(design.recipe.to_dict(), why, (f"menu:{design.name}",))
     return None

@@ -5,14 +5,18 @@ names -> parts and their fields; defaults, and what has no effect, are left out;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mendel.parts.channel import hidden_width
 from mendel.parts.part import Kind, parse_fields, resolve
 from mendel.spec import PartSpec, Recipe, TrainSpec
 from mendel.types import Digest, digest
+
+P = ParamSpec("P")
+R = TypeVar("R")
+N_KEPT = 1 << 15  # answers about parts that are remembered, of each question
 
 # what a trial sets itself, by its proxies and its seeds
 SET_BY_TRIALS = (
@@ -30,6 +34,41 @@ FROM_WIDTH: dict[str, tuple[str, ...]] = {
     "recurrence": ("key_dim", "value_dim"),
     "attention": ("head_dim",),
 }
+
+
+def once_a_part(
+    work: Callable[Concatenate[Kind, PartSpec, P], R],
+) -> Callable[Concatenate[Kind, PartSpec, P], R]:
+    """Worked out once for each part as it is written: a search meets the same few again and again.
+
+    What is given back is shared: nobody may change it.
+    """
+    known: dict[tuple[Any, ...], R] = {}
+
+    @wraps(work)
+    def told(kind: Kind, spec: PartSpec, *args: P.args, **named: P.kwargs) -> R:
+        at = (kind, spec.part, repr(spec.fields), *args, *named.values())
+        if at not in known:
+            if len(known) >= N_KEPT:
+                known.clear()
+            known[at] = work(kind, spec, *args, **named)
+        return known[at]
+
+    return told
+
+
+def whole(kind: Kind, spec: PartSpec) -> dict[str, Any]:
+    """Every field of a part as JSON has it, checked; without those that are None.
+
+    raises   SpecError for a part or a field that there is not
+    """
+    return dict(_whole(kind, spec))
+
+
+@once_a_part
+def _whole(kind: Kind, spec: PartSpec) -> dict[str, Any]:
+    cls, given = resolve(kind, spec)
+    return parse_fields(cls, spec.part, given).to_dict()
 
 
 def canonical(recipe: Recipe) -> Recipe:
@@ -61,7 +100,8 @@ def key(recipe: Recipe) -> Digest:
     """Names what is trained and how: the same for every spelling, and for any budget or seed."""
     one = canonical(recipe)
     model = one.model.to_dict()
-    model["channels"] = [_by_hidden(part, one.model.width) for part in one.model.channels]
+    width = one.model.width
+    model["channels"] = [_by_hidden("channel", part, width) for part in one.model.channels]
     return digest({"model": model, "train": trained(one.train)})
 
 
@@ -71,40 +111,34 @@ def folded(pattern: Sequence[PartSpec], n_layers: int) -> list[PartSpec]:
         return []
     layers = [pattern[i % len(pattern)] for i in range(n_layers)]
     for n in range(1, n_layers):
-        if all(layers[i] == layers[i % n] for i in range(n_layers)):
+        if layers == [layers[i % n] for i in range(n_layers)]:
             return layers[:n]
     return layers
 
 
+@once_a_part
 def _part(kind: Kind, spec: PartSpec, width: int) -> PartSpec:
-    return _spelled(kind, spec.model_dump_json(), width)
-
-
-@lru_cache(maxsize=1 << 15)  # a search spells the same few parts again and again
-def _spelled(kind: Kind, text: str, width: int) -> PartSpec:
     """Own name, fields checked; those at their default or without effect are left out."""
-    spec = PartSpec.model_validate_json(text)
     cls, given = resolve(kind, spec)
-    parsed = parse_fields(cls, spec.part, given)
+    every = whole(kind, spec)
     fields = {
         name: value
-        for name, value in parsed.to_dict().items()
+        for name, value in every.items()
         if value != _plain(cls.Fields.model_fields[name].default)
     }
-    whole = parsed.to_dict()
     for field, (other, value) in IDLE.get(cls.name, {}).items():
-        if whole[other] != value:
+        if every[other] != value:
             fields.pop(field, None)
     for field in FROM_WIDTH.get(cls.name, ()):
-        if fields.get(field) == width / whole["n_heads"]:
+        if fields.get(field) == width / every["n_heads"]:
             fields.pop(field)
-    if cls.name == "attention" and fields.get("n_kv_heads") == whole["n_heads"]:
+    if cls.name == "attention" and fields.get("n_kv_heads") == every["n_heads"]:
         fields.pop("n_kv_heads")
-    if "ratio" in whole and "hidden" in whole:
-        ratio = whole["ratio"] if "ratio" in given else round(whole["hidden"] / width, 3)
+    if "ratio" in every and "hidden" in every:
+        ratio = every["ratio"] if "ratio" in given else round(every["hidden"] / width, 3)
         fields.pop("hidden")
-        if whole["hidden"] != hidden_width(width, ratio):
-            fields |= {"ratio": ratio, "hidden": whole["hidden"]}
+        if every["hidden"] != hidden_width(width, ratio):
+            fields |= {"ratio": ratio, "hidden": every["hidden"]}
         elif ratio != cls.Fields.model_fields["ratio"].default:
             fields["ratio"] = ratio
     return PartSpec(part=cls.name, fields=fields)
@@ -122,17 +156,20 @@ def _training(train: TrainSpec) -> TrainSpec:
         idle.append("matrix_lr")
     if train.shape == "constant":
         idle.append("final")
-    return train.model_copy(update={f: TrainSpec.model_fields[f].default for f in idle})
+    plain = {f: TrainSpec.model_fields[f].default for f in idle}
+    if all(getattr(train, f) == value for f, value in plain.items()):
+        return train
+    return train.model_copy(update=plain)
 
 
-def _by_hidden(part: PartSpec, width: int) -> Any:
+@once_a_part
+def _by_hidden(kind: Kind, part: PartSpec, width: int) -> dict[str, Any]:
     """A channel by its hidden units alone, however it was said how many they are."""
-    cls, fields = resolve("channel", part)
-    whole = parse_fields(cls, part.part, fields).to_dict()
-    if "ratio" in whole:
-        ratio = whole.pop("ratio")
-        whole.setdefault("hidden", hidden_width(width, ratio))
-    return {"part": part.part, **whole}
+    every = whole(kind, part)
+    if "ratio" in every:
+        ratio = every.pop("ratio")
+        every.setdefault("hidden", hidden_width(width, ratio))
+    return {"part": part.part, **every}
 
 
 def trained(train: TrainSpec) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from mendel.propose.matching import Caps, matched
 from mendel.propose.spelling import key
-from mendel.spec import ModelSpec, PartSpec, Recipe
+from mendel.spec import PartSpec, Recipe
 from mendel.types import Digest, InputError
 
 KEPT = 0.5
@@ -57,29 +57,22 @@ def _fitted(recipe: Recipe, caps: Caps) -> Recipe | None:
 
 
 def with_model(recipe: Recipe, **fields: Any) -> Recipe:
-    """The recipe with fields of its model replaced; raises SpecError where one is out of range."""
-    whole = {**recipe.model.to_dict(), **fields}
-    plain = {name: _plain(value) for name, value in whole.items() if value is not None}
-    return Recipe(model=ModelSpec.parse(plain), train=recipe.train)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, PartSpec):
-        return value.model_dump(mode="json")
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+    """The recipe with fields of its model replaced. They are not checked: hundreds of drafts are
+    made for one that is looked at, all of values that are in range."""
+    plain = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return Recipe(model=recipe.model.model_copy(update=plain), train=recipe.train)
 
 
 def with_train(recipe: Recipe, **fields: Any) -> Recipe:
-    """The recipe with fields of its training replaced."""
-    train = type(recipe.train).parse({**recipe.train.to_dict(), **fields})
-    return Recipe(model=recipe.model, train=train)
+    """The recipe with fields of its training replaced, unchecked as well."""
+    return Recipe(model=recipe.model, train=recipe.train.model_copy(update=fields))
 
 
 def same_places(pattern: Iterable[PartSpec]) -> list[tuple[int, ...]]:
     """Indices of a pattern's entries, those that are equal together, and each of them alone."""
     parts = list(pattern)
-    groups: dict[str, list[int]] = {}
+    groups: dict[tuple[str, str], list[int]] = {}
     for i, part in enumerate(parts):
-        groups.setdefault(part.model_dump_json(), []).append(i)
+        groups.setdefault((part.part, repr(part.fields)), []).append(i)
     together = [tuple(each) for each in groups.values()]
     return together + [(i,) for each in together if len(each) > 1 for i in each]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mendel.parts.part import parse_fields, resolve
 from mendel.propose.changes.change import Draft, with_model
 from mendel.propose.changes.words import called
+from mendel.propose.spelling import whole
 from mendel.spec import PartSpec, Recipe
 
 # fields of the recurrence that make sense together only
@@ -56,10 +56,10 @@ def _mechanism(
     """The recurrences of a with these fields of the other recurrence."""
     if other.part != "recurrence" or all(part.part != "recurrence" for part in a.model.mixers):
         return
-    its = {name: value for name, value in _whole(other).items() if name in fields}
+    its = {name: value for name, value in whole("mixer", other).items() if name in fields}
     made = []
     for part in a.model.mixers:
-        kept = {name: value for name, value in _whole(part).items() if name not in fields}
+        kept = {name: value for name, value in whole("mixer", part).items() if name not in fields}
         spec = PartSpec(part=part.part, fields=kept | its)
         made.append(spec if part.part == "recurrence" else part)
     yield _draft(
@@ -67,11 +67,6 @@ def _mechanism(
         tuple(f"mixers.{i}.{f}" for i, p in enumerate(made) if p.part == "recurrence" for f in its),
         _replaced(a, mixers=made),
     )
-
-
-def _whole(spec: PartSpec) -> dict[str, Any]:
-    cls, given = resolve("mixer", spec)
-    return parse_fields(cls, spec.part, given).to_dict()
 
 
 def _each_once(pattern: tuple[PartSpec, ...]) -> list[PartSpec]:
@@ -83,13 +78,14 @@ def _replaced(recipe: Recipe, **fields: Any) -> Recipe:
 
 
 def _draft(name: str, about: tuple[str, ...], recipe: Recipe) -> Draft:
-    values = tuple(_value(recipe, path) for path in about)
+    told = {**recipe.model.to_dict(), "train": recipe.train.to_dict()}
+    values = tuple(_value(told, path) for path in about)
     return Draft(name, "cross", about, values, recipe, f"one parent as it is, but for {name}")
 
 
-def _value(recipe: Recipe, path: str) -> Any:
+def _value(told: Any, path: str) -> Any:
     """What stands at a path, as JSON has it; None: the default."""
-    found: Any = {**recipe.model.to_dict(), "train": recipe.train.to_dict()}
+    found = told
     for step in path.split("."):
         if isinstance(found, str):
             return None  # a part with no fields of its own

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mendel.parts.part import Kind, parse_fields, resolve
+from mendel.parts.part import Kind, resolve
 from mendel.propose.changes.change import Draft, Verb, same_places, with_model
+from mendel.propose.spelling import whole
 from mendel.spec import PartSpec, Recipe
 
 Fields = dict[str, Any]
@@ -130,19 +131,18 @@ def drafts(recipe: Recipe) -> Iterator[Draft]:
 
 def _variants(kind: Kind, spec: PartSpec, width: int) -> Iterator[tuple[str, Any, Fields]]:
     """The field, what to call its new value, and all of the part's fields after."""
-    cls, given = resolve(kind, spec)
-    whole = parse_fields(cls, spec.part, given).to_dict()
+    cls, before = resolve(kind, spec)[0], whole(kind, spec)
     for field, values in VALUES.get(cls.name, {}).items():
         for value in values:
-            if value != whole.get(field):
-                yield field, value, settled(cls.name, whole, field, value)
+            if value != before.get(field):
+                yield field, value, settled(cls.name, before, field, value)
     for field in DIALS.get(cls.name, ()):
-        now = whole.get(field) or width // whole["n_heads"]
+        now = before.get(field) or width // before["n_heads"]
         least, most = RANGES[field]
         if 2 * now <= most:
-            yield field, "x2", settled(cls.name, whole, field, 2 * now)
+            yield field, "x2", settled(cls.name, before, field, 2 * now)
         if now % 2 == 0 and now // 2 >= least:
-            yield field, "/2", settled(cls.name, whole, field, now // 2)
+            yield field, "/2", settled(cls.name, before, field, now // 2)
 
 
 def settled(part: str, fields: Fields, field: str, value: Any) -> Fields:
@@ -174,8 +174,8 @@ def _draft(
 ) -> Draft:
     pattern = list(getattr(recipe.model, where))
     kind: Kind = "mixer" if where == "mixers" else "channel"
-    cls, given = resolve(kind, pattern[places[0]])
-    before = parse_fields(cls, pattern[places[0]].part, given).to_dict()
+    cls, _ = resolve(kind, pattern[places[0]])
+    before = whole(kind, pattern[places[0]])
     changed = sorted(
         name for name in before.keys() | made.keys() if before.get(name) != made.get(name)
     )

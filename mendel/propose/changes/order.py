@@ -102,7 +102,8 @@ def _norms(recipe: Recipe) -> Iterator[Draft]:
     for name in NORMS:
         if name != recipe.model.norm.part:
             yield Draft(
-                f"norm={name}", "mutate", ("norm",), (name,), with_model(recipe, norm=name),
+                f"norm={name}", "mutate", ("norm",), (name,),
+                with_model(recipe, norm=PartSpec(part=name)),
                 "another norm before each part",
             )  # fmt: skip
     final = not recipe.model.final_norm

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from mendel.parts.part import parse_fields, resolve
+from mendel.parts.part import resolve
 from mendel.propose.changes.change import Draft, Verb, same_places, with_model
+from mendel.propose.spelling import whole
 from mendel.spec import PartSpec, Recipe
 
 Fields = dict[str, Any]
@@ -32,34 +33,33 @@ def drafts(recipe: Recipe) -> Iterator[Draft]:
     pattern = recipe.model.mixers
     for places in same_places(pattern):
         part = pattern[places[0]]
-        cls, given = resolve("mixer", part)
-        whole = parse_fields(cls, part.part, given).to_dict()
+        cls, before = resolve("mixer", part)[0], whole("mixer", part)
         if cls.name == "recurrence":
             for (gate, (fields, why)), taps in itertools.product(GATES.items(), LONG):
-                routed = PartSpec(part="routed", fields={**_shared(whole), **fields, "long": taps})
+                routed = PartSpec(part="routed", fields={**_shared(before), **fields, "long": taps})
                 name = f"routed by {gate}, {taps} taps"
                 yield _draft(recipe, places, routed, "insert", name, why)
         if cls.name == "routed":
             why = "does the state do without the filters beside it?"
-            yield _draft(recipe, places, _state_alone(whole), "simplify", "no router", why)
+            yield _draft(recipe, places, _state_alone(before), "simplify", "no router", why)
 
 
-def _shared(whole: Fields) -> Fields:
+def _shared(before: Fields) -> Fields:
     """What the delta path of a router takes over from a recurrence."""
-    beta_max = whole["beta_max"] if whole["write"] == "beta" else 1.0
-    return {"n_heads": whole["n_heads"], "conv": whole["conv"], "beta_max": beta_max}
+    beta_max = before["beta_max"] if before["write"] == "beta" else 1.0
+    return {"n_heads": before["n_heads"], "conv": before["conv"], "beta_max": beta_max}
 
 
-def _state_alone(whole: Fields) -> PartSpec:
+def _state_alone(before: Fields) -> PartSpec:
     """The delta path of a router as a recurrence of its own."""
     fields = {
-        "n_heads": whole["n_heads"],
-        "conv": whole["conv"],
-        "beta_max": whole["beta_max"],
+        "n_heads": before["n_heads"],
+        "conv": before["conv"],
+        "beta_max": before["beta_max"],
         "key_norm": True,
         "erase": "delta",
         "write": "beta",
-        "decay": "learned" if whole["retention"] else "none",
+        "decay": "learned" if before["retention"] else "none",
     }
     return PartSpec(part="recurrence", fields=fields)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from mendel.parts.channel import hidden_width
-from mendel.parts.part import Kind, parse_fields, resolve
 from mendel.propose.changes.change import Draft, Verb, with_model
+from mendel.propose.spelling import whole
 from mendel.spec import PartSpec, Recipe
 
 MOST_LAYERS = 16
@@ -53,10 +52,10 @@ def _ratios(recipe: Recipe) -> Iterator[Draft]:
 
 
 def _ratio(part: PartSpec, width: int) -> float | None:
-    whole = _whole("channel", part)
-    if "ratio" not in whole:
+    every = whole("channel", part)
+    if "ratio" not in every:
         return None
-    return float(whole.get("hidden", hidden_width(width, whole["ratio"])) / width)
+    return float(every.get("hidden", hidden_width(width, every["ratio"])) / width)
 
 
 def _with_ratio(part: PartSpec, ratio: float) -> PartSpec:
@@ -75,8 +74,8 @@ def _states(recipe: Recipe) -> Iterator[Draft]:
         for i, part in enumerate(m.mixers):
             if part.part != "recurrence":
                 continue
-            whole = _whole("mixer", part)
-            D, V = (whole.get(f, m.width // whole["n_heads"]) for f in ("key_dim", "value_dim"))
+            every = whole("mixer", part)
+            D, V = (every.get(f, m.width // every["n_heads"]) for f in ("key_dim", "value_dim"))
             fields = {"key_dim": int(D * keys), "value_dim": int(V / keys)}
             made[i] = PartSpec(part="recurrence", fields={**part.fields, **fields})
             paths += [f"mixers.{i}.{field}" for field in fields]
@@ -100,8 +99,3 @@ def _embedding(recipe: Recipe) -> Iterator[Draft]:
         f"embedding.norm={norm}", "insert" if norm else "ablate", ("embedding.norm",), (norm,),
         with_model(recipe, embedding=part), "tokens enter the layers at one scale",
     )  # fmt: skip
-
-
-def _whole(kind: Kind, part: PartSpec) -> dict[str, Any]:
-    cls, given = resolve(kind, part)
-    return parse_fields(cls, part.part, given).to_dict()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mendel.parts.part import NAMED, Kind, parse_fields, resolve
-from mendel.propose.spelling import canonical, trained
+from mendel.parts.part import NAMED, Kind, resolve
+from mendel.propose.spelling import canonical, once_a_part, trained, whole
 from mendel.spec import PartSpec, Recipe
 
 
@@ -34,33 +34,28 @@ def _patterns(where: str, before: Sequence[PartSpec], after: Sequence[PartSpec])
         if a.part != b.part:
             found.append(_line(f"{where}.{i}", called(kind, a), called(kind, b)))
             continue
-        old, new = _whole(kind, a), _whole(kind, b)
+        old, new = whole(kind, a), whole(kind, b)
         for field in [*old, *(name for name in new if name not in old)]:
             if old.get(field) != new.get(field):
                 found.append(_line(f"{where}.{i}.{field}", old.get(field), new.get(field)))
     return found
 
 
+@once_a_part
 def called(kind: Kind, spec: PartSpec) -> str:
     """A part by its nearest name of the literature: "gated_delta_net(conv=0)"."""
-    cls, whole = resolve(kind, spec)[0], _whole(kind, spec)
+    cls, mine = resolve(kind, spec)[0], whole(kind, spec)
     best: list[str] | None = None
     name = cls.name
     for known in (cls.name, *NAMED[kind]):
         if resolve(kind, PartSpec(part=known))[0] is not cls:
             continue
-        its = _whole(kind, PartSpec(part=known))
-        names = sorted(f for f in whole.keys() | its.keys() if whole.get(f) != its.get(f))
-        apart = [f"{f}={_word(whole.get(f))}" for f in names]
+        its = whole(kind, PartSpec(part=known))
+        names = sorted(f for f in mine.keys() | its.keys() if mine.get(f) != its.get(f))
+        apart = [f"{f}={_word(mine.get(f))}" for f in names]
         if best is None or len(apart) < len(best):
             best, name = apart, known
     return f"{name}({', '.join(best)})" if best else name
-
-
-def _whole(kind: Kind, spec: PartSpec) -> dict[str, Any]:
-    """Every field of the part."""
-    cls, given = resolve(kind, spec)
-    return parse_fields(cls, spec.part, given).to_dict()
 
 
 def _line(path: str, before: Any, after: Any) -> str:

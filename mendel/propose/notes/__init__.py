@@ -5,8 +5,8 @@ notes() -> Note, a prior; (change, a design's scores) --advice--> the notes that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,6 +53,10 @@ class Note(Spec):
     costs: str
     source: str
 
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        return frozenset(favour.field for favour in self.favours)
+
 
 class Proposed(Protocol):
     """What advice must know of a change: fields by their path, and what each becomes."""
@@ -96,9 +100,10 @@ def advice(
     found = []
     settings = _settings(change, parent)
     for note in notes:
+        if note.fields.isdisjoint(settings):
+            continue  # as of most
         exact = [f.value is not None for f in note.favours if _meets(f, settings)]
-        room = _room(note, scores)
-        if exact and room > 0:
+        if exact and (room := _room(note, scores)) > 0:
             found.append((-sum(exact), -room, note.name, note))
     return [note for *_, note in sorted(found, key=lambda one: one[:3])]
 
@@ -171,21 +176,27 @@ def _expanded(field: str, value: Any) -> Iterator[tuple[str, Any]]:
     else:
         for part in value if isinstance(value, list | tuple) else [value]:
             spec = part if isinstance(part, PartSpec) else PartSpec.model_validate(part)
-            for name, one in _named("mixer" if owner == "mixers" else "channel", spec):
+            for name, one in _named()("mixer" if owner == "mixers" else "channel", spec):
                 yield f"{owner}.{name}", tuple(one) if isinstance(one, list) else one
 
 
-def _named(kind: Kind, spec: PartSpec) -> Iterator[tuple[str, Any]]:
-    """Which part, every name of the literature that it answers to, and the fields given."""
+@cache
+def _named() -> Callable[[Kind, PartSpec], list[tuple[str, Any]]]:
+    """What tells which part one is, every name of the literature that it answers to, and the
+    fields given."""
     # imported here: they import torch
     import mendel.parts.menu  # noqa: F401  registers the parts
-    from mendel.parts.part import NAMED, parse_fields, resolve
+    from mendel.parts.part import NAMED, resolve
+    from mendel.propose.spelling import once_a_part, whole
 
-    cls, given = resolve(kind, spec)
-    whole = parse_fields(cls, spec.part, given).to_dict()
-    yield "part", cls.name
-    for name, known in NAMED[kind].items():
-        says = known.fields.items()
-        if known.part == cls.name and all(whole.get(field) == value for field, value in says):
-            yield "part", name
-    yield from given.items()
+    @once_a_part
+    def named(kind: Kind, spec: PartSpec) -> list[tuple[str, Any]]:
+        cls, given = resolve(kind, spec)
+        every, found = whole(kind, spec), [("part", cls.name)]
+        for name, known in NAMED[kind].items():
+            says = known.fields.items()
+            if known.part == cls.name and all(every.get(field) == value for field, value in says):
+                found.append(("part", name))
+        return [*found, *given.items()]
+
+    return named
