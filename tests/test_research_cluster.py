@@ -6,8 +6,10 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from mendel.clocks.research.session import research
 from mendel.driver import Driver
 from mendel.ledger import Ledger
 from mendel.rows import result_from
-from mendel.types import InputError, Kind, Result, Trial, Turn
+from mendel.types import InputError, Kind, Result, Turn
 
 from . import research_toy as toy
 
@@ -210,7 +212,7 @@ def test_a_cluster_is_given_neither_workers_nor_a_text_of_this_machine(
 
 @pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "ray://host:10001", "h:99999"])
 def test_an_address_that_is_none_says_what_one_is(address: str, ledger: Ledger) -> None:
-    with pytest.raises(InputError, match="is no address.*ray start --head.*--ray auto"):
+    with pytest.raises(InputError, match=r"is no address.*ray start --head.*--ray auto"):
         research(Request(ray=address), ledger)
     assert not (ledger.folder / "research").exists()
 
@@ -221,6 +223,15 @@ def test_where_nobody_listens_it_says_how_to_start_a_cluster(ledger: Ledger) -> 
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=r"nobody answers.*ray start --head"):
             research(Request(ray=address), ledger)
+    assert not (ledger.folder / "research").exists()
+
+
+def test_a_port_of_something_else_is_told_from_a_cluster_s_at_once(ledger: Ledger) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(InputError, match=r"is no Ray.*ray start --head"):
+            research(Request(ray=f"127.0.0.1:{server.server_port}"), ledger)
+        server.shutdown()
     assert not (ledger.folder / "research").exists()
 
 

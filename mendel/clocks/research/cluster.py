@@ -45,6 +45,9 @@ MAX_ATTEMPTS = 3  # of a task whose machine was lost; then its trial has failed
 MAX_LOST = 5  # trials in a row that were lost for good: then it is not the trials
 MAX_ASKED = 8  # between two looks at what came back: a proposal takes a while
 CONNECT_S = 5.0
+# Ray's head speaks HTTP/2 (RFC 9113, 3.4): both sides begin with settings, a frame of this type
+SETTINGS = b"\x04"
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0\0\0\0\0"
 
 
 class Order(Spec):
@@ -162,10 +165,15 @@ def _check(address: str) -> None:
             "Or say --ray auto for the one that runs here."
         )
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_S) as line:
+            line.sendall(HELLO)
+            answer = line.recv(9)
     except OSError as error:
         words = f"--ray {address}: nobody answers ({error})."
         raise InputError(f"{words} {START.format(address=address)}") from None
+    if answer[3:4] != SETTINGS:
+        words = f"--ray {address}: what answers there is no Ray (its dashboard, or another's port)."
+        raise InputError(f"{words} {START.format(address=address)}")
 
 
 @dataclass(frozen=True)
