@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
 import platform
 import socket
@@ -98,10 +99,10 @@ def _replied(asked: Order, run: Run, ledger: Ledger) -> dict[str, Any]:
     rounds = (Result(),) * asked.round
     trial = Trial(asked.trial, run.line, Candidate(asked.mine.to_dict()), champion, rounds)
     result = Driver(clock, ledger).measure(trial)
-    new = {key: each for key in clock.kept_keys(trial) if (each := clock.bench.read(key))}
+    new = {key: found for key in clock.kept_keys(trial) if (found := clock.bench.read(key))}
     return {
         "result": asdict(result),
-        "kept": {key: each.to_dict() for key, each in new.items() if key not in asked.kept},
+        "kept": {key: found.to_dict() for key, found in new.items() if key not in asked.kept},
         "trained_s": clock.bench.trained_s,
     }
 
@@ -134,7 +135,7 @@ def joined(address: str) -> Iterator[None]:
         ray.init(
             address,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": alone},
         )
     except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
