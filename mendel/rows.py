@@ -55,7 +55,7 @@ def turn_of(row: sa.Row[Any]) -> Turn:
         line=Line(row.clock, row.task, row.run),
         kind=Kind(row.kind),
         candidate=candidate_from(row.candidate),
-        result=_result(row.result),
+        result=result_from(row.result),
         verdict=Verdict(**{**row.verdict, "decision": Decision(row.decision)}),
         champion=row.champion,
         trial=row.trial,
@@ -112,7 +112,7 @@ def row_of_trial(trial: Trial, line_id: int, at: float) -> dict[str, Any]:
     )
 
 
-def _result(data: Mapping[str, Any]) -> Result:
+def result_from(data: Mapping[str, Any]) -> Result:
     found = dict(data)
     for name in ("scores", "baseline"):
         if name in found:  # null was not finite

@@ -83,7 +83,15 @@ def research(
             help="A preset, a TOML file, a turn or a candidate's id. Default: the menu's best.",
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes, one thread each. [2]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of this machine, one thread each. [2]")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="A Ray cluster that this machine is part of: HOST:PORT, auto."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run.")] = False,
     null: Annotated[
         bool, typer.Option("--null", help="Draw the tests' answers at random: the band of luck.")
@@ -107,6 +115,7 @@ def research(
         proposer=None if proposer is None else proposer.value,
         start=start,
         n_workers=workers,
+        ray=ray,
         resume=resume,
         null=null,
         seed=seed,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mendel.blobs import write_atomically
-from mendel.clocks.research.measure import Measured, measure, sweep
+from mendel.clocks.research.measure import FACTORS, Measured, measure, sweep
 from mendel.clocks.research.suite import Leg, Suites
 from mendel.spec import Recipe, SpecError
-from mendel.types import digest
+from mendel.types import Digest, digest
 
 
 class Bench:
@@ -40,18 +40,18 @@ class Bench:
         factor = self.factor(recipe, leg.suite, tuning)
         if factor is None and leg.swept:
             found = self._timed(lambda: sweep(recipe, leg.proxy, seed, null=self.null))
-            self._write(self._key(recipe, leg, seed, found.factor), found)
+            self.write(_score_key(recipe.hash, leg, seed, found.factor), found)
             self.set_factor(recipe, leg.suite, tuning, found.factor)
             return found
         return self.kept(recipe, leg, seed, 1.0 if factor is None else factor)
 
     def kept(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
         """One seed at a rate; trained only where that was not done before."""
-        key = self._key(recipe, leg, seed, factor)
-        found = self._read(key)
+        key = _score_key(recipe.hash, leg, seed, factor)
+        found = self.read(key)
         if found is None:
             found = self.fresh(recipe, leg, seed, factor)
-            self._write(key, found)
+            self.write(key, found)
         return found
 
     def fresh(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
@@ -60,12 +60,30 @@ class Bench:
 
     def factor(self, recipe: Recipe, suite: str, tuning: int) -> float | None:
         """Of the recipe's learning rates, as chosen for a suite on a seed; None: not yet."""
-        found = self._read(_rate_key(recipe, suite, tuning))
+        found = self.read(_rate_key(recipe.hash, suite, tuning))
         return None if found is None else found.factor
 
     def set_factor(self, recipe: Recipe, suite: str, tuning: int, factor: float) -> None:
         """Chosen elsewhere."""
-        self._write(_rate_key(recipe, suite, tuning), Measured(factor=factor))
+        self.write(_rate_key(recipe.hash, suite, tuning), Measured(factor=factor))
+
+    def keys(self, recipe: Recipe, asked: Iterable[tuple[Leg, int]], tuning: int) -> list[Digest]:
+        """What is kept of a recipe on legs and seeds has one of these names, whatever its rates."""
+        name = recipe.hash
+        scores = [_score_key(name, leg, seed, f) for leg, seed in asked for f in FACTORS]
+        return [*(_rate_key(name, suite, tuning) for suite in self.suites.names), *scores]
+
+    def read(self, key: Digest) -> Measured | None:
+        try:
+            return Measured.from_json(self._file(key).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, SpecError):
+            return None  # not measured yet, or spoiled: it is measured again
+
+    def write(self, key: Digest, found: Measured) -> None:
+        """Raises OSError where the disk is full."""
+        file = self._file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(found.to_dict()).encode())
 
     def _timed(self, train: Callable[[], Measured]) -> Measured:
         began = time.perf_counter()
@@ -74,24 +92,13 @@ class Bench:
         finally:
             self.trained_s += time.perf_counter() - began
 
-    def _key(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> str:
-        return digest([recipe.hash, leg.name, leg.proxy.n_steps, seed, factor])
-
-    def _file(self, key: str) -> Path:
+    def _file(self, key: Digest) -> Path:
         return self.folder / key[:2] / f"{key[2:34]}.json"
 
-    def _read(self, key: str) -> Measured | None:
-        try:
-            return Measured.from_json(self._file(key).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, SpecError):
-            return None  # not measured yet, or spoiled: it is measured again
 
-    def _write(self, key: str, found: Measured) -> None:
-        """Raises OSError where the disk is full."""
-        file = self._file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(found.to_dict()).encode())
+def _score_key(recipe: Digest, leg: Leg, seed: int, factor: float) -> Digest:
+    return digest([recipe, leg.name, leg.proxy.n_steps, seed, factor])
 
 
-def _rate_key(recipe: Recipe, suite: str, tuning: int) -> str:
-    return digest([recipe.hash, "rate", suite, tuning])
+def _rate_key(recipe: Digest, suite: str, tuning: int) -> Digest:
+    return digest([recipe, "rate", suite, tuning])

@@ -137,7 +137,8 @@ class ResearchClock:
         return designs(self.run.spec.caps, self.run.spec.start)
 
     @cached_property
-    def _named(self) -> set[Digest]:
+    def named(self) -> set[Digest]:
+        """Keys of the menu; a machine that has another menu is told them."""
         return {key(design.recipe) for design in self.menu}
 
     # -- trial --
@@ -209,6 +210,14 @@ class ResearchClock:
         }
         return Result(sheet.scores, sheet.baseline, facts=facts)
 
+    def kept_keys(self, trial: Trial) -> list[Digest]:
+        """Names of all that a round of the trial may keep of its two sides, or may find kept."""
+        seeds, suites = self.seeds(trial), self.run.spec.suites
+        asked = [(leg, seeds.tuning) for leg in suites.race]
+        asked += [(leg, seed) for leg in suites.screen for seed in seeds.screen]
+        sides = (trial.candidate, trial.champion.candidate)
+        return [k for s in sides for k in self.bench.keys(recipe_of(s), asked, seeds.tuning)]
+
     def seeds(self, trial: Trial) -> Seeds:
         """Those of the selection, or those of the champion's reign."""
         name = "menu" if self._is_selection(trial) else f"champion {trial.champion.turn}"
@@ -219,7 +228,7 @@ class ResearchClock:
         if self.run.spec.given:
             return False
         mine, its = (key(recipe_of(each)) for each in (trial.candidate, trial.champion.candidate))
-        return mine in self._named and its in self._named | {key(self.run.spec.start)}
+        return mine in self.named and its in self.named | {key(self.run.spec.start)}
 
     # -- policy --
 

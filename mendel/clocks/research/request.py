@@ -44,7 +44,8 @@ class Request:
     trials: int | None = None
     proposer: ProposerName | None = None
     start: str | None = None  # a preset, a TOML file, a turn of the ledger or a candidate's id
-    n_workers: int | None = None
+    n_workers: int | None = None  # None: two
+    ray: str | None = None  # address of a cluster whose machines measure instead
     resume: bool = False
     null: bool = False
     seed: int | None = None
@@ -110,10 +111,26 @@ def _check(request: Request) -> None:
         raise InputError(f"--trials {request.trials}. Wanted 1 or more. Say --trials 200.")
     if request.n_workers is not None and request.n_workers <= 0:
         raise InputError(f"--workers {request.n_workers}. Wanted 1 or more. Say --workers 2.")
+    if request.ray is not None:
+        _check_far(request.n_workers, request.text)
     if request.share is not None and not 0 < request.share <= 1:
         raise InputError(f"--share {request.share}. Wanted more than 0, 1 at most.")
     if request.seed is not None and request.seed < 0:
         raise InputError(f"--seed {request.seed}. Wanted 0 or more.")
+
+
+def _check_far(n_workers: int | None, text: str | Path | None) -> None:
+    """Can what is asked be measured on the machines of a cluster?"""
+    if n_workers is not None:
+        raise InputError(
+            f"--workers {n_workers} and --ray: a cluster is given as many trials as it has CPUs. "
+            "Wanted one of them. Leave out --workers, or --ray."
+        )
+    if text is not None:
+        raise InputError(
+            f"--text {text} and --ray: a path of this machine, which a cluster's may not have or "
+            "have with other words. Leave out --ray, or --text for the text that Python brings."
+        )
 
 
 def _same(request: Request, run: Run) -> None:
@@ -135,5 +152,7 @@ def _same(request: Request, run: Run) -> None:
                 f"{flag}: the run that --resume goes on with, {spec.id}, has {was!r}. "
                 f"Got {asked!r}. Leave it out, or leave out --resume."
             )
+    if request.ray is not None:
+        _check_far(None, spec.suites.text)
     if request.start is not None:
         raise InputError("--from and --resume: a run goes on from its own champion. Leave out one.")

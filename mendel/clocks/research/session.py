@@ -9,6 +9,8 @@ import errno
 import os
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from mendel.clocks.research.clock import ResearchClock, trials_of
@@ -48,6 +50,16 @@ class Silent:
     def note(self, text: str) -> None: ...
 
 
+class Crew(Protocol):
+    """Who measures for a session."""
+
+    def tended(self) -> bool:
+        """Keep all of it busy; False where nothing is left to do. Called several times a second."""
+
+    def end(self) -> None:
+        """Stop at once: what was not told, nobody was promised."""
+
+
 def research(request: Request, ledger: Ledger, observer: Observer | None = None) -> Summary:
     """Breed recipes until the budget or the trials are used up, or Ctrl-C.
 
@@ -55,23 +67,36 @@ def research(request: Request, ledger: Ledger, observer: Observer | None = None)
     """
     began = time.monotonic()
     observer = observer or Silent()
-    run = prepared(request, ledger)
-    with run.lock():
-        observer.begins(run)
-        clock = ResearchClock(run, ledger)
-        driver = Driver(clock, ledger)
-        driver.start()
-        driver.release(forgive=True)
-        session = Session(clock, driver, observer, time.monotonic() - began)
-        if session.is_over:
-            observer.note(f"run {run.spec.id} has used up what it was given: give it more")
-        else:
-            session.work()
-        return summary(clock, session.told, session.watch.spent_s)
+    with _crews(request.ray) as crew_of:
+        run = prepared(request, ledger)
+        with run.lock():
+            observer.begins(run)
+            clock = ResearchClock(run, ledger)
+            driver = Driver(clock, ledger)
+            driver.start()
+            driver.release(forgive=True)
+            session = Session(clock, driver, observer, time.monotonic() - began)
+            if session.is_over:
+                observer.note(f"run {run.spec.id} has used up what it was given: give it more")
+            else:
+                session.work(crew_of(clock))
+            return summary(clock, session.told, session.watch.spent_s)
+
+
+@contextmanager
+def _crews(ray: str | None) -> Iterator[Callable[[ResearchClock], Crew]]:
+    """Processes of this machine, or the tasks of a Ray cluster for as long as we are in it."""
+    if ray is None:
+        yield Processes
+        return
+    from mendel.clocks.research.cluster import Tasks, joined
+
+    with joined(ray):
+        yield Tasks
 
 
 class Session:
-    """One sitting: its workers, and what was told so far."""
+    """One sitting, and what was told so far."""
 
     def __init__(
         self, clock: ResearchClock, driver: Driver, observer: Observer, already_s: float
@@ -79,7 +104,7 @@ class Session:
         self.clock, self.driver, self.observer = clock, driver, observer
         self.watch = Stopwatch(clock.run.folder, already_s)
         self.told: list[Turn] = []
-        self._restarts, self._stuck = 0, False
+        self._stuck = False
         self._look()
 
     @property
@@ -88,18 +113,15 @@ class Session:
         late = spec.budget_s is not None and self.watch.spent_s >= spec.budget_s
         return late or (spec.trials is not None and len(trials_of(self.told)) >= spec.trials)
 
-    def work(self) -> None:
-        """Keep workers busy until it is over; what they have not told, nobody was promised."""
+    def work(self, crew: Crew) -> None:
+        """Keep the crew busy until it is over."""
         with interruptible() as interrupted:
-            workers = [self._spawn() for _ in range(self.clock.run.spec.n_workers)]
             try:
-                while not interrupted and not self.is_over and self._tended(workers):
+                while not interrupted and not self.is_over and crew.tended():
                     time.sleep(TICK_S)
                     self._look()
             finally:
-                for worker in workers:
-                    worker.kill()
-                    worker.wait()
+                crew.end()
                 self._look()
             if interrupted:
                 self.observer.note("interrupted; --resume goes on from here")
@@ -135,26 +157,44 @@ class Session:
         # not added to what was told: the next look brings it, with trials told meanwhile before it
         self.driver.note_insight(insight.words, insight.to_dict())
 
-    def _tended(self, workers: list[subprocess.Popen[bytes]]) -> bool:
-        """Start anew those that died; False where all have ended or too many died."""
-        for place, worker in enumerate(workers):
+
+class Processes:
+    """The crew on this machine: workers that lease rounds and tell them for themselves."""
+
+    def __init__(self, clock: ResearchClock) -> None:
+        self._run, self._driver = clock.run, Driver(clock, clock.ledger)
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._restarts = 0
+
+    def tended(self) -> bool:
+        """Start anew those that died; False where all have ended.
+
+        raises   InputError where too many died
+        """
+        while len(self._workers) < self._run.spec.n_workers:
+            self._workers.append(self._spawn())
+        for place, worker in enumerate(self._workers):
             if worker.poll() not in (None, 0) and self._restarts < MAX_RESTARTS:
                 self._restarts += 1
-                self.driver.release()  # what it held, another may take
-                workers[place] = self._spawn()
-        alive = any(worker.poll() is None for worker in workers)
-        if not alive and any(worker.returncode for worker in workers):
-            log = self.clock.run.folder / "workers.log"
+                self._driver.release()  # what it held, another may take
+                self._workers[place] = self._spawn()
+        alive = any(worker.poll() is None for worker in self._workers)
+        if not alive and any(worker.returncode for worker in self._workers):
+            log = self._run.folder / "workers.log"
             raise InputError(
                 f"the workers died {self._restarts} times and more. Their words are in {log}. "
                 "Mend what they say, then go on with --resume."
             )
         return alive
 
+    def end(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+
     def _spawn(self) -> subprocess.Popen[bytes]:
-        folder = self.clock.run.folder
-        arguments = [str(folder), str(os.getpid())]
-        return spawn("mendel.clocks.research.work", arguments, folder / "workers.log")
+        arguments = [str(self._run.folder), str(os.getpid())]
+        return spawn("mendel.clocks.research.work", arguments, self._run.folder / "workers.log")
 
 
 def _stop_where_the_disk_is_full(turns: list[Turn]) -> None:
