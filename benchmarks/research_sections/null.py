@@ -35,7 +35,7 @@ RULES: dict[str, type[DrawnClock]] = {"judge": DrawnClock, GREEDY: GreedyClock}
 
 
 def null(options: argparse.Namespace) -> dict[str, Any]:
-    """--runs lines of --turns turns by the judge, a fifth of them by the other rule; line i is of world i modulo three."""
+    """--runs lines of --turns turns by the judge, and a fifth of them by the other rule."""
     n_lines = options.runs
     rows, menu = Rows(options.rows, {"section": "null", "turns": options.turns}), Menu()
     found: dict[str, list[Row]] = {rule: [] for rule in RULES}
