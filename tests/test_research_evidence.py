@@ -74,9 +74,11 @@ def test_on_the_same_line_without_a_gain_a_rule_without_a_judge_promotes_and_the
 
 
 def test_the_share_of_lines_has_its_exact_interval() -> None:
-    found = null.share([{"false": int(i < 2)} for i in range(300)])
-    assert found["with a false promotion"] == 2
-    assert (found["low"], found["high"]) == pytest.approx((0.00081, 0.02389), abs=2e-5)
+    none = null.share([{"false": 0}] * 300)
+    assert (none["low"], none["high"]) == (0, pytest.approx(1 - 0.025 ** (1 / 300), abs=1e-5))
+    two = null.share([{"false": int(i < 2)} for i in range(300)])
+    by_chance = 1 - (1 - two["low"]) ** 300 - 300 * two["low"] * (1 - two["low"]) ** 299
+    assert two["with a false promotion"] == 2 and by_chance == pytest.approx(0.025, rel=0.03)
 
 
 def test_a_row_cut_off_by_a_kill_is_measured_again_and_no_other(tmp_path: Path) -> None:

@@ -46,11 +46,11 @@ def null(options: argparse.Namespace) -> dict[str, Any]:
             row = rows.get(f"{rule} {i}", lambda r=rule, n=i: line(menu, r, n, options.turns))
             found[rule].append(row)
         if i % 10 == 9 or i + 1 == n_lines:
-            told = ", ".join(f"{r}: {sum(x['false'] > 0 for x in f)}" for r, f in found.items())
-            print(f"{i + 1} lines, with a false promotion: {told}", flush=True)
+            so_far = {r: sum(row["false"] > 0 for row in each) for r, each in found.items()}
+            print(f"{i + 1} lines, with a false promotion: {so_far}", flush=True)
     shares = {rule: summed(lines) for rule, lines in found.items()}
-    for rule, share in shares.items():
-        print(rule, share, flush=True)
+    for rule, told in shares.items():
+        print(rule, told, flush=True)
     return {"turns": options.turns, **shares}
 
 
