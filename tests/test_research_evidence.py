@@ -120,12 +120,13 @@ def test_signs_turn_only_where_a_step_can_be_negative() -> None:
 def test_two_changes_lead_from_the_start_to_what_solves_parity() -> None:
     start = rediscovery.start()
     caps = caps_of(start, SUITES.vocab, SUITES.n_tokens)
-    goal = matched(mixer(erase="delta", beta_max=2.0), caps)
-    assert goal is not None
-    assert key(goal) not in {key(each.recipe) for each in changes(start, caps)}
-    erasing = rediscovery.MECHANISMS["erase"]
-    once = [each.recipe for each in changes(start, caps) if erasing.is_in(each.recipe)]
-    assert any(key(goal) == key(c.recipe) for one in once for c in changes(one, caps))
+    goal, erasing = (
+        matched(each, caps) for each in (mixer(erase="delta", beta_max=2.0), mixer(erase="delta"))
+    )
+    assert goal is not None and erasing is not None
+    first = {key(each.recipe) for each in changes(start, caps)}
+    assert key(goal) not in first and key(erasing) in first
+    assert key(goal) in {key(each.recipe) for each in changes(erasing, caps)}
 
 
 def test_only_a_keep_with_the_mechanism_that_solves_parity_is_a_rediscovery() -> None:
