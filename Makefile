@@ -11,7 +11,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or: make PYTHON=/path/to/python setup"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24" -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[design,research,serve,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[design,research,ray,serve,dev]"
 	@touch $@
 
 setup: $(STAMP)  ## make .venv and install everything into it

@@ -46,7 +46,7 @@ def once_a_part(
     known: dict[tuple[Any, ...], R] = {}
 
     @wraps(work)
-    def told(kind: Kind, spec: PartSpec, *args: P.args, **named: P.kwargs) -> R:
+    def told(kind: Kind, spec: PartSpec, /, *args: P.args, **named: P.kwargs) -> R:
         at = (kind, spec.part, repr(spec.fields), *args, *named.values())
         if at not in known:
             if len(known) >= N_KEPT:
