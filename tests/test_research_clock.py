@@ -201,6 +201,18 @@ def test_a_planted_gain_is_screened_confirmed_on_fresh_seeds_and_promoted(line: 
     assert facts["audit"] == {"verdict": "clean", "cached": True, "profile": "quick"}
 
 
+def test_a_gain_is_still_shown_where_many_confirmations_were_begun_before(
+    line: Any, ledger: Ledger
+) -> None:
+    clock, _ = line(toy.recipe(0.03))
+    Driver(clock, ledger).start()
+    with ledger.writing(clock.line) as connection:
+        ledger.charge(connection, clock.line, begun=80, kept=0)
+    turns = run_out(clock)
+    assert turns[-1].verdict.keep
+    assert N_SCREEN * (len(turns) - 1) > 16  # fewer pairs, each won, could not reach such a level
+
+
 def test_no_round_of_a_confirmation_sees_a_seed_again(line: Any) -> None:
     seen: list[tuple[str, str, int]] = []
 
