@@ -207,7 +207,7 @@ def test_a_gain_is_still_shown_where_many_confirmations_were_begun_before(
     clock, _ = line(toy.recipe(0.03))
     Driver(clock, ledger).start()
     with ledger.writing(clock.line) as connection:
-        ledger.charge(connection, clock.line, begun=80, kept=0)
+        ledger.charge(connection, clock.line, begun=300, kept=0)
     turns = run_out(clock)
     assert turns[-1].verdict.keep
     assert N_SCREEN * (len(turns) - 1) > 16  # fewer pairs, each won, could not reach such a level
