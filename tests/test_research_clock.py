@@ -38,7 +38,7 @@ from mendel.propose.analyst import Insight
 from mendel.propose.memory import Memory
 from mendel.propose.menu import Named
 from mendel.propose.novelty import canonical
-from mendel.spec import PartSpec, Recipe
+from mendel.spec import PartSpec, Recipe, Spec
 from mendel.train.proxy import fitted
 from mendel.types import Decision, InputError, Kind, LedgerError, Result, Trial, Turn
 
@@ -288,15 +288,10 @@ def test_too_good_is_audited_in_full_before_it_goes_on(line: Any) -> None:
     assert turns[-1].verdict.keep
 
 
-def test_designs_of_the_menu_lead_by_point_estimate_and_it_says_so(
-    line: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mendel.clocks.research import clock as module
-
+def test_designs_of_the_menu_lead_by_point_estimate_and_it_says_so(line: Any) -> None:
     better, worse, other = toy.recipe(0.01), toy.recipe(), toy.recipe(0.004, 1)
-    clock, _ = line(better, worse, other, given=False)
     named = (Named("better", better), Named("worse", worse))
-    monkeypatch.setattr(module, "designs", lambda caps, start: named)
+    clock, _ = line(better, worse, other, given=False, menu=named)
     turns = run_out(clock)
     kept = [turn for turn in turns if turn.verdict.keep]
     assert [turn.candidate.state for turn in kept] == [better.to_dict()]
@@ -507,6 +502,30 @@ def test_resuming_nothing_or_another_question_is_refused(ledger: Ledger) -> None
     assert prepared(Request(resume=True, budget_s=9.0), ledger).spec.budget_s == 9.0
     assert prepared(Request(resume=True, n_workers=4), ledger).spec.n_workers == 4
     assert Run.newest(ledger).spec.budget_s == 9.0  # more workers leave the end where it was
+
+
+def test_a_recipe_verified_while_a_run_works_is_not_in_its_menu_but_in_the_next_one_s(
+    ledger: Ledger, home: Path
+) -> None:
+    run = prepared(Request(trials=3, proposer="random"), ledger)
+    before = [each.name for each in run.spec.menu]
+    found = run.spec.menu[0].recipe
+    train = found.train.model_copy(update={"weight_decay": 0.07})
+    folder = home / "discoveries" / "found_by_another"
+    folder.mkdir(parents=True)
+    text = f"model = {_inline(found.model)}\ntrain = {_inline(train)}\n"
+    (folder / "recipe.toml").write_text(text)
+    worker, resumed = Run.load(run.folder), prepared(Request(trials=4, resume=True), ledger)
+    for each in (worker, resumed):
+        clock = ResearchClock(each, ledger)
+        assert [design.name for design in clock.problem.menu] == before
+        assert clock.named == {design.key for design in run.spec.menu}
+    assert "found_by_another" in [each.name for each in planned(Request(), ledger).menu]
+
+
+def _inline(spec: Spec) -> str:
+    fields = spec.to_toml().strip().splitlines()
+    return "{" + ", ".join(fields) + "}"
 
 
 def test_a_run_of_an_older_mendel_is_refused_and_not_touched(ledger: Ledger) -> None:
