@@ -25,10 +25,11 @@ from mendel.clocks.research.race import N_SCREEN
 from mendel.clocks.research.report import gathered
 from mendel.clocks.research.request import START, Request, planned, prepared
 from mendel.clocks.research.run import Run
-from mendel.clocks.research.session import Session, Silent, research
+from mendel.clocks.research.session import Processes, Session, Silent, research
 from mendel.clocks.research.story import story
 from mendel.clocks.research.suite import RACE, Suites, normalised
-from mendel.clocks.research.summary import summary
+from mendel.clocks.research.summary import Times, summary
+from mendel.clocks.research.work import LEASE_S, _hold, holds, turn
 from mendel.clocks.workers import Stopwatch
 from mendel.data.proxies import SUITES, make
 from mendel.driver import REPLACED, Driver
@@ -347,6 +348,42 @@ def test_a_killed_trial_goes_on_where_it_was(line: Any) -> None:
     assert n[0] == 1 + 2 * (race + screens) + fresh  # only what the kill cut off was done again
 
 
+def test_a_slow_trial_stays_with_its_worker_when_another_worker_dies(
+    line: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, _ = line(toy.recipe(0.02, 1), toy.recipe(0.02, 2), n_workers=2)
+    driver = Driver(clock, ledger, lease_s=LEASE_S)
+    driver.start()
+    slow, lost = driver.ask(), driver.ask()
+    assert slow is not None and lost is not None
+    crew, other = Processes(clock), [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    monkeypatch.setattr(crew, "_spawn", other.pop)
+    with subprocess.Popen(["sleep", "60"]) as living, subprocess.Popen(["false"]) as dead:
+        dead.wait()
+        for worker, trial in ((living, slow), (dead, lost)):
+            _hold(clock.run.folder, worker.pid, trial.id)
+        crew._workers = [living, dead]  # type: ignore[list-item]
+        assert crew.tended()
+        again = driver.ask()
+        assert again is not None and again.id == lost.id
+        assert driver.ask() is None
+        crew.end()
+    other[0].kill()
+    other[0].wait()
+
+
+def test_what_a_worker_measures_is_known_until_it_is_told(line: Any) -> None:
+    clock, _ = line(toy.recipe(0.03))
+    driver, said = Driver(clock, clock.ledger), list[str]()
+    driver.start()
+    while turn(driver, clock, Times(), said.append):
+        pass
+    [trial] = {each.trial for each in clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])}
+    assert said == [trial, ""] * (len(said) // 2)
+    _hold(clock.run.folder, 7, "one")
+    assert holds(clock.run.folder, 7) == "one" and holds(clock.run.folder, 8) == ""
+
+
 # -- workers that lie --
 
 Lie = Callable[[Result], Result]
@@ -542,7 +579,7 @@ def test_two_runs_on_one_ledger_proceed_on_their_own_lines(
     line: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = line(toy.recipe(0.03))
-    other, _ = line(toy.recipe(0.012, 1), toy.recipe(0.035))
+    other, _ = line(toy.recipe(0.0, 1), toy.recipe(0.035))
     drivers = [Driver(clock, ledger) for clock in (one, other)]
     for driver in drivers:
         driver.start()
