@@ -118,7 +118,7 @@ def test_machines_without_a_folder_measure_nothing_twice(
 
     monkeypatch.setattr(bench_module, "measure", counted)
     monkeypatch.setattr(
-        bench_module, "sweep", lambda recipe, proxy, seed, null: counted(recipe, 1.0, proxy, seed)
+        bench_module, "sweep", lambda recipe, proxy, seed: counted(recipe, 1.0, proxy, seed)
     )
     while (trial := tasks._driver.ask()) is not None:
         sent = tasks._order(trial)
