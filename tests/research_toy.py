@@ -51,7 +51,7 @@ def formula(recipe: Recipe, proxy: AnyProxy, seed: int) -> float:
 def by_formula(
     score: Callable[[Recipe, AnyProxy, int], float] = formula,
 ) -> Callable[..., Measured]:
-    def measure(recipe: Recipe, factor: float, proxy: AnyProxy, seed: int) -> Measured:
+    def measure(recipe: Recipe, factor: float, proxy: AnyProxy, seed: int, asked: int) -> Measured:
         return Measured(
             factor=factor, score=score(recipe, proxy, seed), n_steps=3, curve=((3, 1.0),)
         )
@@ -107,9 +107,7 @@ def line(
     """A clock whose proposer has these recipes to offer, and whose training is the formula."""
     measure = by_formula(score)
     monkeypatch.setattr(bench, "measure", measure)
-    monkeypatch.setattr(
-        bench, "sweep", lambda recipe, proxy, seed: measure(recipe, 1.0, proxy, seed)
-    )
+    monkeypatch.setattr(bench, "sweep", lambda recipe, *rest: measure(recipe, 1.0, *rest))
     monkeypatch.setattr(clock, "designs", lambda caps, start: ())
     shutil.copytree(audits(str(audited)), home() / "audits", dirs_exist_ok=True)
     proposer = Listed(*recipes)

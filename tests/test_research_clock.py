@@ -184,14 +184,14 @@ def test_both_sides_of_a_null_pair_are_the_start_on_seeds_of_their_own(tmp_path:
         for seed in (1, 2):
             own = number(side.hash, str(seed))
             found = bench.fresh(side, leg, seed, 1.0)
-            alone = measure(start, 1.0, leg.proxy, own)
+            alone = measure(start, 1.0, leg.proxy, own, asked=seed)
             assert (found.score, found.curve, found.flops) == (
                 alone.score, alone.curve, alone.flops,
             )  # fmt: skip
             trained.append(found.curve)
     assert len(set(trained)) == 4
     swept = bench.tuned(sides[1], leg, 3, 3)
-    alone = sweep(start, leg.proxy, number(sides[1].hash, "3"))
+    alone = sweep(start, leg.proxy, number(sides[1].hash, "3"), asked=3)
     assert (swept.factor, swept.curve) == (alone.factor, alone.curve)
     assert bench.factor(sides[1], leg.suite, 3) == alone.factor
     assert bench.factor(start, leg.suite, 3) is None
@@ -273,9 +273,9 @@ def test_a_champion_s_rates_are_swept_anew_on_the_seed_that_its_challengers_are_
     clock, _ = line(first, second)
     swept: dict[int, set[str]] = {}
 
-    def sweep(recipe: Recipe, proxy: Any, seed: int) -> Any:
+    def sweep(recipe: Recipe, proxy: Any, seed: int, asked: int) -> Any:
         swept.setdefault(seed, set()).add(recipe.hash)
-        return toy.by_formula()(recipe, 3.0, proxy, seed)
+        return toy.by_formula()(recipe, 3.0, proxy, seed, asked)
 
     monkeypatch.setattr(bench_module, "sweep", sweep)
     run_out(clock)

@@ -41,7 +41,7 @@ class Bench:
         factor = self.factor(recipe, leg.suite, tuning)
         if factor is None and leg.swept:
             mine, own = self._trained(recipe, seed)
-            found = self._timed(lambda: sweep(mine, leg.proxy, own))
+            found = self._timed(lambda: sweep(mine, leg.proxy, own, seed))
             self.write(_score_key(recipe.hash, leg, seed, found.factor), found)
             self.set_factor(recipe, leg.suite, tuning, found.factor)
             return found
@@ -59,7 +59,7 @@ class Bench:
     def fresh(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
         """One seed at a rate, trained here and now."""
         mine, own = self._trained(recipe, seed)
-        return self._timed(lambda: measure(mine, factor, leg.proxy, own))
+        return self._timed(lambda: measure(mine, factor, leg.proxy, own, seed))
 
     def factor(self, recipe: Recipe, suite: str, tuning: int) -> float | None:
         """Of the recipe's learning rates, as chosen for a suite on a seed; None: not yet."""
@@ -89,7 +89,10 @@ class Bench:
         write_atomically(file, json.dumps(found.to_dict()).encode())
 
     def _trained(self, recipe: Recipe, seed: int) -> tuple[Recipe, int]:
-        """Which recipe is trained, on which seed; of a stand-in no two recipes have the same."""
+        """Which recipe is trained, on which seed; of a stand-in no two recipes have the same.
+
+        Asked are the examples of the seed as given, so that both sides of a pair meet the same.
+        """
         if self.stand_in is None:
             return recipe, seed
         return self.stand_in, number(recipe.hash, str(seed))

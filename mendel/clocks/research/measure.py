@@ -1,6 +1,6 @@
 """One recipe, one proxy, one seed -> a normalised score; and the learning rate that suits it.
 
-fitted -> Training -> the test set, asked once. A seed that diverges is tried once more.
+fitted -> Training -> the seed's test set, asked once. A seed that diverges is tried once more.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ class Measured(Spec):
     error: str | None = None
 
 
-def measure(recipe: Recipe, factor: float, proxy: AnyProxy, seed: int) -> Measured:
+def measure(
+    recipe: Recipe, factor: float, proxy: AnyProxy, seed: int, asked: int | None = None
+) -> Measured:
     """Train a seed at a factor of the recipe's rates; once more, tamely, where it diverges.
 
+    asked    the seed whose test examples are asked; None: its own
     raises   InputError where the recipe cannot run on the proxy
     """
     began = time.perf_counter()
@@ -49,12 +52,14 @@ def measure(recipe: Recipe, factor: float, proxy: AnyProxy, seed: int) -> Measur
         repairs = (f"{proxy.name}: {outcome.result.error} Tried at a third of the rate, clip 1",)
         tame = recipe.model_copy(update={"train": recipe.train.model_copy(update={"clip": 1.0})})
         outcome = _training(tame, factor / 3, proxy, seed).run()
-    return _measured(outcome, proxy, seed, factor, repairs, began)
+    test = seed if asked is None else asked
+    return _measured(outcome, proxy, test, factor, repairs, began)
 
 
-def sweep(recipe: Recipe, proxy: AnyProxy, seed: int) -> Measured:
+def sweep(recipe: Recipe, proxy: AnyProxy, seed: int, asked: int | None = None) -> Measured:
     """All rates for a third of the steps; the best by validation loss goes on to the end."""
     began = time.perf_counter()
+    test = seed if asked is None else asked
     found: list[tuple[float, int, float, Training]] = []
     for place, factor in enumerate(FACTORS):
         training = _training(recipe, factor, proxy, seed)
@@ -66,10 +71,10 @@ def sweep(recipe: Recipe, proxy: AnyProxy, seed: int) -> Measured:
         best = min(found)
         outcome = best[3].run()
         if outcome.result.error is None:
-            return _measured(outcome, proxy, seed, best[2], (), began)
+            return _measured(outcome, proxy, test, best[2], (), began)
         found.remove(best)
     # no rate of the three is survived: the repair of a seed, from the lowest
-    last = measure(recipe, min(FACTORS), proxy, seed)
+    last = measure(recipe, min(FACTORS), proxy, seed, asked)
     return last.model_copy(update={"seconds": time.perf_counter() - began})
 
 
@@ -101,7 +106,7 @@ class _until:
 def _measured(
     outcome: Outcome,
     proxy: AnyProxy,
-    seed: int,
+    test: int,
     factor: float,
     repairs: tuple[str, ...],
     began: float,
@@ -109,13 +114,14 @@ def _measured(
     if not outcome.finished:
         raise KeyboardInterrupt
     value: float | None = None
+    (curve,) = outcome.curves.values()
     if outcome.result.error is None:
-        value = normalised(proxy, score(outcome.models[0], proxy))
+        value = normalised(proxy, score(outcome.models[0], proxy, test))
     return Measured(
         factor=factor,
         score=value,
         n_steps=int(outcome.result.facts["step"]),
-        curve=points(outcome.curves[seed].losses),
+        curve=points(curve.losses),
         seconds=time.perf_counter() - began,
         flops=outcome.result.cost.flops,
         repairs=repairs,
