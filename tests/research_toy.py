@@ -51,9 +51,7 @@ def formula(recipe: Recipe, proxy: AnyProxy, seed: int) -> float:
 def by_formula(
     score: Callable[[Recipe, AnyProxy, int], float] = formula,
 ) -> Callable[..., Measured]:
-    def measure(
-        recipe: Recipe, factor: float, proxy: AnyProxy, seed: int, *, null: bool = False
-    ) -> Measured:
+    def measure(recipe: Recipe, factor: float, proxy: AnyProxy, seed: int, asked: int) -> Measured:
         return Measured(
             factor=factor, score=score(recipe, proxy, seed), n_steps=3, curve=((3, 1.0),)
         )
@@ -110,9 +108,7 @@ def line(
     """A clock whose proposer has these recipes to offer, and whose training is the formula."""
     measure = by_formula(score)
     monkeypatch.setattr(bench, "measure", measure)
-    monkeypatch.setattr(
-        bench, "sweep", lambda recipe, proxy, seed, null: measure(recipe, 1.0, proxy, seed)
-    )
+    monkeypatch.setattr(bench, "sweep", lambda recipe, *rest: measure(recipe, 1.0, *rest))
     shutil.copytree(audits(str(audited)), home() / "audits", dirs_exist_ok=True)
     proposer = Listed(*recipes)
     run = Run.create(ledger, spec(**changed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mendel.data.proxies import PROXIES, SUITES, TWINS, make, suite
 from mendel.data.proxies.copying import Memorisation
 from mendel.data.proxies.languages import Languages, canonical
 from mendel.data.proxies.proxy import (
+    CODES,
     PRESETS,
     Examples,
     Preset,
@@ -23,6 +24,7 @@ from mendel.data.proxies.proxy import (
     Task,
     distinct,
     examples,
+    side,
 )
 from mendel.data.proxies.recall import Fuzzy, InContext, Recall
 from mendel.data.proxies.states import GROUPS, Parity, WordProblem, best_guess, group, then
@@ -66,6 +68,39 @@ def test_no_content_is_in_two_splits(name: str) -> None:
         seen[split] = {row.tobytes() for row in content}
     assert not seen["train"] & (seen["test"] | seen["validation"])
     assert not seen["test"] & seen["validation"]
+
+
+def contents(found: Iterable[Examples]) -> list[bytes]:
+    parts = [each.x if each.content is None else each.content for each in found]
+    return [row.tobytes() for part in parts for row in part]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_seed_meets_test_examples_of_its_own_that_no_training_has(name: str) -> None:
+    proxy = replace(task_of(name), n_test=64)
+    mine, its = (contents(proxy.tests(seed, 50)) for seed in (1, 2**40))
+    assert mine == contents(proxy.tests(1)) and len(mine) == len(its) == 64
+    # 33,000 different texts are in the test of A5 at 12 tokens, so a few of them come again
+    assert len(set(mine) & set(its)) <= 6 and len(set(mine)) > 55
+    for seed in (1, 2**40):
+        assert all((side(each) == CODES["test"]).all() for each in proxy.tests(seed))
+    learned = (examples(proxy.train, "train", start, 64) for start in (0, 1 << 39))
+    assert not set(contents(learned)) & set(mine + its)
+
+
+def test_a_text_is_finite_and_asks_every_seed_the_same() -> None:
+    proxy = make("char_lm")
+    assert contents(proxy.tests(0)) == contents(proxy.tests(1))
+
+
+def test_a_score_is_of_the_seed_s_own_examples() -> None:
+    from mendel.model import build
+    from mendel.train.proxy import fitted, score
+
+    proxy = replace(task_of("mqar"), n_test=256)
+    model = build(fitted(SMALL, proxy))
+    scores = [score(model, proxy, seed) for seed in (0, 1, 0)]
+    assert scores[0] == scores[2] != scores[1]
 
 
 def test_a_task_so_small_that_all_of_it_is_drawn_still_keeps_its_splits_apart() -> None:
@@ -126,7 +161,7 @@ def test_tokens_and_targets_are_in_the_vocabulary(name: str, preset: Preset) -> 
 
 def test_the_training_and_test_lengths_of_parity_are_those_of_the_literature() -> None:
     proxy = task_of("parity")
-    asked = np.nonzero((next(proxy.tests()).y >= 0).any(0))[0] + 1
+    asked = np.nonzero((next(proxy.tests(0)).y >= 0).any(0))[0] + 1
     assert proxy.context == 32 and (asked.min(), asked.max()) == (112, 128)
 
 
@@ -317,7 +352,7 @@ def test_the_registry_is_read_without_torch() -> None:
 def test_text_comes_from_python_itself_and_its_twin_is_another() -> None:
     code, prose = make("char_lm"), make("char_lm_twin")
     for proxy in (code, prose):
-        tests = list(proxy.tests(100))
+        tests = list(proxy.tests(0, 100))
         assert sum(len(each.x) for each in tests) <= proxy.n_test + 1
         assert all(each.x.max() < proxy.vocab for each in tests)
     documents = [set(proxy.corpus.documents) for proxy in (code, prose)]  # type: ignore[union-attr]
@@ -328,7 +363,7 @@ def test_the_test_of_a_text_is_not_in_what_is_learned_from() -> None:
     proxy = make("char_lm")
     learned = proxy.source().train  # type: ignore[union-attr]
     text = learned.tobytes()
-    asked = next(iter(proxy.tests(64))).x.astype(learned.dtype)
+    asked = next(iter(proxy.tests(0, 64))).x.astype(learned.dtype)
     assert sum(row.tobytes() in text for row in asked) <= 2  # licences and such like do repeat
 
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import pytest
@@ -18,9 +17,9 @@ import pytest
 from mendel.clocks.research import bench as bench_module
 from mendel.clocks.research import measure as measuring
 from mendel.clocks.research import session as session_module
-from mendel.clocks.research.bench import Bench
+from mendel.clocks.research.bench import Bench, number
 from mendel.clocks.research.clock import ResearchClock
-from mendel.clocks.research.measure import FACTORS, luck, measure, points, sweep
+from mendel.clocks.research.measure import FACTORS, measure, points, sweep
 from mendel.clocks.research.race import N_SCREEN
 from mendel.clocks.research.report import gathered
 from mendel.clocks.research.request import START, Request, planned, prepared
@@ -34,13 +33,11 @@ from mendel.clocks.workers import Stopwatch
 from mendel.data.proxies import SUITES, make
 from mendel.driver import REPLACED, Driver
 from mendel.ledger import Ledger
-from mendel.model import build
 from mendel.propose.analyst import Insight
 from mendel.propose.memory import Memory
 from mendel.propose.menu import Named
 from mendel.propose.novelty import canonical
 from mendel.spec import PartSpec, Recipe, Spec
-from mendel.train.proxy import fitted
 from mendel.types import Decision, InputError, Kind, LedgerError, Result, Trial, Turn
 
 from . import research_toy as toy
@@ -159,12 +156,46 @@ def test_a_seed_that_only_its_rate_spoils_is_repaired() -> None:
     assert found.score is not None and found.error is None and len(found.repairs) == 1
 
 
-def test_of_null_answers_no_model_knows_more_than_chance() -> None:
-    proxy = TINY.leg("parity").proxy
-    model = build(fitted(canonical(START).model, proxy))
-    scores = [luck(model, proxy, seed) for seed in range(40)]
-    assert abs(fmean(scores)) < 4 * stdev(scores) / math.sqrt(len(scores))
-    assert scores[0] != scores[1] and luck(model, proxy, 0) == scores[0]
+def test_a_null_line_trains_its_start_alone_and_a_planted_gain_is_not_there(line: Any) -> None:
+    trained: list[tuple[str, str, int]] = []
+
+    def noted(recipe: Recipe, proxy: Any, seed: int) -> float:
+        trained.append((recipe.hash, proxy.name, seed))
+        return toy.formula(recipe, proxy, seed)
+
+    clock, _ = line(toy.recipe(0.03), toy.recipe(0.3), null=True, score=noted)
+    told = run_out(clock)
+    assert {name for name, _, _ in trained} == {canonical(START).hash}
+    assert len(trained) == len(set(trained))  # each side on seeds of its own
+    assert len(told) == 2 and not any(each.verdict.keep for each in told)
+    for each in told:
+        assert each.result.facts["null"] is True
+        [mine, its] = each.result.scores[0], each.result.baseline[0]
+        assert mine != its and abs(mine - its) < 4 * toy.NOISE
+
+
+def test_both_sides_of_a_null_pair_are_the_start_on_seeds_of_their_own(tmp_path: Path) -> None:
+    """So they have one distribution, and each its own numbers; rates are swept as ever."""
+    start, leg, suites = canonical(START), TINY.race[0], TINY
+    mamba = start.model.model_copy(update={"mixers": (PartSpec(part="mamba2"),)})
+    sides = start, start.model_copy(update={"model": mamba})
+    bench = Bench(suites, tmp_path, stand_in=start)
+    trained = []
+    for side in sides:
+        for seed in (1, 2):
+            own = number(side.hash, str(seed))
+            found = bench.fresh(side, leg, seed, 1.0)
+            alone = measure(start, 1.0, leg.proxy, own, asked=seed)
+            assert (found.score, found.curve, found.flops) == (
+                alone.score, alone.curve, alone.flops,
+            )  # fmt: skip
+            trained.append(found.curve)
+    assert len(set(trained)) == 4
+    swept = bench.tuned(sides[1], leg, 3, 3)
+    alone = sweep(start, leg.proxy, number(sides[1].hash, "3"), asked=3)
+    assert (swept.factor, swept.curve) == (alone.factor, alone.curve)
+    assert bench.factor(sides[1], leg.suite, 3) == alone.factor
+    assert bench.factor(start, leg.suite, 3) is None
 
 
 def test_a_curve_is_a_few_points_and_leaves_out_what_is_no_number() -> None:
@@ -255,9 +286,9 @@ def test_a_champion_s_rates_are_swept_anew_on_the_seed_that_its_challengers_are_
     clock, _ = line(first, second)
     swept: dict[int, set[str]] = {}
 
-    def sweep(recipe: Recipe, proxy: Any, seed: int, *, null: bool) -> Any:
+    def sweep(recipe: Recipe, proxy: Any, seed: int, asked: int) -> Any:
         swept.setdefault(seed, set()).add(recipe.hash)
-        return toy.by_formula()(recipe, 3.0, proxy, seed)
+        return toy.by_formula()(recipe, 3.0, proxy, seed, asked)
 
     monkeypatch.setattr(bench_module, "sweep", sweep)
     run_out(clock)

@@ -112,14 +112,12 @@ def test_machines_without_a_folder_measure_nothing_twice(
     trained = list[tuple[str, str, int, int]]()
     whole = bench_module.measure
 
-    def counted(recipe: Any, factor: float, proxy: Any, seed: int, **known: Any) -> Measured:
+    def counted(recipe: Any, factor: float, proxy: Any, seed: int, asked: int) -> Measured:
         trained.append((recipe.hash, proxy.name, proxy.n_steps, seed))
-        return whole(recipe, factor, proxy, seed, **known)
+        return whole(recipe, factor, proxy, seed, asked)
 
     monkeypatch.setattr(bench_module, "measure", counted)
-    monkeypatch.setattr(
-        bench_module, "sweep", lambda recipe, proxy, seed, null: counted(recipe, 1.0, proxy, seed)
-    )
+    monkeypatch.setattr(bench_module, "sweep", lambda recipe, *rest: counted(recipe, 1.0, *rest))
     while (trial := tasks._driver.ask()) is not None:
         sent = tasks._order(trial)
         tasks._tell(sent, measured(sent.order))

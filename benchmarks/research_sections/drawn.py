@@ -73,7 +73,7 @@ class DrawnBench(Bench):
     """The bench of a line, whose scores are drawn. `names` are the ids of the two at work."""
 
     def __init__(self, folder: Path, world: World) -> None:
-        super().__init__(SUITES, folder, null=True)
+        super().__init__(SUITES, folder)
         self.world, self.names = world, dict[int, Digest]()
 
     def tuned(self, recipe: Recipe, leg: Leg, seed: int) -> Measured:

@@ -94,7 +94,7 @@ def research(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run.")] = False,
     null: Annotated[
-        bool, typer.Option("--null", help="Draw the tests' answers at random: the band of luck.")
+        bool, typer.Option("--null", help="Train the start for every candidate: the band of luck.")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Of the proposals. [0]")] = None,
 ) -> None:

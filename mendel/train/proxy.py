@@ -1,6 +1,6 @@
 """A proxy as a trial: (model spec, train spec, proxy, seeds) -> a score a seed, and what it cost.
 
-fitted -> Training, the engine of `mendel train` -> the test set, asked once a seed
+fitted -> Training, the engine of `mendel train` -> the seed's test set, asked once
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TAPS = 4  # of the short convolution that every mixer is given
 def measure(
     spec: ModelSpec, how: TrainSpec, proxy: AnyProxy, seeds: range = range(1)
 ) -> Result:  # fmt: skip
-    """Train each seed on the proxy's examples, and ask it the test set.
+    """Train each seed on the proxy's examples, and ask it the test set that belongs to it.
 
     spec     any recipe; its vocabulary and context become the proxy's
     how      the recipe of the training; its budget, batch and seeds become the proxy's and `seeds`
@@ -46,7 +46,7 @@ def measure(
     if not outcome.finished:
         raise KeyboardInterrupt
     result = outcome.result
-    scores = () if result.error else tuple(score(each, proxy) for each in outcome.models)
+    scores = () if result.error else _scores(outcome, proxy, seeds)
     cost = Cost(
         time.perf_counter() - began, result.cost.flops, result.cost.n_params, result.cost.n_bytes
     )
@@ -101,13 +101,18 @@ def convolved(spec: ModelSpec, taps: int = TAPS) -> ModelSpec:
     return spec.model_copy(update={"mixers": tuple(one(part) for part in spec.mixers)})
 
 
+def _scores(outcome: Outcome, proxy: AnyProxy, seeds: range) -> tuple[float, ...]:
+    pairs = zip(outcome.models, seeds, strict=True)
+    return tuple(score(model, proxy, seed) for model, seed in pairs)
+
+
 @torch.no_grad()
-def score(model: Model, proxy: AnyProxy) -> float:
-    """Of the whole test set: accuracy where something is asked, or minus the bits a character."""
+def score(model: Model, proxy: AnyProxy, seed: int) -> float:
+    """Accuracy on a seed's test set where something is asked, or minus the bits a character."""
     device = pick_device()
     model = model.to(device).eval()
     total, n_asked = 0.0, 0
-    for each in proxy.tests():
+    for each in proxy.tests(seed):
         output = model(torch.from_numpy(each.x).to(device))[0][..., : proxy.vocab]
         is_text = proxy.unit == "bits a character"
         total += _minus_bits(output, each) if is_text else _n_right(output, each)

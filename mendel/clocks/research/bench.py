@@ -24,11 +24,12 @@ class Bench:
     suites   the proxies
     folder   of the run: a recipe's scores and rates are kept in scores/, one file each, so that a
              killed trial goes on where it was and a champion is measured once
-    null     answers are drawn at random, so that every gain is luck
+    stand_in what is trained for every recipe, each on seeds of its own: so all are truly alike, and
+             every gain is luck. None: each recipe itself
     """
 
-    def __init__(self, suites: Suites, folder: Path, *, null: bool = False) -> None:
-        self.suites, self.folder, self.null = suites, folder / "scores", null
+    def __init__(self, suites: Suites, folder: Path, *, stand_in: Recipe | None = None) -> None:
+        self.suites, self.folder, self.stand_in = suites, folder / "scores", stand_in
         self.trained_s = 0.0  # by this process
 
     def tuned(self, recipe: Recipe, leg: Leg, seed: int, tuning: int) -> Measured:
@@ -39,7 +40,8 @@ class Bench:
         """
         factor = self.factor(recipe, leg.suite, tuning)
         if factor is None and leg.swept:
-            found = self._timed(lambda: sweep(recipe, leg.proxy, seed, null=self.null))
+            mine, own = self._trained(recipe, seed)
+            found = self._timed(lambda: sweep(mine, leg.proxy, own, seed))
             self.write(_score_key(recipe.hash, leg, seed, found.factor), found)
             self.set_factor(recipe, leg.suite, tuning, found.factor)
             return found
@@ -56,7 +58,8 @@ class Bench:
 
     def fresh(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
         """One seed at a rate, trained here and now."""
-        return self._timed(lambda: measure(recipe, factor, leg.proxy, seed, null=self.null))
+        mine, own = self._trained(recipe, seed)
+        return self._timed(lambda: measure(mine, factor, leg.proxy, own, seed))
 
     def factor(self, recipe: Recipe, suite: str, tuning: int) -> float | None:
         """Of the recipe's learning rates, as chosen for a suite on a seed; None: not yet."""
@@ -85,6 +88,15 @@ class Bench:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(found.to_dict()).encode())
 
+    def _trained(self, recipe: Recipe, seed: int) -> tuple[Recipe, int]:
+        """Which recipe is trained, on which seed; of a stand-in no two recipes have the same.
+
+        Asked are the examples of the seed as given, so that both sides of a pair meet the same.
+        """
+        if self.stand_in is None:
+            return recipe, seed
+        return self.stand_in, number(recipe.hash, str(seed))
+
     def _timed(self, train: Callable[[], Measured]) -> Measured:
         began = time.perf_counter()
         try:
@@ -94,6 +106,11 @@ class Bench:
 
     def _file(self, key: Digest) -> Path:
         return self.folder / key[:2] / f"{key[2:34]}.json"
+
+
+def number(*names: str) -> int:
+    """A seed by its name: the same names give the same, others another."""
+    return int(digest(list(names))[:12], 16)
 
 
 def _score_key(recipe: Digest, leg: Leg, seed: int, factor: float) -> Digest:

@@ -57,7 +57,8 @@ class ResearchClock:
         self.line = run.line
         self.live = LiveFile(run.folder / "live.json")
         self.history = View(ledger, self.line)
-        self.bench = Bench(run.spec.suites, run.folder, null=run.spec.null)
+        stand_in = run.spec.start if run.spec.null else None
+        self.bench = Bench(run.spec.suites, run.folder, stand_in=stand_in)
         self._given = proposer
         self._learned: int | None = None  # the newest turn that the proposer has seen
         self._trials: set[str] = set()

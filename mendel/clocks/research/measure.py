@@ -1,6 +1,6 @@
 """One recipe, one proxy, one seed -> a normalised score; and the learning rate that suits it.
 
-fitted -> Training -> the test set, asked once. A seed that diverges is tried once more.
+fitted -> Training -> the seed's test set, asked once. A seed that diverges is tried once more.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
-import torch
 
 from mendel.clocks.research.suite import normalised
 from mendel.data.proxies import AnyProxy
-from mendel.model import Model
 from mendel.spec import Recipe, Spec, TrainSpec
 from mendel.train.proxy import fitted, fitted_training, score
 from mendel.train.run import Outcome, Progress, Training
-from mendel.types import digest
 
 FACTORS = (1.0, 1 / 3, 3.0)  # of the recipe's learning rates; the first wins a tie
 THIRD = 1 / 3  # of the steps that each rate of a sweep is given; then the best goes on alone
@@ -41,10 +38,11 @@ class Measured(Spec):
 
 
 def measure(
-    recipe: Recipe, factor: float, proxy: AnyProxy, seed: int, *, null: bool = False
+    recipe: Recipe, factor: float, proxy: AnyProxy, seed: int, asked: int | None = None
 ) -> Measured:
     """Train a seed at a factor of the recipe's rates; once more, tamely, where it diverges.
 
+    asked    the seed whose test examples are asked; None: its own
     raises   InputError where the recipe cannot run on the proxy
     """
     began = time.perf_counter()
@@ -54,12 +52,14 @@ def measure(
         repairs = (f"{proxy.name}: {outcome.result.error} Tried at a third of the rate, clip 1",)
         tame = recipe.model_copy(update={"train": recipe.train.model_copy(update={"clip": 1.0})})
         outcome = _training(tame, factor / 3, proxy, seed).run()
-    return _measured(outcome, proxy, seed, factor, repairs, began, null)
+    test = seed if asked is None else asked
+    return _measured(outcome, proxy, test, factor, repairs, began)
 
 
-def sweep(recipe: Recipe, proxy: AnyProxy, seed: int, *, null: bool = False) -> Measured:
+def sweep(recipe: Recipe, proxy: AnyProxy, seed: int, asked: int | None = None) -> Measured:
     """All rates for a third of the steps; the best by validation loss goes on to the end."""
     began = time.perf_counter()
+    test = seed if asked is None else asked
     found: list[tuple[float, int, float, Training]] = []
     for place, factor in enumerate(FACTORS):
         training = _training(recipe, factor, proxy, seed)
@@ -71,10 +71,10 @@ def sweep(recipe: Recipe, proxy: AnyProxy, seed: int, *, null: bool = False) -> 
         best = min(found)
         outcome = best[3].run()
         if outcome.result.error is None:
-            return _measured(outcome, proxy, seed, best[2], (), began, null)
+            return _measured(outcome, proxy, test, best[2], (), began)
         found.remove(best)
     # no rate of the three is survived: the repair of a seed, from the lowest
-    last = measure(recipe, min(FACTORS), proxy, seed, null=null)
+    last = measure(recipe, min(FACTORS), proxy, seed, asked)
     return last.model_copy(update={"seconds": time.perf_counter() - began})
 
 
@@ -106,23 +106,22 @@ class _until:
 def _measured(
     outcome: Outcome,
     proxy: AnyProxy,
-    seed: int,
+    test: int,
     factor: float,
     repairs: tuple[str, ...],
     began: float,
-    null: bool,
 ) -> Measured:
     if not outcome.finished:
         raise KeyboardInterrupt
     value: float | None = None
+    (curve,) = outcome.curves.values()
     if outcome.result.error is None:
-        model = outcome.models[0]
-        value = luck(model, proxy, seed) if null else normalised(proxy, score(model, proxy))
+        value = normalised(proxy, score(outcome.models[0], proxy, test))
     return Measured(
         factor=factor,
         score=value,
         n_steps=int(outcome.result.facts["step"]),
-        curve=points(outcome.curves[seed].losses),
+        curve=points(curve.losses),
         seconds=time.perf_counter() - began,
         flops=outcome.result.cost.flops,
         repairs=repairs,
@@ -135,22 +134,3 @@ def points(losses: Sequence[float], n: int = N_POINTS) -> tuple[tuple[int, float
     losses = [loss for loss in losses if math.isfinite(loss)]
     edges = np.linspace(0, len(losses), min(n, len(losses)) + 1).astype(int).tolist()
     return tuple((end, float(f"{fmean(losses[at:end]):.5g}")) for at, end in pairwise(edges))
-
-
-@torch.no_grad()
-def luck(model: Model, proxy: AnyProxy, seed: int) -> float:
-    """The score beside answers drawn at random: no model is better at it than another.
-
-    Each answer is one of all tokens, alike likely, so whatever a model says is right as often;
-    the draw belongs to proxy and seed, so both sides of a pair meet the same.
-    """
-    rng = np.random.default_rng(int(digest([proxy.name, seed])[:12], 16))
-    model = model.eval()
-    n_right, n_asked = 0, 0
-    for each in proxy.tests():
-        said = model(torch.from_numpy(each.x))[0][..., : proxy.vocab].argmax(-1).numpy()
-        asked = each.y >= 0
-        n_right += int((said[asked] == rng.integers(proxy.vocab, size=int(asked.sum()))).sum())
-        n_asked += int(asked.sum())
-    chance = 1 / proxy.vocab
-    return (n_right / n_asked - chance) / (1 - chance)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from mendel.clocks.research.bench import Bench
+from mendel.clocks.research.bench import Bench, number
 from mendel.clocks.research.measure import Measured
 from mendel.clocks.research.suite import Leg, Suites, rounded
 from mendel.spec import Recipe
-from mendel.types import Digest, digest
+from mendel.types import Digest
 
 N_SCREEN = 4  # seeds; as many again in each round of a confirmation
 SLACK = 0.05  # that a mean may be behind the champion's after one proxy; after k of them, SLACK / k
@@ -37,11 +37,6 @@ class Seeds:
 
 def numbers(*names: str) -> tuple[int, ...]:
     return tuple(number(*names, str(i)) for i in range(N_SCREEN))
-
-
-def number(*names: str) -> int:
-    """A seed by its name: the same names give the same, others another."""
-    return int(digest(list(names))[:12], 16)
 
 
 @dataclass

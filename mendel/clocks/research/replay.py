@@ -68,7 +68,7 @@ def replay(id: int, ledger: Ledger) -> Replay:
 
 def _with_rates(clock: ResearchClock, folder: Path, trial: Trial) -> Bench:
     """Empty, but for the learning rates: a race before this one may have chosen them."""
-    bench = Bench(clock.run.spec.suites, folder, null=clock.run.spec.null)
+    bench = Bench(clock.run.spec.suites, folder, stand_in=clock.bench.stand_in)
     tuning = clock.seeds(trial).tuning
     for candidate in (trial.candidate, trial.champion.candidate):
         recipe = recipe_of(candidate)

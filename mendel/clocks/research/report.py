@@ -78,7 +78,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     counts, hours = found["counts"], found["hours"]
     reached = ", ".join(f"{n} {what}" for what, n in counts.items() if what != "trials")
     kilojoules = found["joules"] / 1000
-    null = " (null: its answers were drawn at random)" if found["is_null"] else ""
+    null = " (null: every candidate was trained as its start)" if found["is_null"] else ""
     told = [
         f"line {found['line']}{null}",
         f"{counts['trials']} trials: {reached}",

@@ -54,7 +54,11 @@ class Summary:
             f"workers trained {self.trained_share:.0%} of their time; driver {self.driver_ms:.0f} "
             f"ms a trial, a proposal {self.proposal_ms:.0f} ms"
         )
-        band = ["answers were drawn at random (--null): every gain is luck"] if self.null else []
+        band = (
+            ["every candidate was trained as the start (--null): each gain is luck"]
+            if self.null
+            else []
+        )
         wins = [f"kept, turn {turn.id}: {turn.verdict.reason}" for turn in self.kept]
         none = [] if wins else ["no candidate was shown to be better than its champion"]
         return [reached, over, *band, *wins, *none]

@@ -109,7 +109,7 @@ def _verifiable(turn: Turn, ledger: Ledger) -> Run:
     run = run_of(turn, ledger)
     if run.spec.null:
         raise InputError(
-            f"turn {turn.id} is of a null line, whose answers were drawn at random. "
+            f"turn {turn.id} is of a null line, which trained its start for every candidate. "
             "Wanted a turn of another line."
         )
     return run

@@ -58,8 +58,12 @@ class TextProxy:
     def source(self) -> Tokens:
         return self._sides[0]
 
-    def tests(self, n: int = PIECE) -> Iterator[Examples]:
-        """The test text from end to end, as far as n_test windows go."""
+    def tests(self, seed: int, n: int = PIECE) -> Iterator[Examples]:
+        """The test text from its beginning, as far as n_test windows go.
+
+        seed     changes nothing: the text is finite, and all of it is asked each time, so that who
+                 is chosen on it again and again may be fitted to it
+        """
         for x, y in self._sides[1].windows(self.context, n):
             yield Examples(x.numpy(), y.numpy())
 
