@@ -21,16 +21,17 @@ from mendel.cli import app
 from mendel.clocks.research import twins, verify
 from mendel.clocks.research.contest import FAR, MINE, Card, Contest, Job, measured
 from mendel.clocks.research.discovery import publish
-from mendel.clocks.research.outcome import beaten_by, won
+from mendel.clocks.research.outcome import beaten_by, on_the_menu, won
 from mendel.clocks.research.run import Run, RunSpec
 from mendel.clocks.research.suite import Suites
-from mendel.clocks.research.twins import Condition, Twins, wider
+from mendel.clocks.research.twins import ALIKE, Condition, Twins, trained_alike, wider
 from mendel.data.proxies import TWINS
 from mendel.ledger import Ledger, View
 from mendel.presets import discoveries, load_recipe
 from mendel.propose.matching import caps_of, price
 from mendel.propose.menu import Named, designs
-from mendel.spec import PartSpec
+from mendel.propose.spelling import canonical
+from mendel.spec import PartSpec, Recipe
 from mendel.types import TRIAL, Account, InputError, Kind, Line, SealedError, Turn
 from tests.research_turns import begun, made_recipe, trial
 
@@ -47,10 +48,13 @@ def condition(names: Sequence[str] = ("a", "b", "c")) -> Condition:
 
 
 def fought(
-    skill: Skill, rng: np.random.Generator, names: Sequence[str] = ("a", "b", "c")
+    skill: Skill,
+    rng: np.random.Generator,
+    names: Sequence[str] = ("a", "b", "c"),
+    made: Condition | None = None,
 ) -> Contest:
     """A contest whose scores are drawn: what a seed does to all designs at once is in them."""
-    contest = Contest(condition(names), Path("nowhere"), Account())
+    contest = Contest(made or condition(names), Path("nowhere"), Account())
     luck: dict[int, float] = {}
     while jobs := contest.wanted:
         contest.add([_drawn(job, skill, rng, luck) for job in jobs])
@@ -106,16 +110,63 @@ def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
     assert words.count("b,") == 0 and "a guess where they failed: b)" in words
 
 
-def test_a_win_by_training_alone_is_said_to_be_one() -> None:
-    contest = fought(level, np.random.default_rng(7))
-    made, menu = contest.condition.mine, contest.condition.menu
-    assert "by its training alone: the design is a of the menu" in won([contest])
-    other = made.model_copy(update={"model": made_recipe(beta_max=2.0).model})
-    contest.condition = replace(contest.condition, mine=other)
-    assert "trained in another way than the menu" in won([contest])
-    alike = tuple(replace(each, recipe=made) for each in menu)
-    contest.condition = replace(contest.condition, menu=alike)
-    assert "train" not in won([contest])
+def own_training(mine: Recipe, names: Sequence[str] = ("a", "b")) -> Condition:
+    """A recipe whose training is another than the menu's."""
+    made = condition(names)
+    menu = tuple(Named(name, made_recipe(n_heads=2**i)) for i, name in enumerate(names))
+    return replace(made, mine=mine, menu=menu, alike=trained_alike(menu, mine))
+
+
+def test_the_menu_is_met_in_the_recipes_training_too_where_that_is_another() -> None:
+    mine = made_recipe(beta_max=2.0)
+    assert not own_training(mine).alike
+    for train in ({"z_loss": 1e-3}, {"lr": 6e-3}):
+        other = mine.model_copy(update={"train": mine.train.model_copy(update=train)})
+        found = own_training(other)
+        assert [each.name for each in found.alike] == ["a (trained alike)", "b (trained alike)"]
+        assert all(each.recipe.train == other.train for each in found.alike)
+        assert [each.recipe.model for each in found.alike] == [
+            canonical(each.recipe).model for each in found.menu
+        ]
+    begun_small = mine.model_copy(
+        update={"model": mine.model.model_copy(update={"init_std": 0.02})}
+    )
+    assert [each.recipe.model.init_std for each in own_training(begun_small).alike] == [0.02, 0.02]
+
+
+def test_a_recipe_that_only_trains_better_is_no_win_and_is_told_so() -> None:
+    train = made_recipe().train.model_copy(update={"shape": "linear"})
+    mine = made_recipe(beta_max=2.0).model_copy(update={"train": train})
+
+    def by_training(design: str, suite: str, rng: np.random.Generator) -> float:
+        gained = design == MINE or design.endswith(ALIKE)
+        return 0.5 + 0.1 * gained + rng.normal(0, 0.01)
+
+    contest = fought(by_training, np.random.default_rng(7), made=own_training(mine))
+    assert contest.stopper is not None and contest.stopper.endswith(ALIKE)
+    outcome, words = beaten_by(contest, contest.stopper)
+    assert outcome == "rediscovery" and "training, not its design" in words
+    del contest.fresh["a"]  # then it is not known to be beaten
+    contest.screen["a"] = replace(contest.screen["a"], mean=0.6)
+    assert "not its design" not in beaten_by(contest, "b (trained alike)")[1]
+
+    def better(design: str, suite: str, rng: np.random.Generator) -> float:
+        return 0.5 + 0.1 * (design == MINE) + rng.normal(0, 0.01)
+
+    won_both = fought(better, np.random.default_rng(8), made=own_training(mine))
+    assert won_both.stopper is None and set(won_both.fresh) == {
+        MINE, "a", "b", "a (trained alike)", "b (trained alike)",
+    }  # fmt: skip
+    words = won([won_both])
+    assert "2 designs of the menu" in words and "trained as the recipe is" in words
+
+
+def test_a_design_of_the_menu_that_is_trained_in_another_way_is_a_rediscovery() -> None:
+    train = made_recipe().train.model_copy(update={"z_loss": 1e-3})
+    mine = made_recipe(n_heads=2).model_copy(update={"train": train})
+    assert on_the_menu(own_training(mine)) == "b of the menu, trained in another way"
+    assert on_the_menu(own_training(made_recipe(n_heads=2))) == "b of the menu"
+    assert on_the_menu(own_training(made_recipe(beta_max=2.0))) is None
 
 
 def test_the_best_of_the_menu_is_met_on_fresh_pairs_even_where_all_are_far_behind() -> None:

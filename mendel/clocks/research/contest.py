@@ -106,7 +106,7 @@ class Contest:
         """What to measure now; nothing: it is decided."""
         if MINE not in self.screen:
             return [self._job(MINE, 0)]
-        if left := [each.name for each in self.condition.menu if each.name not in self.screen]:
+        if left := [each.name for each in self.condition.rivals if each.name not in self.screen]:
             return [self._job(name, 0) for name in left]
         if self.stopper or not self.open:
             return []
@@ -199,7 +199,7 @@ class Contest:
 
     def _job(self, name: str, place: int) -> Job:
         c = self.condition
-        known = {each.name: each.recipe for each in c.menu}
+        known = {each.name: each.recipe for each in c.rivals}
         tuning, seed = (int(digest([c.key, "verify", str(at)])[:12], 16) for at in (0, place))
         ahead = self.screen[MINE].mean if name != MINE and not place else None
         recipe = c.mine if name == MINE else known[name]

@@ -128,7 +128,7 @@ class _Session:
         """Condition by condition, until one is not won."""
         same = on_the_menu(self.docket.first)
         if same is not None:  # nothing is opened for that
-            return self._claim([], None, "rediscovery", f"it computes what {same} of the menu does")
+            return self._claim([], None, "rediscovery", f"its design is {same}")
         account = self.docket.begin()
         contests: list[Contest] = []
         with interruptible() as interrupted, _pool(self.workers) as pool:
@@ -150,8 +150,10 @@ class _Session:
         return Contest(condition, folder, account)
 
     def _fight(self, contest: Contest) -> None:
-        name, n = contest.condition.name, len(contest.condition.menu)
-        self.watcher.note(f"{name}: sealed twins of {n} designs of the menu")
+        name, n = contest.condition.name, len(contest.condition.rivals)
+        told = f"{len(contest.condition.menu)} designs of the menu"
+        alike = ", as they are trained and as the recipe is" if contest.condition.alike else ""
+        self.watcher.note(f"{name}: sealed twins of {told}{alike}")
         while jobs := contest.wanted:
             what = "on the first seed" if jobs[0].screens else f"pairs from {contest.n_pairs + 1}"
             contest.add(self._measured(jobs, f"{name}, {what}"))
