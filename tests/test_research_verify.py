@@ -19,7 +19,18 @@ from typer.testing import CliRunner
 
 from mendel.cli import app
 from mendel.clocks.research import twins, verify
-from mendel.clocks.research.contest import FAR, MINE, Card, Contest, Job, measured
+from mendel.clocks.research.contest import (
+    LEAST_SD,
+    MINE,
+    N_SD,
+    PRIOR_SD,
+    Card,
+    Contest,
+    Job,
+    Terms,
+    far,
+    measured,
+)
 from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.outcome import beaten_by, on_the_menu, won
 from mendel.clocks.research.run import Run, RunSpec
@@ -35,6 +46,7 @@ from mendel.spec import PartSpec, Recipe
 from mendel.types import TRIAL, Account, InputError, Kind, Line, SealedError, Turn
 from tests.research_turns import begun, made_recipe, trial
 
+FAR = 0.1
 SUITES = Suites(names=("states",), share=0.005)
 Skill = Callable[[str, str, np.random.Generator], float]  # design, suite -> a score
 
@@ -52,9 +64,10 @@ def fought(
     rng: np.random.Generator,
     names: Sequence[str] = ("a", "b", "c"),
     made: Condition | None = None,
+    favourites: Sequence[str] = (),
 ) -> Contest:
     """A contest whose scores are drawn: what a seed does to all designs at once is in them."""
-    contest = Contest(made or condition(names), Path("nowhere"), Account())
+    contest = Contest(made or condition(names), Path("nowhere"), Terms(Account(), FAR), favourites)
     luck: dict[int, float] = {}
     while jobs := contest.wanted:
         contest.add([_drawn(job, skill, rng, luck) for job in jobs])
@@ -99,6 +112,43 @@ def test_whoever_is_far_behind_on_the_first_seed_is_not_measured_again() -> None
     assert contest.screen[MINE].seed not in seeds and len(seeds) == contest.n_pairs
 
 
+def test_who_was_strongest_before_is_met_first_and_a_loss_to_it_ends_it() -> None:
+    rng, c_is_level = np.random.default_rng(9), {MINE: 0.6, "c": 0.61}
+
+    def skill(design: str, suite: str, rng: np.random.Generator) -> float:
+        return c_is_level.get(design, 0.52) + rng.normal(0, 0.01)
+
+    lost = fought(skill, rng, favourites=("c",))
+    assert lost.stopper == "c" and set(lost.screen) == {MINE, "c"}
+    c_is_level["c"] = 0.55
+    won_all = fought(skill, rng, favourites=("c",))
+    assert won_all.stopper is None and set(won_all.fresh) == {MINE, "a", "b", "c"}
+    seeds = {name: [card.seed for card in cards] for name, cards in won_all.fresh.items()}
+    assert all(each == seeds[MINE][: len(each)] for each in seeds.values())
+    assert len(set(seeds[MINE])) == won_all.n_pairs  # the others were met on the same pairs
+
+
+def test_far_is_three_deviations_of_the_pairs_of_the_line(ledger: Ledger) -> None:
+    line, champion = begun(ledger)
+    trial(ledger, line, made_recipe(), champion)
+    assert far(ledger.turns(line)) == N_SD * PRIOR_SD  # four pairs tell little
+    trial(ledger, line, made_recipe(), champion, gain=0.3)
+    assert far(ledger.turns(line)) == N_SD * LEAST_SD  # what differs between designs is no luck
+    noise = np.random.default_rng(0).normal(0, 0.1, 200)
+    [turn] = ledger.turns(line, kinds=[Kind.TRIAL], limit=1)
+    drawn = [replace(turn, result=replace(turn.result, scores=tuple(0.5 + noise)))]
+    drawn[0] = replace(drawn[0], result=replace(drawn[0].result, baseline=(0.5,) * 200))
+    assert far(drawn) == pytest.approx(N_SD * 0.1, rel=0.1)
+    lie = replace(turn, verdict=replace(turn.verdict, reason="not believed: its scores"))
+    assert far([lie] * 20) == N_SD * PRIOR_SD
+
+
+def test_the_proxies_that_weigh_most_are_asked_first_and_each_suite_sweeps_on_its_first() -> None:
+    legs = Twins.of(Suites(names=("states", "recall"))).heaviest
+    assert [leg.suite for leg in legs] == ["states"] * 4 + ["recall"] * 8
+    assert [leg.swept for leg in legs] == [i in (0, 4) for i in range(12)]
+
+
 def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
     def far(design: str, suite: str, rng: np.random.Generator) -> float:
         return {MINE: 0.6, "a": 0.55}.get(design, 0.3) + rng.normal(0, 0.01)
@@ -106,7 +156,7 @@ def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
     contest = fought(far, np.random.default_rng(6))
     contest.screen["b"] = replace(contest.screen["b"], error="diverged at step 3")
     words = won([contest])
-    assert "1 judged on fresh pairs, 2 more than 0.1 behind on one, not judged" in words
+    assert "judged on fresh pairs 1 as found; not judged 2, more than 0.1 behind on one" in words
     assert words.count("b,") == 0 and "a guess where they failed: b)" in words
 
 
@@ -146,7 +196,7 @@ def test_a_recipe_that_only_trains_better_is_no_win_and_is_told_so() -> None:
     assert contest.stopper is not None and contest.stopper.endswith(ALIKE)
     outcome, words = beaten_by(contest, contest.stopper)
     assert outcome == "rediscovery" and "training, not its design" in words
-    del contest.fresh["a"]  # then it is not known to be beaten
+    contest.fresh.pop("a", None)  # then it is not known to be beaten
     contest.screen["a"] = replace(contest.screen["a"], mean=0.6)
     assert "not its design" not in beaten_by(contest, "b (trained alike)")[1]
 
@@ -303,6 +353,7 @@ def test_a_win_in_all_conditions_is_claimed_and_joins_the_menu(
     assert found is not None and found.outcome == "verified win"
     assert found.turn.verdict.keep and found.turn.verdict.reason.startswith("verified win: better")
     openings = ledger.turns(kept.line, kinds=[Kind.OPENING])
+    assert openings[0].result.facts["terms"]["far"] == 0.21
     assert [turn.result.facts["condition"] for turn in openings] == list(twins.CONDITIONS)
     assert len({turn.result.facts["sealed"] for turn in openings}) == 2  # width asks the same tasks
     account = ledger.account(kept.line)
@@ -399,7 +450,7 @@ def test_proposers_see_neither_openings_nor_claims(
     assert found is not None and found.turn.sealed is not None
     seen = [*View(ledger, kept.line).turns(), *View(ledger, kept.line).told()]
     assert {turn.kind for turn in seen} == {Kind.TRIAL}
-    for known in ("0.1 behind", "0.005 of the steps"):
+    for known in ("0.21 behind", "0.005 of the steps"):
         assert known in found.turn.verdict.reason
     assert found.turn.verdict.reason.count("0.") == 2  # and no score
     monkeypatch.setenv(TRIAL, "1")  # as in the processes that propose and measure

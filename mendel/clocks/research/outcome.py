@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Literal
 
-from mendel.clocks.research.contest import FAR, MINE, Contest
+from mendel.clocks.research.contest import MINE, N_SD, Contest
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.twins import Condition, as_trained
 from mendel.clocks.research.verdict import MARGIN
@@ -37,18 +37,23 @@ def beaten_by(contest: Contest, rival: str) -> tuple[Outcome, str]:
 
 def won(contests: Sequence[Contest]) -> str:
     first = contests[0]
-    n, near = len(first.condition.menu), len(first.near)
-    both, n_rivals = _both_ways(first.condition), len(first.condition.rivals)
+    n, both = len(first.condition.menu), _both_ways(first.condition)
     share = first.condition.twins.share
     tried = f"; with {share:g} of the steps, which says little" if share < 1 else ""
     failed = sorted({name for each in contests for name in _failed(each)})
     guesses = f"; a guess where they failed: {', '.join(failed)}" if failed else ""
-    far = f"{n_rivals - near} more than {FAR:g} behind on one, not judged"
-    by = f"{near} judged on fresh pairs, {far}"
     return (
         f"better than each of {n} designs of the menu that fit the caps{both}, on sealed twins, at "
-        f"2x width and 2x tokens ({by}{guesses}), no suite worse{tried}"
+        f"2x width and 2x tokens ({_judged(contests)}{guesses}), no suite worse{tried}"
     )
+
+
+def _judged(contests: Sequence[Contest]) -> str:
+    """How many of the rivals were, in each condition, and what the screen alone says of others."""
+    near = ", ".join(f"{len(each.near)} {each.condition.name}" for each in contests)
+    beyond = ", ".join(f"{len(each.screen) - 1 - len(each.near)}" for each in contests)
+    far = f"{contests[0].terms.far:.3g} behind on one, which is {N_SD} of its standard deviations"
+    return f"judged on fresh pairs {near}; not judged {beyond}, more than {far}"
 
 
 def _both_ways(condition: Condition) -> str:
@@ -83,6 +88,8 @@ def counts(contest: Contest) -> dict[str, Any]:
         "designs": len(contest.condition.menu),
         "trained_alike": len(contest.condition.alike),
         "judged": contest.near if MINE in contest.screen else [],
+        "screened_out": max(0, len(contest.screen) - 1 - len(contest.near)),
+        "far": contest.terms.far,
         "pairs": contest.n_pairs,
         "seconds": rounded(sum(card.seconds for card in cards)),
         "failed": sorted(_failed(contest)),

@@ -6,7 +6,8 @@ trained as the start is and, where that is another training, as the recipe is)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,12 @@ class Twins(Suites):
     @classmethod
     def of(cls, suites: Suites, tokens: int = 1) -> Twins:
         return cls.parse({**suites.to_dict(), "tokens": tokens})
+
+    @property
+    def heaviest(self) -> tuple[Leg, ...]:
+        """Those of the smallest suites first, which are most of the mean; a rate's sweep leads."""
+        of = Counter(leg.suite for leg in self.whole)
+        return tuple(sorted(self.whole, key=lambda leg: of[leg.suite]))
 
     def _legs(self, order: Sequence[str]) -> tuple[Leg, ...]:
         text = None if self.text is None else Path(self.text)
@@ -80,6 +87,11 @@ class Condition:
     def rivals(self) -> tuple[Named, ...]:
         """All that a win is over."""
         return self.menu + self.alike
+
+    def named(self, keys: Collection[Digest]) -> list[str]:
+        """Rivals whose design has one of the keys on the menu, however they are trained."""
+        names = {each.name for each in self.menu if each.key in keys}
+        return [each.name for each in self.rivals if each.name.removesuffix(ALIKE) in names]
 
     @cached_property
     def sealed(self) -> Digest:
