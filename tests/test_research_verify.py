@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from mendel.clocks.research.contest import (
     Contest,
     Job,
     Terms,
+    at_least,
     far,
     measured,
 )
@@ -247,6 +249,31 @@ def test_a_gain_on_one_suite_at_the_cost_of_another_is_a_trade() -> None:
     assert set(contest.regressions) == {"recall"}
 
 
+def test_a_win_says_which_suites_are_not_shown_to_be_as_good() -> None:
+    def noisy(design: str, suite: str, rng: np.random.Generator) -> float:
+        spread = {"states": 0.005, "recall": 0.2}[suite]
+        return 0.5 + 0.1 * (design == MINE) + rng.normal(0, spread)
+
+    contest = fought(noisy, np.random.default_rng(1), ("a",))
+    assert contest.stopper is None and not contest.regressions
+    assert contest.bounds["recall"] < -0.02 < 0.08 < contest.bounds["states"]
+    words = won([contest])
+    assert "recall not shown to be within 0.02" in words and "no suite is worse" not in words
+    assert f"recall {contest.bounds['recall']:+.3f}, states" in words
+    sure = fought(
+        lambda d, s, rng: 0.5 + 0.1 * (d == MINE) + rng.normal(0, 0.01),
+        np.random.default_rng(1),
+        ("a",),
+    )
+    assert "no suite is worse by more than 0.02 (one-sided 95% bounds" in won([sure])
+
+
+def test_a_bound_covers_the_mean_in_95_percent() -> None:
+    drawn = np.random.default_rng(3).normal(0.1, 0.05, (4000, 6))
+    assert 0.94 < np.mean([at_least(gains) < 0.1 for gains in drawn.tolist()]) < 0.96
+    assert at_least([0.1]) == -np.inf
+
+
 def test_a_job_gives_up_only_where_full_marks_would_not_do() -> None:
     suites = Twins.of(Suites(names=("states",)))
     from mendel.clocks.research.contest import best_case
@@ -452,7 +479,10 @@ def test_proposers_see_neither_openings_nor_claims(
     assert {turn.kind for turn in seen} == {Kind.TRIAL}
     for known in ("0.21 behind", "0.005 of the steps"):
         assert known in found.turn.verdict.reason
-    assert found.turn.verdict.reason.count("0.") == 2  # and no score
+    facts = found.turn.result.facts["conditions"].values()
+    low = min(told["bounds"]["states"] for told in facts)
+    told = {"0.21", "0.005", "0.02", f"{low:+.3f}"}  # and no score
+    assert set(re.findall(r"[+-]?\d\.\d+", found.turn.verdict.reason)) == told
     monkeypatch.setenv(TRIAL, "1")  # as in the processes that propose and measure
     assert ledger.turn(found.turn.id).sealed is None
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from mendel import judge
@@ -29,6 +29,7 @@ PRIOR_SD, N_KNOWN = 0.07, 8  # of a pair, as seen before; where fewer pairs of t
 LEAST_SD = 0.05  # whatever a line says: its own pairs are of recipes that are much alike
 N_FRESH = 4  # seeds a round of the confirmation
 MAX_PAIRS = 24
+SURE = 0.95  # one-sided, of what a suite may have lost
 N_FUTILE = 8  # pairs after which who is not ahead is given up: that costs no validity
 MINE = "the recipe"
 
@@ -64,6 +65,15 @@ def _pairs(turn: Turn) -> list[float]:
     if found.error is not None or found.facts.get("stage") not in ("screen", "confirm"):
         return []
     return [a - b for a, b in zip(found.scores, found.baseline, strict=False)]
+
+
+def at_least(gains: Sequence[float]) -> float:
+    """The lower end of a mean's one-sided interval, by Student's t; -inf of fewer than two."""
+    from scipy.special import stdtrit  # takes a while, which workers do not need
+
+    if (n := len(gains)) < 2:
+        return -math.inf
+    return fmean(gains) - float(stdtrit(n - 1, SURE)) * stdev(gains) / math.sqrt(n)
 
 
 @dataclass(frozen=True)
@@ -230,6 +240,13 @@ class Contest:
         """Suites that are worse than the strongest design's by more than the margin."""
         found = {s: fmean(self.gains(self.strongest, s)) for s in self.condition.twins.names}
         return {suite: gain for suite, gain in found.items() if gain < -MARGIN}
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Of each suite, what is gained over the strongest design at least; from fresh pairs."""
+        if self.n_pairs < 2:
+            return {}
+        return {s: at_least(self.gains(self.strongest, s)) for s in self.condition.twins.names}
 
     @property
     def is_too_good(self) -> bool:

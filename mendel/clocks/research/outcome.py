@@ -5,11 +5,12 @@ contests -> verified win, rediscovery, trade or no win
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Literal
 
-from mendel.clocks.research.contest import MINE, N_SD, Contest
+from mendel.clocks.research.contest import MINE, N_SD, SURE, Contest
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.twins import Condition, as_trained
 from mendel.clocks.research.verdict import MARGIN
@@ -44,7 +45,7 @@ def won(contests: Sequence[Contest]) -> str:
     guesses = f"; a guess where they failed: {', '.join(failed)}" if failed else ""
     return (
         f"better than each of {n} designs of the menu that fit the caps{both}, on sealed twins, at "
-        f"2x width and 2x tokens ({_judged(contests)}{guesses}), no suite worse{tried}"
+        f"2x width and 2x tokens ({_judged(contests)}{guesses}); {_suites(contests)}{tried}"
     )
 
 
@@ -54,6 +55,18 @@ def _judged(contests: Sequence[Contest]) -> str:
     beyond = ", ".join(f"{len(each.screen) - 1 - len(each.near)}" for each in contests)
     far = f"{contests[0].terms.far:.3g} behind on one, which is {N_SD} of its standard deviations"
     return f"judged on fresh pairs {near}; not judged {beyond}, more than {far}"
+
+
+def _suites(contests: Sequence[Contest]) -> str:
+    """What is shown of each suite beside the strongest design: its mean, and how sure that is."""
+    names = contests[0].condition.twins.names
+    least = {s: min(each.bounds.get(s, -math.inf) for each in contests) for s in names}
+    told = ", ".join(f"{suite} {bound:+.3f}" for suite, bound in least.items())
+    unsure = [suite for suite, bound in least.items() if bound < -MARGIN]
+    shown = f"no suite is worse by more than {MARGIN:g}"
+    if unsure:
+        shown = f"{', '.join(unsure)} not shown to be within {MARGIN:g} of the strongest"
+    return f"{shown} (one-sided {SURE:.0%} bounds, lowest of all conditions: {told})"
 
 
 def _both_ways(condition: Condition) -> str:
@@ -81,7 +94,7 @@ def _failed(contest: Contest) -> set[str]:
 
 
 def counts(contest: Contest) -> dict[str, Any]:
-    """What may be known by all: how much was measured, no score."""
+    """What may be known by all: how much was measured, what is shown of suites; no score."""
     cards = [*contest.screen.values(), *(c for found in contest.fresh.values() for c in found)]
     return {
         "sealed": contest.condition.sealed,
@@ -91,6 +104,7 @@ def counts(contest: Contest) -> dict[str, Any]:
         "screened_out": max(0, len(contest.screen) - 1 - len(contest.near)),
         "far": contest.terms.far,
         "pairs": contest.n_pairs,
+        "bounds": rounded(contest.bounds),
         "seconds": rounded(sum(card.seconds for card in cards)),
         "failed": sorted(_failed(contest)),
     }
