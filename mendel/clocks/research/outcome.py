@@ -53,7 +53,7 @@ def _judged(contests: Sequence[Contest]) -> str:
     """How many of the rivals were, in each condition, and what the screen alone says of others."""
     near = ", ".join(f"{len(each.near)} {each.condition.name}" for each in contests)
     beyond = ", ".join(f"{len(each.screen) - 1 - len(each.near)}" for each in contests)
-    far = f"{contests[0].terms.far:.3g} behind on one, which is {N_SD} of its standard deviations"
+    far = f"{contests[0].terms.far:.3g} behind on one, {N_SD} standard deviations of a pair"
     return f"judged on fresh pairs {near}; not judged {beyond}, more than {far}"
 
 

@@ -106,6 +106,11 @@ def _verifiable(turn: Turn, ledger: Ledger) -> Run:
             f"turn {turn.id} is no trial of `mendel research`. Wanted one that was kept. "
             "`mendel research report` lists those."
         )
+    if not turn.verdict.keep:
+        raise InputError(
+            f"turn {turn.id} was not kept: {turn.verdict.reason}. Wanted a turn that its line "
+            "kept. `mendel research report` lists those."
+        )
     run = run_of(turn, ledger)
     if run.spec.null:
         raise InputError(
