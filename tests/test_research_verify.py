@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from mendel.cli import app
 from mendel.clocks.research import twins, verify
+from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.contest import (
     LEAST_SD,
     MINE,
@@ -145,10 +146,10 @@ def test_far_is_three_deviations_of_the_pairs_of_the_line(ledger: Ledger) -> Non
     assert far([lie] * 20) == N_SD * PRIOR_SD
 
 
-def test_the_proxies_that_weigh_most_are_asked_first_and_each_suite_sweeps_on_its_first() -> None:
+def test_who_gives_up_has_swept_its_rates_and_was_asked_what_weighs_most_first() -> None:
     legs = Twins.of(Suites(names=("states", "recall"))).heaviest
-    assert [leg.suite for leg in legs] == ["states"] * 4 + ["recall"] * 8
-    assert [leg.swept for leg in legs] == [i in (0, 4) for i in range(12)]
+    assert [leg.suite for leg in legs] == ["states", "recall"] + ["states"] * 3 + ["recall"] * 7
+    assert [leg.swept for leg in legs] == [True] * 2 + [False] * 10
 
 
 def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
@@ -281,6 +282,16 @@ def test_a_job_gives_up_only_where_full_marks_would_not_do() -> None:
 
     first = suites.whole[0].name
     assert best_case(suites, {first: 0.2}) == pytest.approx((0.2 + 3) / 4)
+
+
+def test_who_cannot_reach_what_is_asked_stops_early_with_all_its_rates_swept(
+    tmp_path: Path,
+) -> None:
+    suites = Twins.of(Suites(names=("states", "recall"), share=0.005))
+    card = measured(Job("x", made_recipe(), suites, tmp_path, 5, 5, least=0.99))
+    assert card.gave_up and list(card.proxies) == [leg.name for leg in suites.heaviest[:3]]
+    bench = Bench(suites, tmp_path)
+    assert all(bench.factor(made_recipe(), suite, 5) for suite in suites.names)
 
 
 def test_the_twins_are_sealed_ones_in_the_same_suites_at_more_tokens() -> None:

@@ -116,7 +116,9 @@ def measured(job: Job) -> Card:
         found = _asked(bench, job, leg)
         error, seconds = error or found.error, seconds + found.seconds
         scores[leg.name] = 0.0 if found.score is None else found.score
-        if job.least is not None and best_case(job.twins, scores) < job.least:
+        if leg.swept or job.least is None:  # no rate is left unswept: it may meet fresh pairs
+            continue
+        if best_case(job.twins, scores) < job.least:
             break
     mean, gave_up = best_case(job.twins, scores), len(scores) < len(job.twins.whole)
     return Card(job.design, job.seed, scores, mean, gave_up, error, seconds)

@@ -43,9 +43,9 @@ class Twins(Suites):
 
     @property
     def heaviest(self) -> tuple[Leg, ...]:
-        """Those of the smallest suites first, which are most of the mean; a rate's sweep leads."""
+        """Those that sweep a rate, then the smallest suites, which are most of the mean."""
         of = Counter(leg.suite for leg in self.whole)
-        return tuple(sorted(self.whole, key=lambda leg: of[leg.suite]))
+        return tuple(sorted(self.whole, key=lambda leg: (not leg.swept, of[leg.suite])))
 
     def _legs(self, order: Sequence[str]) -> tuple[Leg, ...]:
         text = None if self.text is None else Path(self.text)
