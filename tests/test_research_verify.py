@@ -35,6 +35,7 @@ from mendel.clocks.research.contest import (
     measured,
 )
 from mendel.clocks.research.discovery import publish
+from mendel.clocks.research.docket import Docket
 from mendel.clocks.research.outcome import beaten_by, on_the_menu, won
 from mendel.clocks.research.run import Run, RunSpec
 from mendel.clocks.research.suite import Suites
@@ -337,6 +338,26 @@ def kept(ledger: Ledger) -> Turn:
     line, champion = begun(ledger, line=run.line)
     signed = made_recipe(beta_max=2.0)
     return trial(ledger, line, signed, champion, stage="confirm", gain=0.1, keep=True)
+
+
+def test_what_a_verification_is_held_to_is_fixed_when_it_begins(ledger: Ledger, kept: Turn) -> None:
+    docket = Docket(ledger, kept, condition())
+    terms = docket.begin()
+    assert terms.far == 0.21 and terms.account == Account()
+    for gain in (0.0, 0.1):
+        trial(ledger, kept.line, made_recipe(), kept, gain=gain)
+    assert far(ledger.turns(kept.line)) == pytest.approx(0.15)
+    assert docket.begin() == terms and ledger.account(kept.line).n_begun == 1
+
+
+def test_the_designs_that_led_the_line_are_met_first_in_both_trainings(
+    ledger: Ledger, kept: Turn
+) -> None:
+    mine = made_recipe(2e-3, beta_max=2.0)
+    names = ("start", "other")
+    menu = tuple(Named(n, canonical(made_recipe(n_heads=2 * h + 2))) for h, n in enumerate(names))
+    first = replace(condition(names), mine=mine, menu=menu, alike=trained_alike(menu, mine))
+    assert Docket(ledger, kept, first).favourites() == ["start", "start (trained alike)"]
 
 
 def few(caps: Any, start: Any = None) -> tuple[Named, ...]:
