@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mendel.audit import check_spec
-from mendel.clocks.research.contest import MINE, N_FRESH, Card, Contest, Job, Terms, measured
+from mendel.clocks.research.contest import MINE, Card, Contest, Job, Terms, measured
 from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.docket import Docket
 from mendel.clocks.research.lookup import run_of
@@ -167,8 +167,9 @@ class _Session:
             if contest.screen[MINE].error:
                 return
             if len(contest.screen) == 1:
-                hours = (n + N_FRESH) * contest.screen[MINE].seconds / 3600
-                self.watcher.note(f"{name}: {hours:.1f} core hours or more, most of them to screen")
+                hours = n * contest.screen[MINE].seconds / 3600
+                told = f"{hours:.1f} core hours to screen {n}, as many again for fresh pairs"
+                self.watcher.note(f"{name}: about {told}; one loss ends it")
 
     def _measured(self, jobs: Sequence[Job], what: str) -> list[Card]:
         """In the order of the jobs; raises Stopped on Ctrl-C or when time is up."""
