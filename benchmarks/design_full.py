@@ -98,7 +98,8 @@ def _command(argv: list[str], names: dict[str, str]) -> str:
 
 def _add_peers(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Scores of the peers on the same test files; one that cannot be had is said and left out."""
-    firsts = {row["task"]: row for row in rows if row["draw"] == 0}
+    asked = [row for row in rows if not options.only or row["task"] in options.only]
+    firsts = {row["task"]: row for row in asked if row["draw"] == 0}
     with tempfile.TemporaryDirectory() as name:
         wanted: dict[tuple[str, ...], list[str]] = {}  # what to run -> for which tasks
         for task in tasks(options.shared, Path(name), 0):

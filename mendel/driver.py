@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -115,14 +115,17 @@ class Driver:
             self._make_live()
         return verdict
 
-    def release(self, *, forgive: bool = False) -> None:
+    def release(self, *, forgive: bool = False, held: Collection[str] = ()) -> None:
         """Free the rounds that lost workers may hold; a late tell still does no harm.
 
+        held      trials that living workers are known to measure: those stay theirs
         forgive   their leases do not count as attempts: the workers were stopped, not killed by it
         """
         line = self.clock.line
         with self.ledger.writing(line, durable=False) as connection:
             for row in self.ledger.open_trials(connection, line):
+                if row.id in held:
+                    continue
                 attempts = 0 if forgive else row.attempts
                 self.ledger.update_trial(connection, row, deadline=0.0, attempts=attempts)
 

@@ -1,6 +1,7 @@
 """Evidence that may be read after every pair, and the error budget that it is held against.
 
     pairs -> e_process -> e, kept at e >= 1/level <- next_level <- Account
+    level -> pairs_for -> how many pairs a confirmation may take
 
 Each function says why it holds; what is done with it is the judge's.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +23,7 @@ HEAD_START = 3  # larger: later confirmations get more of the budget, the first 
 BETS = 2.0 ** np.arange(-4, 3)  # per median gain; 1/16 suits thousands of examples, 4 a few seeds
 SHARES = np.sqrt(BETS) / np.sqrt(BETS).sum()  # small bets take many pairs, so can start with less
 MAX_GAIN = 2.0  # in medians: one wild pair cannot undo the others
+OVERSHOOT = 0.583  # standard deviations by which a walk passes a bound; -zeta(1/2) / sqrt(2 pi)
 
 
 def share(i: int) -> float:
@@ -82,9 +85,7 @@ def e_process(differences: ArrayLike) -> Floats:
     x = np.asarray(differences, dtype=np.float64)
     finite = np.isfinite(x)
     stakes = np.clip(np.where(finite, x, 0.0) / _running_median(x), -MAX_GAIN, MAX_GAIN)
-    # log(1 + tanh(z)) without cancellation
-    logs = math.log(2) - np.logaddexp(0.0, -2 * BETS[:, None] * stakes)
-    return _mix(np.where(finite, logs, -np.inf))
+    return _mix(np.where(finite, _log_factors(stakes), -np.inf))
 
 
 def e_process_of_mean(differences: ArrayLike, *, margin: float = 0.0) -> Floats:
@@ -106,6 +107,12 @@ def e_process_of_mean(differences: ArrayLike, *, margin: float = 0.0) -> Floats:
     return _mix(np.where(allowed, np.log1p(np.tanh(BETS)[:, None] * gains), -np.inf))
 
 
+def _log_factors(stakes: Floats) -> Floats:
+    """log(1 + tanh(bet * stake)) of each bet, without cancellation."""
+    found: Floats = math.log(2) - np.logaddexp(0.0, -2 * BETS[:, None] * stakes)
+    return found
+
+
 def _mix(log_factors: Floats) -> Floats:
     """Products over the pairs, averaged over the bets."""
     wealth = np.log(SHARES)[:, None] + np.cumsum(log_factors, axis=1)
@@ -123,3 +130,54 @@ def _running_median(x: Floats) -> Floats:
         if seen:
             medians[i] = seen[len(seen) // 2]
     return medians
+
+
+def pairs_for(level: float, *, least: int, most: int, step: int, power: float = 0.8) -> int:
+    """Of least, least + step, ... most: the fewest with that power for a gain of 1 sigma.
+
+    level    of the confirmation: the lower, the more pairs
+    returns  most, where none has it
+    """
+    counts = range(least, most, step)
+    return next((n for n in counts if power_of(level, n) >= power), most)
+
+
+def power_of(level: float, n_pairs: int) -> float:
+    """About how often `e_process` reaches 1/level in so many pairs, where gains are N(1, 1).
+
+    The log of each bet's wealth is a random walk of known drift and spread, taken to be Brownian:
+    it passes a bound a within n with probability
+
+        Phi((drift n - a) / (spread sqrt(n))) + exp(2 drift a / spread^2) Phi(-(drift n + a) / ...)
+
+    Of all bets the best counts, each from its own share. Simulations of the judge agree within
+    0.06 from 24 pairs and a power of .5 on; with fewer pairs medians are not settled yet.
+
+    source   Siegmund, Sequential Analysis, 1985: ch. III, and the overshoot of ch. X
+    """
+    found = 0.0
+    for share, drift, spread in zip(SHARES, *_growth(), strict=True):
+        bound = -math.log(level * share) + OVERSHOOT * spread
+        width = spread * math.sqrt(n_pairs)
+        late = math.exp(min(2 * drift * bound / spread**2, 700.0))  # times what is 0 by then
+        below, beyond = (drift * n_pairs - bound) / width, -(drift * n_pairs + bound) / width
+        found = max(found, _phi(below) + late * _phi(beyond))
+    return found
+
+
+@cache
+def _growth() -> tuple[Floats, Floats]:
+    """Mean and deviation of the log of each bet's factor where gains are N(1, 1), by quadrature."""
+    x = np.linspace(-7.0, 9.0, 4_001)
+    weights = np.exp(-((x - 1.0) ** 2) / 2)
+    weights /= weights.sum()
+    order = np.argsort(np.abs(x))
+    middle = order[np.searchsorted(np.cumsum(weights[order]), 0.5)]
+    logs = _log_factors(np.clip(x / abs(x[middle]), -MAX_GAIN, MAX_GAIN))
+    drift: Floats = logs @ weights
+    spread: Floats = np.sqrt((logs - drift[:, None]) ** 2 @ weights)
+    return drift, spread
+
+
+def _phi(z: float) -> float:
+    return math.erfc(-z / math.sqrt(2)) / 2

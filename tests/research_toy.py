@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mendel.audit import check_spec
-from mendel.clocks.research import bench, clock
+from mendel.clocks.research import bench
 from mendel.clocks.research.clock import ResearchClock
 from mendel.clocks.research.measure import Measured
 from mendel.clocks.research.request import START
@@ -85,8 +85,9 @@ def caps() -> Caps:
 
 def spec(**changed: object) -> RunSpec:
     known = dict(
-        id=f"run-{next(IDS)}", suites=SUITES, caps=caps(), start=canonical(START), given=True,
-        n_workers=1, command="mendel research", started=time.time(), budget_s=3600.0,
+        id=f"run-{next(IDS)}", suites=SUITES, caps=caps(), start=canonical(START),
+        given=True, menu=(), n_workers=1, command="mendel research", started=time.time(),
+        budget_s=3600.0,
     )  # fmt: skip
     return RunSpec.model_validate({**known, **changed})
 
@@ -112,7 +113,6 @@ def line(
     monkeypatch.setattr(
         bench, "sweep", lambda recipe, proxy, seed, null: measure(recipe, 1.0, proxy, seed)
     )
-    monkeypatch.setattr(clock, "designs", lambda caps, start: ())
     shutil.copytree(audits(str(audited)), home() / "audits", dirs_exist_ok=True)
     proposer = Listed(*recipes)
     run = Run.create(ledger, spec(**changed))

@@ -25,10 +25,11 @@ from mendel.clocks.research.race import N_SCREEN
 from mendel.clocks.research.report import gathered
 from mendel.clocks.research.request import START, Request, planned, prepared
 from mendel.clocks.research.run import Run
-from mendel.clocks.research.session import Session, Silent, research
+from mendel.clocks.research.session import Processes, Session, Silent, research
 from mendel.clocks.research.story import story
 from mendel.clocks.research.suite import RACE, Suites, normalised
-from mendel.clocks.research.summary import summary
+from mendel.clocks.research.summary import Times, summary
+from mendel.clocks.research.work import LEASE_S, _hold, holds, turn
 from mendel.clocks.workers import Stopwatch
 from mendel.data.proxies import SUITES, make
 from mendel.driver import REPLACED, Driver
@@ -38,7 +39,7 @@ from mendel.propose.analyst import Insight
 from mendel.propose.memory import Memory
 from mendel.propose.menu import Named
 from mendel.propose.novelty import canonical
-from mendel.spec import PartSpec, Recipe
+from mendel.spec import PartSpec, Recipe, Spec
 from mendel.train.proxy import fitted
 from mendel.types import Decision, InputError, Kind, LedgerError, Result, Trial, Turn
 
@@ -201,6 +202,18 @@ def test_a_planted_gain_is_screened_confirmed_on_fresh_seeds_and_promoted(line: 
     assert facts["audit"] == {"verdict": "clean", "cached": True, "profile": "quick"}
 
 
+def test_a_gain_is_still_shown_where_many_confirmations_were_begun_before(
+    line: Any, ledger: Ledger
+) -> None:
+    clock, _ = line(toy.recipe(0.03))
+    Driver(clock, ledger).start()
+    with ledger.writing(clock.line) as connection:
+        ledger.charge(connection, clock.line, begun=300, kept=0)
+    turns = run_out(clock)
+    assert turns[-1].verdict.keep
+    assert N_SCREEN * (len(turns) - 1) > 16  # fewer pairs, each won, could not reach such a level
+
+
 def test_no_round_of_a_confirmation_sees_a_seed_again(line: Any) -> None:
     seen: list[tuple[str, str, int]] = []
 
@@ -276,15 +289,10 @@ def test_too_good_is_audited_in_full_before_it_goes_on(line: Any) -> None:
     assert turns[-1].verdict.keep
 
 
-def test_designs_of_the_menu_lead_by_point_estimate_and_it_says_so(
-    line: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mendel.clocks.research import clock as module
-
+def test_designs_of_the_menu_lead_by_point_estimate_and_it_says_so(line: Any) -> None:
     better, worse, other = toy.recipe(0.01), toy.recipe(), toy.recipe(0.004, 1)
-    clock, _ = line(better, worse, other, given=False)
     named = (Named("better", better), Named("worse", worse))
-    monkeypatch.setattr(module, "designs", lambda caps, start: named)
+    clock, _ = line(better, worse, other, given=False, menu=named)
     turns = run_out(clock)
     kept = [turn for turn in turns if turn.verdict.keep]
     assert [turn.candidate.state for turn in kept] == [better.to_dict()]
@@ -338,6 +346,42 @@ def test_a_killed_trial_goes_on_where_it_was(line: Any) -> None:
     race, screens = len(toy.SUITES.race), N_SCREEN * len(toy.SUITES.screen)
     fresh = sum(2 * N_SCREEN * len(toy.SUITES.confirm) for turn in turns[1:])
     assert n[0] == 1 + 2 * (race + screens) + fresh  # only what the kill cut off was done again
+
+
+def test_a_slow_trial_stays_with_its_worker_when_another_worker_dies(
+    line: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, _ = line(toy.recipe(0.02, 1), toy.recipe(0.02, 2), n_workers=2)
+    driver = Driver(clock, ledger, lease_s=LEASE_S)
+    driver.start()
+    slow, lost = driver.ask(), driver.ask()
+    assert slow is not None and lost is not None
+    crew, other = Processes(clock), [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    monkeypatch.setattr(crew, "_spawn", other.pop)
+    with subprocess.Popen(["sleep", "60"]) as living, subprocess.Popen(["false"]) as dead:
+        dead.wait()
+        for worker, trial in ((living, slow), (dead, lost)):
+            _hold(clock.run.folder, worker.pid, trial.id)
+        crew._workers = [living, dead]  # type: ignore[list-item]
+        assert crew.tended()
+        again = driver.ask()
+        assert again is not None and again.id == lost.id
+        assert driver.ask() is None
+        crew.end()
+    other[0].kill()
+    other[0].wait()
+
+
+def test_what_a_worker_measures_is_known_until_it_is_told(line: Any) -> None:
+    clock, _ = line(toy.recipe(0.03))
+    driver, said = Driver(clock, clock.ledger), list[str]()
+    driver.start()
+    while turn(driver, clock, Times(), said.append):
+        pass
+    [trial] = {each.trial for each in clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])}
+    assert said == [trial, ""] * (len(said) // 2)
+    _hold(clock.run.folder, 7, "one")
+    assert holds(clock.run.folder, 7) == "one" and holds(clock.run.folder, 8) == ""
 
 
 # -- workers that lie --
@@ -497,6 +541,30 @@ def test_resuming_nothing_or_another_question_is_refused(ledger: Ledger) -> None
     assert Run.newest(ledger).spec.budget_s == 9.0  # more workers leave the end where it was
 
 
+def test_a_recipe_verified_while_a_run_works_is_not_in_its_menu_but_in_the_next_one_s(
+    ledger: Ledger, home: Path
+) -> None:
+    run = prepared(Request(trials=3, proposer="random"), ledger)
+    before = [each.name for each in run.spec.menu]
+    found = run.spec.menu[0].recipe
+    train = found.train.model_copy(update={"weight_decay": 0.07})
+    folder = home / "discoveries" / "found_by_another"
+    folder.mkdir(parents=True)
+    text = f"model = {_inline(found.model)}\ntrain = {_inline(train)}\n"
+    (folder / "recipe.toml").write_text(text)
+    worker, resumed = Run.load(run.folder), prepared(Request(trials=4, resume=True), ledger)
+    for each in (worker, resumed):
+        clock = ResearchClock(each, ledger)
+        assert [design.name for design in clock.problem.menu] == before
+        assert clock.named == {design.key for design in run.spec.menu}
+    assert "found_by_another" in [each.name for each in planned(Request(), ledger).menu]
+
+
+def _inline(spec: Spec) -> str:
+    fields = spec.to_toml().strip().splitlines()
+    return "{" + ", ".join(fields) + "}"
+
+
 def test_a_run_of_an_older_mendel_is_refused_and_not_touched(ledger: Ledger) -> None:
     run = Run.create(ledger, toy.spec())
     file = run.folder / "run.json"
@@ -511,7 +579,7 @@ def test_two_runs_on_one_ledger_proceed_on_their_own_lines(
     line: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = line(toy.recipe(0.03))
-    other, _ = line(toy.recipe(0.012, 1), toy.recipe(0.035))
+    other, _ = line(toy.recipe(0.0, 1), toy.recipe(0.035))
     drivers = [Driver(clock, ledger) for clock in (one, other)]
     for driver in drivers:
         driver.start()

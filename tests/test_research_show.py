@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from mendel.cli import app
-from mendel.clocks.research import clock as clock_module
 from mendel.clocks.research.clock import ResearchClock
 from mendel.clocks.research.replay import replay
 from mendel.clocks.research.report import gathered
@@ -36,7 +35,6 @@ def measured_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("measured")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MENDEL_HOME", str(folder))
-        patch.setattr(clock_module, "designs", lambda caps, start: ())
         ledger = Ledger()
         caps = caps_of(made_recipe(), SUITES.vocab, SUITES.n_tokens)
         start, other = (_fitted(made_recipe(lr), caps) for lr in (3e-3, 2e-3))
@@ -59,7 +57,6 @@ def told(
 ) -> Iterator[tuple[Ledger, list[Turn]]]:
     """It, and its two turns."""
     monkeypatch.setenv("MENDEL_HOME", str(measured_home))
-    monkeypatch.setattr(clock_module, "designs", lambda caps, start: ())
     ledger = Ledger()
     yield ledger, ledger.turns(kinds=[Kind.TRIAL])[:2]
     ledger.close()

@@ -332,7 +332,8 @@ def kept(ledger: Ledger) -> Turn:
     start = made_recipe()
     spec = RunSpec(
         id="made", suites=SUITES, caps=caps_of(start, SUITES.vocab, SUITES.n_tokens), start=start,
-        given=False, trials=1, n_workers=1, command="mendel research --suite states", started=0.0,
+        menu=(), given=False, trials=1, n_workers=1, command="mendel research --suite states",
+        started=0.0,
     )  # fmt: skip
     run = Run.create(ledger, spec)
     line, champion = begun(ledger, line=run.line)

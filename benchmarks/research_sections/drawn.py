@@ -127,7 +127,7 @@ class DrawnClock(ResearchClock):
     def trial(self, trial: Trial) -> Result:
         """As the clock's own; the race, its cuts, the seeds of a reign and the facts are real."""
         mine, its = recipe_of(trial.candidate), recipe_of(trial.champion.candidate)
-        bench, seeds = self.bench, self._seeds(trial)
+        bench, seeds = self.bench, self.seeds(trial)
         assert isinstance(bench, DrawnBench)
         bench.names = {id(mine): trial.candidate.id, id(its): trial.champion.candidate.id}
         if trial.round:
@@ -165,7 +165,8 @@ class Menu:
 
     def spec(self, name: str) -> RunSpec:
         return RunSpec(
-            id=name, suites=SUITES, caps=self.caps, start=self.start, given=False, null=True,
+            id=name, suites=SUITES, caps=self.caps, start=self.start, menu=self.designs,
+            given=False, null=True,
             n_workers=1, command="benchmarks/research.py", started=time.time(),
         )  # fmt: skip
 

@@ -207,8 +207,9 @@ def _run(
     """What was asked follows from the name, so a folder that is there is gone on with."""
     assert proposer in get_args(ProposerName)
     suites, first = Alone(names=("states",), share=asked["share"]), start()
+    caps = caps_of(first, suites.vocab, suites.n_tokens)
     spec = RunSpec(
-        id=name, suites=suites, caps=caps_of(first, suites.vocab, suites.n_tokens), start=first,
+        id=name, suites=suites, caps=caps, start=first, menu=designs(caps, first),
         given=False, proposer=proposer, seed=seed, trials=asked["trials"], n_workers=1,
         command="benchmarks/research.py rediscovery", started=0.0,
     )  # fmt: skip

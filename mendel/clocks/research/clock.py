@@ -22,7 +22,7 @@ from mendel.clocks.research.verdict import Court, believed, is_too_good
 from mendel.driver import REPLACED
 from mendel.ledger import Earlier, Ledger, View
 from mendel.propose.matching import over, price
-from mendel.propose.menu import Named, designs
+from mendel.propose.menu import Named
 from mendel.propose.notes import notes
 from mendel.propose.novelty import fingerprint, key
 from mendel.propose.recipes import Problem, Proposer, make_proposer
@@ -132,14 +132,15 @@ class ResearchClock:
         spec = self.run.spec
         return Problem(spec.caps, spec.start, self.menu, notes(), spec.seed, self.line.task)
 
-    @cached_property
+    @property
     def menu(self) -> tuple[Named, ...]:
-        return designs(self.run.spec.caps, self.run.spec.start)
+        """As the run began with, for all its workers and after --resume."""
+        return self.run.spec.menu
 
     @cached_property
     def named(self) -> set[Digest]:
-        """Keys of the menu; a machine that has another menu is told them."""
-        return {key(design.recipe) for design in self.menu}
+        """Keys of the menu."""
+        return {design.key for design in self.menu}
 
     # -- trial --
 

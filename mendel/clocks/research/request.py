@@ -13,6 +13,7 @@ from mendel.clocks.workers import new_run_id
 from mendel.data.proxies.proxy import Preset
 from mendel.ledger import Ledger
 from mendel.propose.matching import caps_of
+from mendel.propose.menu import designs
 from mendel.propose.novelty import canonical
 from mendel.spec import ModelSpec, PartSpec, Recipe, TrainSpec
 from mendel.train.proxy import refusals
@@ -86,11 +87,13 @@ def planned(request: Request, ledger: Ledger) -> RunSpec:
         raise InputError(f"--from cannot be judged on {suites.leg(name).suite}: {why}")
     start = canonical(start)
     unbounded = request.budget_s is None and request.trials is None
+    caps = caps_of(start, vocab, suites.n_tokens)
     spec = RunSpec(
         id=new_run_id(),
         suites=suites,
-        caps=caps_of(start, vocab, suites.n_tokens),
+        caps=caps,
         start=start,
+        menu=designs(caps, start),
         given=request.start is not None,
         proposer=request.proposer or "builtin",
         seed=request.seed or 0,

@@ -14,6 +14,7 @@ from mendel.clocks.research.suite import Suites
 from mendel.clocks.workers import spent_s
 from mendel.ledger import Ledger
 from mendel.propose.matching import Caps
+from mendel.propose.menu import Named
 from mendel.spec import Recipe, Spec, SpecError
 from mendel.types import Digest, InputError, Line, digest
 
@@ -27,6 +28,7 @@ class RunSpec(Spec):
     suites: Suites
     caps: Caps
     start: Recipe
+    menu: tuple[Named, ...]  # as it was when the run began: a recipe verified since is not in it
     given: bool  # the start is the user's, and the menu has to beat it as any other does
     proposer: ProposerName = "builtin"
     seed: int = Field(0, ge=0)

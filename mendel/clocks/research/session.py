@@ -18,6 +18,7 @@ from mendel.clocks.research.request import Request, prepared
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.summary import Summary, summary
 from mendel.clocks.research.verdict import believed
+from mendel.clocks.research.work import holds
 from mendel.clocks.workers import Stopwatch, interruptible, spawn
 from mendel.driver import Driver
 from mendel.ledger import Ledger
@@ -176,7 +177,7 @@ class Processes:
         for place, worker in enumerate(self._workers):
             if worker.poll() not in (None, 0) and self._restarts < MAX_RESTARTS:
                 self._restarts += 1
-                self._driver.release()  # what it held, another may take
+                self._driver.release(held=self._held())  # what it held, another may take
                 self._workers[place] = self._spawn()
         alive = any(worker.poll() is None for worker in self._workers)
         if not alive and any(worker.returncode for worker in self._workers):
@@ -191,6 +192,15 @@ class Processes:
         for worker in self._workers:
             worker.kill()
             worker.wait()
+
+    def _held(self) -> set[str]:
+        """Trials of the workers that live: a slow one is not measured twice.
+
+        A worker that has leased a round and not said so yet may lose it; then a second one measures
+        it too, and the first that tells is believed.
+        """
+        living = (worker.pid for worker in self._workers if worker.poll() is None)
+        return {trial for pid in living if (trial := holds(self._run.folder, pid))}
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         arguments = [str(self._run.folder), str(os.getpid())]

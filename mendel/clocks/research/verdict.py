@@ -13,13 +13,14 @@ from typing import Any
 
 from mendel.clocks.research.race import N_SCREEN
 from mendel.clocks.research.suite import Suites
+from mendel.evidence import pairs_for
 from mendel.judge import superiority
 from mendel.propose.costs import Price
 from mendel.types import Account, Decision, Kind, Result, Trial, Turn, Verdict
 
 MARGIN = 0.02  # by which a suite may be worse, of its score, where the mean of suites is better
 MIN_T = 2.0  # of a screen: a confirmation costs as much as thirty races
-MAX_PAIRS = 16  # of a confirmation; who has lost ground is given up after a third of them
+MIN_PAIRS, MAX_PAIRS = 16, 48  # of a confirmation; between them the level says how many
 TOO_GOOD = 1.1  # times the champion's score: believed only after a full audit
 EXACT = 1e-4  # facts are rounded to 6 digits
 LIE = "not believed: "  # how the reason of a verdict on such a round begins
@@ -53,7 +54,8 @@ class Court:
             return Verdict(Decision.DISCARD, f"screened out: {why}")
         if trial.round == 1 and is_too_good(last) and _audit(last).get("profile") != "full":
             return Verdict(Decision.DISCARD, "too good to be believed without a full audit")
-        found = superiority(trial, account, max_pairs=MAX_PAIRS, min_t=MIN_T, ceiling=1.0)
+        most = max_pairs(trial.level)
+        found = superiority(trial, account, max_pairs=most, min_t=MIN_T, ceiling=1.0)
         if found.keep and (why := self._trade(trial.results[1:])):
             return Verdict(Decision.DISCARD, f"{why}; {found.reason}", found.level, found.evidence)
         return found
@@ -132,6 +134,22 @@ class Court:
             if mine < its - MARGIN:
                 return f"a trade: {suite} {mine - its:+.3f}"
         return ""
+
+
+def max_pairs(level: float | None) -> int:
+    """Of a confirmation at that level: the fewest with power .8 for a gain of 1 sigma.
+
+    A level falls with each confirmation begun on a task, and with it the power of so many pairs:
+    of 16 it is .56 at first, .19 after 10 begun and 0 after 80. So the pairs follow the level: 28
+    at first, 36 after 10, 48 from 80 on. The cap: a pair is two minutes or more on a core, and 48
+    of them still have .8 after 160 begun without a win, which takes days to get to. A change that
+    does nothing is given up after 12 to 16 of them, a gain of 1 sigma is shown after 17 to 36.
+
+    level   None: none was given yet
+    """
+    if level is None:
+        return MAX_PAIRS
+    return pairs_for(level, least=MIN_PAIRS, most=MAX_PAIRS, step=N_SCREEN)
 
 
 def believed(turn: Turn) -> Turn:

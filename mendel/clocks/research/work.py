@@ -1,6 +1,7 @@
 """A worker of a research run: python -m mendel.clocks.research.work RUN PARENT
 
-It leases rounds from the ledger and tells them there; nothing else passes between it and its run.
+It leases rounds from the ledger and tells them there. What it measures it says in a file, so that its
+run knows whose a trial is when another worker dies; nothing else passes between them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from mendel.blobs import write_atomically
@@ -31,9 +35,11 @@ def work(folder: Path, parent: int) -> None:
     clock = ResearchClock(Run.load(folder), ledger)
     driver = Driver(clock, ledger, lease_s=LEASE_S)
     began, times = time.perf_counter(), Times()
+    hold = partial(_hold, folder, os.getpid())
+    hold("")  # a worker of the same number may have died here
     _ = clock.proposer  # takes seconds once, and is no part of what a trial costs the driver
     while os.getppid() == parent:
-        if not turn(driver, clock, times):
+        if not turn(driver, clock, times, hold):
             if not clock.history.pending():
                 return
             time.sleep(WAIT_S)  # a rival's round may go on to another
@@ -43,14 +49,18 @@ def work(folder: Path, parent: int) -> None:
         write_atomically(file, json.dumps(asdict(times)).encode())
 
 
-def turn(driver: Driver, clock: ResearchClock, times: Times) -> bool:
-    """ask, trial, tell, and how long each took; False where there was nothing to ask."""
+def turn(driver: Driver, clock: ResearchClock, times: Times, hold: Callable[[str], None]) -> bool:
+    """ask, trial, tell, and how long each took; False where there was nothing to ask.
+
+    hold   is told the trial that is measured from now on; empty: none
+    """
     began = time.perf_counter()
     trial = driver.ask()
     times.asked += time.perf_counter() - began
     times.proposed = clock.proposing_s
     if trial is None:
         return False
+    hold(trial.id)
     began = time.perf_counter()
     result = driver.measure(trial)
     times.measured += time.perf_counter() - began
@@ -59,7 +69,26 @@ def turn(driver: Driver, clock: ResearchClock, times: Times) -> bool:
     driver.tell(trial, result)
     times.told += time.perf_counter() - began
     times.n_rounds += 1
+    hold("")
     return True
+
+
+def holds(folder: Path, pid: int) -> str:
+    """The trial that a worker of the run said it measures; empty: none."""
+    file = _held_by(folder, pid)
+    return file.read_text() if file.exists() else ""
+
+
+def _hold(folder: Path, pid: int, trial: str) -> None:
+    """Of what was not said, the worst is that somebody else measures it too: a full disk may."""
+    file = _held_by(folder, pid)
+    with suppress(OSError):
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, trial.encode())
+
+
+def _held_by(folder: Path, pid: int) -> Path:
+    return folder / "workers" / f"{pid}.holds"
 
 
 if __name__ == "__main__":
