@@ -177,10 +177,10 @@ def test_the_commands_report_and_diff_tell_people_and_machines(
 ) -> None:
     line, start = begun(ledger)
     turn = trial(ledger, line, made_recipe(beta_max=2.0), start)
-    done = CliRunner().invoke(app, ["research", "report", "--html", str(tmp_path / "r.html")])
+    done = CliRunner().invoke(app, ["research", "report", "--html", str(tmp_path / "new/r.html")])
     assert done.exit_code == 0, done.output
     assert "1 trials" in done.output and "no verified win" in done.output
-    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "new/r.html").read_text().startswith("<!doctype html>")
     told = CliRunner().invoke(app, ["research", "report", "--json"])
     assert json.loads(told.output)["counts"]["trials"] == 1
     done = CliRunner().invoke(app, ["research", "diff", str(turn.id)])

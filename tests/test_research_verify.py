@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -19,21 +20,37 @@ from typer.testing import CliRunner
 
 from mendel.cli import app
 from mendel.clocks.research import twins, verify
-from mendel.clocks.research.contest import FAR, MINE, Card, Contest, Job, measured
+from mendel.clocks.research.bench import Bench
+from mendel.clocks.research.contest import (
+    LEAST_SD,
+    MINE,
+    N_SD,
+    PRIOR_SD,
+    Card,
+    Contest,
+    Job,
+    Terms,
+    at_least,
+    far,
+    measured,
+)
 from mendel.clocks.research.discovery import publish
-from mendel.clocks.research.outcome import beaten_by, won
+from mendel.clocks.research.docket import Docket
+from mendel.clocks.research.outcome import beaten_by, on_the_menu, won
 from mendel.clocks.research.run import Run, RunSpec
 from mendel.clocks.research.suite import Suites
-from mendel.clocks.research.twins import Condition, Twins, wider
+from mendel.clocks.research.twins import ALIKE, Condition, Twins, trained_alike, wider
 from mendel.data.proxies import TWINS
 from mendel.ledger import Ledger, View
 from mendel.presets import discoveries, load_recipe
 from mendel.propose.matching import caps_of, price
 from mendel.propose.menu import Named, designs
-from mendel.spec import PartSpec
+from mendel.propose.spelling import canonical
+from mendel.spec import PartSpec, Recipe
 from mendel.types import TRIAL, Account, InputError, Kind, Line, SealedError, Turn
 from tests.research_turns import begun, made_recipe, trial
 
+FAR = 0.1
 SUITES = Suites(names=("states",), share=0.005)
 Skill = Callable[[str, str, np.random.Generator], float]  # design, suite -> a score
 
@@ -47,10 +64,14 @@ def condition(names: Sequence[str] = ("a", "b", "c")) -> Condition:
 
 
 def fought(
-    skill: Skill, rng: np.random.Generator, names: Sequence[str] = ("a", "b", "c")
+    skill: Skill,
+    rng: np.random.Generator,
+    names: Sequence[str] = ("a", "b", "c"),
+    made: Condition | None = None,
+    favourites: Sequence[str] = (),
 ) -> Contest:
     """A contest whose scores are drawn: what a seed does to all designs at once is in them."""
-    contest = Contest(condition(names), Path("nowhere"), Account())
+    contest = Contest(made or condition(names), Path("nowhere"), Terms(Account(), FAR), favourites)
     luck: dict[int, float] = {}
     while jobs := contest.wanted:
         contest.add([_drawn(job, skill, rng, luck) for job in jobs])
@@ -95,6 +116,43 @@ def test_whoever_is_far_behind_on_the_first_seed_is_not_measured_again() -> None
     assert contest.screen[MINE].seed not in seeds and len(seeds) == contest.n_pairs
 
 
+def test_who_was_strongest_before_is_met_first_and_a_loss_to_it_ends_it() -> None:
+    rng, c_is_level = np.random.default_rng(9), {MINE: 0.6, "c": 0.61}
+
+    def skill(design: str, suite: str, rng: np.random.Generator) -> float:
+        return c_is_level.get(design, 0.52) + rng.normal(0, 0.01)
+
+    lost = fought(skill, rng, favourites=("c",))
+    assert lost.stopper == "c" and set(lost.screen) == {MINE, "c"}
+    c_is_level["c"] = 0.55
+    won_all = fought(skill, rng, favourites=("c",))
+    assert won_all.stopper is None and set(won_all.fresh) == {MINE, "a", "b", "c"}
+    seeds = {name: [card.seed for card in cards] for name, cards in won_all.fresh.items()}
+    assert all(each == seeds[MINE][: len(each)] for each in seeds.values())
+    assert len(set(seeds[MINE])) == won_all.n_pairs  # the others were met on the same pairs
+
+
+def test_far_is_three_deviations_of_the_pairs_of_the_line(ledger: Ledger) -> None:
+    line, champion = begun(ledger)
+    trial(ledger, line, made_recipe(), champion)
+    assert far(ledger.turns(line)) == N_SD * PRIOR_SD  # four pairs tell little
+    trial(ledger, line, made_recipe(), champion, gain=0.3)
+    assert far(ledger.turns(line)) == N_SD * LEAST_SD  # what differs between designs is no luck
+    noise = np.random.default_rng(0).normal(0, 0.1, 200)
+    [turn] = ledger.turns(line, kinds=[Kind.TRIAL], limit=1)
+    drawn = [replace(turn, result=replace(turn.result, scores=tuple(0.5 + noise)))]
+    drawn[0] = replace(drawn[0], result=replace(drawn[0].result, baseline=(0.5,) * 200))
+    assert far(drawn) == pytest.approx(N_SD * 0.1, rel=0.1)
+    lie = replace(turn, verdict=replace(turn.verdict, reason="not believed: its scores"))
+    assert far([lie] * 20) == N_SD * PRIOR_SD
+
+
+def test_who_gives_up_has_swept_its_rates_and_was_asked_what_weighs_most_first() -> None:
+    legs = Twins.of(Suites(names=("states", "recall"))).heaviest
+    assert [leg.suite for leg in legs] == ["states", "recall"] + ["states"] * 3 + ["recall"] * 7
+    assert [leg.swept for leg in legs] == [True] * 2 + [False] * 10
+
+
 def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
     def far(design: str, suite: str, rng: np.random.Generator) -> float:
         return {MINE: 0.6, "a": 0.55}.get(design, 0.3) + rng.normal(0, 0.01)
@@ -102,20 +160,67 @@ def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
     contest = fought(far, np.random.default_rng(6))
     contest.screen["b"] = replace(contest.screen["b"], error="diverged at step 3")
     words = won([contest])
-    assert "1 judged on fresh pairs, 2 more than 0.1 behind on one, not judged" in words
+    assert "judged on fresh pairs 1 as found; not judged 2, more than 0.1 behind on one" in words
     assert words.count("b,") == 0 and "a guess where they failed: b)" in words
 
 
-def test_a_win_by_training_alone_is_said_to_be_one() -> None:
-    contest = fought(level, np.random.default_rng(7))
-    made, menu = contest.condition.mine, contest.condition.menu
-    assert "by its training alone: the design is a of the menu" in won([contest])
-    other = made.model_copy(update={"model": made_recipe(beta_max=2.0).model})
-    contest.condition = replace(contest.condition, mine=other)
-    assert "trained in another way than the menu" in won([contest])
-    alike = tuple(replace(each, recipe=made) for each in menu)
-    contest.condition = replace(contest.condition, menu=alike)
-    assert "train" not in won([contest])
+def own_training(mine: Recipe, names: Sequence[str] = ("a", "b")) -> Condition:
+    """A recipe whose training is another than the menu's."""
+    made = condition(names)
+    menu = tuple(Named(name, made_recipe(n_heads=2**i)) for i, name in enumerate(names))
+    return replace(made, mine=mine, menu=menu, alike=trained_alike(menu, mine))
+
+
+def test_the_menu_is_met_in_the_recipes_training_too_where_that_is_another() -> None:
+    mine = made_recipe(beta_max=2.0)
+    assert not own_training(mine).alike
+    for train in ({"z_loss": 1e-3}, {"lr": 6e-3}):
+        other = mine.model_copy(update={"train": mine.train.model_copy(update=train)})
+        found = own_training(other)
+        assert [each.name for each in found.alike] == ["a (trained alike)", "b (trained alike)"]
+        assert all(each.recipe.train == other.train for each in found.alike)
+        assert [each.recipe.model for each in found.alike] == [
+            canonical(each.recipe).model for each in found.menu
+        ]
+    begun_small = mine.model_copy(
+        update={"model": mine.model.model_copy(update={"init_std": 0.02})}
+    )
+    assert [each.recipe.model.init_std for each in own_training(begun_small).alike] == [0.02, 0.02]
+
+
+def test_a_recipe_that_only_trains_better_is_no_win_and_is_told_so() -> None:
+    train = made_recipe().train.model_copy(update={"shape": "linear"})
+    mine = made_recipe(beta_max=2.0).model_copy(update={"train": train})
+
+    def by_training(design: str, suite: str, rng: np.random.Generator) -> float:
+        gained = design == MINE or design.endswith(ALIKE)
+        return 0.5 + 0.1 * gained + rng.normal(0, 0.01)
+
+    contest = fought(by_training, np.random.default_rng(7), made=own_training(mine))
+    assert contest.stopper is not None and contest.stopper.endswith(ALIKE)
+    outcome, words = beaten_by(contest, contest.stopper)
+    assert outcome == "rediscovery" and "training, not its design" in words
+    contest.fresh.pop("a", None)  # then it is not known to be beaten
+    contest.screen["a"] = replace(contest.screen["a"], mean=0.6)
+    assert "not its design" not in beaten_by(contest, "b (trained alike)")[1]
+
+    def better(design: str, suite: str, rng: np.random.Generator) -> float:
+        return 0.5 + 0.1 * (design == MINE) + rng.normal(0, 0.01)
+
+    won_both = fought(better, np.random.default_rng(8), made=own_training(mine))
+    assert won_both.stopper is None and set(won_both.fresh) == {
+        MINE, "a", "b", "a (trained alike)", "b (trained alike)",
+    }  # fmt: skip
+    words = won([won_both])
+    assert "2 designs of the menu" in words and "trained as the recipe is" in words
+
+
+def test_a_design_of_the_menu_that_is_trained_in_another_way_is_a_rediscovery() -> None:
+    train = made_recipe().train.model_copy(update={"z_loss": 1e-3})
+    mine = made_recipe(n_heads=2).model_copy(update={"train": train})
+    assert on_the_menu(own_training(mine)) == "b of the menu, trained in another way"
+    assert on_the_menu(own_training(made_recipe(n_heads=2))) == "b of the menu"
+    assert on_the_menu(own_training(made_recipe(beta_max=2.0))) is None
 
 
 def test_the_best_of_the_menu_is_met_on_fresh_pairs_even_where_all_are_far_behind() -> None:
@@ -146,12 +251,48 @@ def test_a_gain_on_one_suite_at_the_cost_of_another_is_a_trade() -> None:
     assert set(contest.regressions) == {"recall"}
 
 
+def test_a_win_says_which_suites_are_not_shown_to_be_as_good() -> None:
+    def noisy(design: str, suite: str, rng: np.random.Generator) -> float:
+        spread = {"states": 0.005, "recall": 0.1}[suite]
+        gain = {"states": 0.1, "recall": 0.02}[suite]
+        return 0.5 + gain * (design == MINE) + rng.normal(0, spread)
+
+    contest = fought(noisy, np.random.default_rng(3), ("a",))
+    assert contest.stopper is None and not contest.regressions
+    assert contest.bounds["recall"] < -0.03 < 0.08 < contest.bounds["states"]
+    words = won([contest])
+    assert "recall not shown to be within 0.02" in words and "no suite is worse" not in words
+    assert f"recall {contest.bounds['recall']:+.3f}, states" in words
+    sure = fought(
+        lambda d, s, rng: 0.5 + 0.1 * (d == MINE) + rng.normal(0, 0.01),
+        np.random.default_rng(1),
+        ("a",),
+    )
+    assert "no suite is worse by more than 0.02 (one-sided 95% bounds" in won([sure])
+
+
+def test_a_bound_covers_the_mean_in_95_percent() -> None:
+    drawn = np.random.default_rng(3).normal(0.1, 0.05, (4000, 6))
+    assert 0.94 < np.mean([at_least(gains) < 0.1 for gains in drawn.tolist()]) < 0.96
+    assert at_least([0.1]) == -np.inf
+
+
 def test_a_job_gives_up_only_where_full_marks_would_not_do() -> None:
     suites = Twins.of(Suites(names=("states",)))
     from mendel.clocks.research.contest import best_case
 
     first = suites.whole[0].name
     assert best_case(suites, {first: 0.2}) == pytest.approx((0.2 + 3) / 4)
+
+
+def test_who_cannot_reach_what_is_asked_stops_early_with_all_its_rates_swept(
+    tmp_path: Path,
+) -> None:
+    suites = Twins.of(Suites(names=("states", "recall"), share=0.005))
+    card = measured(Job("x", made_recipe(), suites, tmp_path, 5, 5, least=0.99))
+    assert card.gave_up and list(card.proxies) == [leg.name for leg in suites.heaviest[:3]]
+    bench = Bench(suites, tmp_path)
+    assert all(bench.factor(made_recipe(), suite, 5) for suite in suites.names)
 
 
 def test_the_twins_are_sealed_ones_in_the_same_suites_at_more_tokens() -> None:
@@ -198,6 +339,26 @@ def kept(ledger: Ledger) -> Turn:
     line, champion = begun(ledger, line=run.line)
     signed = made_recipe(beta_max=2.0)
     return trial(ledger, line, signed, champion, stage="confirm", gain=0.1, keep=True)
+
+
+def test_what_a_verification_is_held_to_is_fixed_when_it_begins(ledger: Ledger, kept: Turn) -> None:
+    docket = Docket(ledger, kept, condition())
+    terms = docket.begin()
+    assert terms.far == 0.21 and terms.account == Account()
+    for gain in (0.0, 0.1):
+        trial(ledger, kept.line, made_recipe(), kept, gain=gain)
+    assert far(ledger.turns(kept.line)) == pytest.approx(0.15)
+    assert docket.begin() == terms and ledger.account(kept.line).n_begun == 1
+
+
+def test_the_designs_that_led_the_line_are_met_first_in_both_trainings(
+    ledger: Ledger, kept: Turn
+) -> None:
+    mine = made_recipe(2e-3, beta_max=2.0)
+    names = ("start", "other")
+    menu = tuple(Named(n, canonical(made_recipe(n_heads=2 * h + 2))) for h, n in enumerate(names))
+    first = replace(condition(names), mine=mine, menu=menu, alike=trained_alike(menu, mine))
+    assert Docket(ledger, kept, first).favourites() == ["start", "start (trained alike)"]
 
 
 def few(caps: Any, start: Any = None) -> tuple[Named, ...]:
@@ -253,6 +414,7 @@ def test_a_win_in_all_conditions_is_claimed_and_joins_the_menu(
     assert found is not None and found.outcome == "verified win"
     assert found.turn.verdict.keep and found.turn.verdict.reason.startswith("verified win: better")
     openings = ledger.turns(kept.line, kinds=[Kind.OPENING])
+    assert openings[0].result.facts["terms"]["far"] == 0.21
     assert [turn.result.facts["condition"] for turn in openings] == list(twins.CONDITIONS)
     assert len({turn.result.facts["sealed"] for turn in openings}) == 2  # width asks the same tasks
     account = ledger.account(kept.line)
@@ -327,6 +489,16 @@ def test_a_design_of_the_menu_is_a_rediscovery_without_any_opening(
     assert ledger.account(kept.line).n_begun == 0
 
 
+def test_what_the_line_did_not_keep_cannot_be_verified(ledger: Ledger, kept: Turn) -> None:
+    [start] = ledger.turns(kept.line, kinds=[Kind.START])
+    refused = trial(ledger, kept.line, made_recipe(beta_max=2.0), start, stage="confirm")
+    done = CliRunner().invoke(app, ["research", "verify", str(refused.id)])
+    assert isinstance(done.exception, InputError)
+    assert f"turn {refused.id} was not kept: mean +0.000" in str(done.exception)
+    assert "mendel research report" in str(done.exception)
+    assert not ledger.turns(kept.line, kinds=[Kind.OPENING, Kind.CLAIM])
+
+
 def test_a_null_line_a_stranger_and_a_trial_cannot_verify(
     ledger: Ledger, kept: Turn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,9 +521,12 @@ def test_proposers_see_neither_openings_nor_claims(
     assert found is not None and found.turn.sealed is not None
     seen = [*View(ledger, kept.line).turns(), *View(ledger, kept.line).told()]
     assert {turn.kind for turn in seen} == {Kind.TRIAL}
-    for known in ("0.1 behind", "0.005 of the steps"):
+    for known in ("0.21 behind", "0.005 of the steps"):
         assert known in found.turn.verdict.reason
-    assert found.turn.verdict.reason.count("0.") == 2  # and no score
+    facts = found.turn.result.facts["conditions"].values()
+    low = min(told["bounds"]["states"] for told in facts)
+    told = {"0.21", "0.005", "0.02", f"{low:+.3f}"}  # and no score
+    assert set(re.findall(r"[+-]?\d\.\d+", found.turn.verdict.reason)) == told
     monkeypatch.setenv(TRIAL, "1")  # as in the processes that propose and measure
     assert ledger.turn(found.turn.id).sealed is None
 

@@ -39,6 +39,7 @@ def report(
     with _ledger() as ledger:
         found = gathered(ledger, line)
     if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
         html.write_bytes(page(found).encode("utf-8", "backslashreplace"))
     if as_json:
         print(json.dumps(found, ensure_ascii=False))

@@ -1,16 +1,18 @@
 """One condition of a verification: a recipe against every design of the menu, on paired seeds.
 
-screen: one seed; who ends FAR behind is beaten, and its seed is not looked at again
+screen: one seed; who is so far behind as no luck explains is beaten, and not looked at again
 confirm: fresh seeds for the others, until the judge is sure of each or one cannot be beaten
+Who was the strongest before is met first: a loss to one ends it.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from mendel import judge
@@ -18,15 +20,60 @@ from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.measure import Measured
 from mendel.clocks.research.suite import Leg, Suites, rounded
 from mendel.clocks.research.twins import Condition, Twins
-from mendel.clocks.research.verdict import MARGIN, TOO_GOOD
+from mendel.clocks.research.verdict import MARGIN, TOO_GOOD, believed
 from mendel.spec import Recipe
-from mendel.types import TRIAL, Account, InputError, SealedError, Verdict, digest
+from mendel.types import TRIAL, Account, InputError, SealedError, Turn, Verdict, digest
 
-FAR = 0.1  # behind on the first seed
+N_SD = 3  # of the difference of one pair, that who is beaten on one seed is behind by
+PRIOR_SD, N_KNOWN = 0.07, 8  # of a pair, as seen before; where fewer pairs of the line are known
+LEAST_SD = 0.05  # whatever a line says: its own pairs are of recipes that are much alike
 N_FRESH = 4  # seeds a round of the confirmation
 MAX_PAIRS = 24
+SURE = 0.95  # one-sided, of what a suite may have lost
 N_FUTILE = 8  # pairs after which who is not ahead is given up: that costs no validity
 MINE = "the recipe"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a verification is held to; fixed when it begins, before anything sealed is seen.
+
+    account  of the line: one level for all that is claimed
+    far      behind on one seed, who is beaten without a judge
+    """
+
+    account: Account
+    far: float
+
+
+def far(turns: Sequence[Turn]) -> float:
+    """N_SD deviations of a paired difference, as the trials of a line have shown it.
+
+    Pooled over the differences within each round. Sealed twins are more proxies than a screen
+    asks, and a mean over more differs by less: what comes out is rather too far than too near.
+    """
+    rounds = [pairs for turn in turns if len(pairs := _pairs(turn)) > 1]
+    spread = sum((each - fmean(pairs)) ** 2 for pairs in rounds for each in pairs)
+    n_pairs = sum(map(len, rounds))
+    sd = math.sqrt(spread / (n_pairs - len(rounds))) if n_pairs >= N_KNOWN else PRIOR_SD
+    return N_SD * max(sd, LEAST_SD)
+
+
+def _pairs(turn: Turn) -> list[float]:
+    """Differences by seed, of a screen or a confirmation whose numbers are believed."""
+    found = believed(turn).result
+    if found.error is not None or found.facts.get("stage") not in ("screen", "confirm"):
+        return []
+    return [a - b for a, b in zip(found.scores, found.baseline, strict=False)]
+
+
+def at_least(gains: Sequence[float]) -> float:
+    """The lower end of a mean's one-sided interval, by Student's t; -inf of fewer than two."""
+    from scipy.special import stdtrit  # takes a while, which workers do not need
+
+    if (n := len(gains)) < 2:
+        return -math.inf
+    return fmean(gains) - float(stdtrit(n - 1, SURE)) * stdev(gains) / math.sqrt(n)
 
 
 @dataclass(frozen=True)
@@ -39,7 +86,7 @@ class Job:
     folder: Path  # in the vault: what was measured is kept there, and not measured again
     seed: int
     tuning: int  # the seed that rates are swept on, which is the screen's
-    ahead: float | None = None  # what it may give up against
+    least: float | None = None  # a mean that it gives up beneath
 
     @property
     def screens(self) -> bool:
@@ -65,11 +112,13 @@ def measured(job: Job) -> Card:
         raise SealedError("a trial reached for sealed proxies. Wanted the judge.")
     bench, scores = Bench(job.twins, job.folder), dict[str, float]()
     error, seconds = None, 0.0
-    for leg in job.twins.whole:
+    for leg in job.twins.heaviest:
         found = _asked(bench, job, leg)
         error, seconds = error or found.error, seconds + found.seconds
         scores[leg.name] = 0.0 if found.score is None else found.score
-        if job.ahead is not None and best_case(job.twins, scores) < job.ahead - FAR:
+        if leg.swept or job.least is None:  # no rate is left unswept: it may meet fresh pairs
+            continue
+        if best_case(job.twins, scores) < job.least:
             break
     mean, gave_up = best_case(job.twins, scores), len(scores) < len(job.twins.whole)
     return Card(job.design, job.seed, scores, mean, gave_up, error, seconds)
@@ -93,11 +142,15 @@ def best_case(suites: Suites, scores: Mapping[str, float]) -> float:
 
 @dataclass
 class Contest:
-    """What is known in a condition, and what is to be measured next."""
+    """What is known in a condition, and what is to be measured next.
+
+    favourites   who is screened and judged before all others are screened
+    """
 
     condition: Condition
     folder: Path
-    account: Account  # of the line when the verification began: one level for all that it claims
+    terms: Terms
+    favourites: Sequence[str] = ()
     screen: dict[str, Card] = field(default_factory=dict)
     fresh: dict[str, list[Card]] = field(default_factory=dict)
 
@@ -106,12 +159,22 @@ class Contest:
         """What to measure now; nothing: it is decided."""
         if MINE not in self.screen:
             return [self._job(MINE, 0)]
-        if left := [each.name for each in self.condition.menu if each.name not in self.screen]:
-            return [self._job(name, 0) for name in left]
-        if self.stopper or not self.open:
-            return []
-        n = self.n_pairs
-        return [self._job(name, 1 + n + i) for i in range(N_FRESH) for name in (MINE, *self.open)]
+        names = [each.name for each in self.condition.rivals]
+        for group in ([name for name in names if name in self.favourites], names):
+            if left := [name for name in group if name not in self.screen]:
+                return [self._job(name, 0) for name in left]
+            if self.stopper:
+                return []
+            if self.open:
+                return self._round()
+        return []
+
+    def _round(self) -> list[Job]:
+        """The next pairs of the open ones that have the fewest, on the seeds of all others."""
+        n = min(len(self.fresh.get(name, [])) for name in self.open)
+        late = [name for name in self.open if len(self.fresh.get(name, [])) == n]
+        who = [MINE, *late] if n == self.n_pairs else late
+        return [self._job(name, 1 + n + i) for i in range(N_FRESH) for name in who]
 
     def add(self, cards: Sequence[Card]) -> None:
         for card in cards:
@@ -128,8 +191,12 @@ class Contest:
     def near(self) -> list[str]:
         """Those whom one seed does not show to be far behind, and the best in any case, first."""
         rivals = sorted((n for n in self.screen if n != MINE), key=lambda n: -self.screen[n].mean)
-        least = self.screen[MINE].mean - FAR
-        return [n for i, n in enumerate(rivals) if not i or self.screen[n].mean >= least]
+        return [n for i, n in enumerate(rivals) if not i or self.screen[n].mean >= self.least]
+
+    @property
+    def least(self) -> float:
+        """What a design has to reach on the first seed."""
+        return self.screen[MINE].mean - self.terms.far
 
     @property
     def open(self) -> list[str]:
@@ -150,7 +217,7 @@ class Contest:
         theirs = self.fresh.get(name, [])
         mine = self.fresh.get(MINE, [])[: len(theirs)]
         scores, baseline = ([card.mean for card in side] for side in (mine, theirs))
-        return judge.better_than(scores, baseline, self.account, ceiling=1.0)
+        return judge.better_than(scores, baseline, self.terms.account, ceiling=1.0)
 
     def gains(self, name: str, suite: str | None = None) -> list[float]:
         """Of the recipe over a design, by fresh pair; on the screen's where there is none."""
@@ -177,6 +244,13 @@ class Contest:
         return {suite: gain for suite, gain in found.items() if gain < -MARGIN}
 
     @property
+    def bounds(self) -> dict[str, float]:
+        """Of each suite, what is gained over the strongest design at least; from fresh pairs."""
+        if self.n_pairs < 2:
+            return {}
+        return {s: at_least(self.gains(self.strongest, s)) for s in self.condition.twins.names}
+
+    @property
     def is_too_good(self) -> bool:
         """By more than a tenth better than everything, on the screen."""
         best = max(card.mean for name, card in self.screen.items() if name != MINE)
@@ -199,8 +273,8 @@ class Contest:
 
     def _job(self, name: str, place: int) -> Job:
         c = self.condition
-        known = {each.name: each.recipe for each in c.menu}
+        known = {each.name: each.recipe for each in c.rivals}
         tuning, seed = (int(digest([c.key, "verify", str(at)])[:12], 16) for at in (0, place))
-        ahead = self.screen[MINE].mean if name != MINE and not place else None
+        least = self.least if name != MINE and not place else None
         recipe = c.mine if name == MINE else known[name]
-        return Job(name, recipe, c.twins, self.folder, seed, tuning, ahead)
+        return Job(name, recipe, c.twins, self.folder, seed, tuning, least)

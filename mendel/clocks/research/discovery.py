@@ -121,6 +121,7 @@ def _readme(name: str, claim: Turn, found: Mapping[str, Any]) -> str:
             gain = f"{row['gain']:+.3f}" if "gain" in row else "far behind"
             lines.append(f"| {row['name']} | {row['mean']:.3f} | {gain} | {row['pairs']} |")
         hours = told["seconds"] / 3600
-        lines += ["", f"{told['designs']} designs in all; {hours:.1f} core hours.", ""]
+        designs = f"{told['designs']} designs, {told['trained_alike']} trained as it is too"
+        lines += ["", f"{designs}; {hours:.1f} core hours.", ""]
     commands = [f"    {command}" for command in found["commands"]]
     return "\n".join([*lines, "## Commands", "", *commands, f"    mendel train {name} ...", ""])

@@ -9,9 +9,13 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mendel.clocks.research.contest import Terms, far
+from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.twins import Condition
 from mendel.evidence import next_level
 from mendel.ledger import Ledger
+from mendel.propose.spelling import key
+from mendel.spec import Recipe
 from mendel.types import (
     Account,
     Candidate,
@@ -49,18 +53,24 @@ class Docket:
         wins = [turn for turn in found if turn.candidate.id == mine and turn.verdict.keep]
         return next(iter([*wins, *self._told(Kind.CLAIM)]), None)
 
-    def begin(self) -> Account:
-        """The account whose next level is ours: it is charged once, however often we begin."""
+    def begin(self) -> Terms:
+        """Those of the first beginning: its level is charged once, however often we begin."""
         line = self.turn.line
         with self.ledger.writing(line) as connection:
             for turn in self._told(Kind.OPENING):
-                if "account" in turn.result.facts:
-                    return Account(**turn.result.facts["account"])
-            account = self.ledger.account(line, connection)
-            told = {"account": asdict(account)}
-            self.ledger.append(connection, self._opening(self.first, told))
+                if "terms" in turn.result.facts:
+                    told = turn.result.facts["terms"]
+                    return Terms(Account(**told["account"]), told["far"])
+            distance = rounded(far(self.ledger.turns(line, kinds=[Kind.TRIAL])))
+            terms = Terms(self.ledger.account(line, connection), distance)
+            self.ledger.append(connection, self._opening(self.first, {"terms": asdict(terms)}))
             self.ledger.charge(connection, line, begun=1, kept=0)
-        return account
+        return terms
+
+    def favourites(self) -> list[str]:
+        """Rivals in the first condition whose designs once led the line."""
+        led = self.ledger.turns(self.turn.line, kinds=[Kind.START, Kind.TRIAL], kept=True)
+        return self.first.named({key(Recipe.parse(dict(turn.candidate.state))) for turn in led})
 
     def open(self, condition: Condition) -> None:
         """A turn for each condition, once."""
@@ -81,8 +91,8 @@ class Docket:
                 self.ledger.charge(connection, self.turn.line, begun=0, kept=1)
             return self.ledger.append(connection, turn)
 
-    def level(self, account: Account) -> float:
-        return next_level(account)
+    def level(self, terms: Terms) -> float:
+        return next_level(terms.account)
 
     def _opening(self, condition: Condition, more: dict[str, Any]) -> Turn:
         words = f"sealed {' and '.join(condition.twins.names)} opened, {condition.name}"

@@ -5,16 +5,17 @@ contests -> verified win, rediscovery, trade or no win
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Literal
 
-from mendel.clocks.research.contest import FAR, MINE, Contest
+from mendel.clocks.research.contest import MINE, N_SD, SURE, Contest
 from mendel.clocks.research.suite import rounded
-from mendel.clocks.research.twins import Condition
+from mendel.clocks.research.twins import Condition, as_trained
 from mendel.clocks.research.verdict import MARGIN
 from mendel.propose.novelty import fingerprint
-from mendel.propose.spelling import key, trained
+from mendel.propose.spelling import key
 
 Outcome = Literal["verified win", "rediscovery", "trade", "no win", "not believed"]
 
@@ -31,33 +32,59 @@ def beaten_by(contest: Contest, rival: str) -> tuple[Outcome, str]:
     if where != "as found":
         return "no win", f"not shown at {where}, where {rival} is level or better"
     if gain >= -MARGIN:
-        return "rediscovery", f"{rival} of the menu is level"
+        return "rediscovery", f"{rival} of the menu is level{_owed(contest, rival)}"
     return "no win", f"{rival} of the menu is better"
 
 
 def won(contests: Sequence[Contest]) -> str:
     first = contests[0]
-    n, near = len(first.condition.menu), len(first.near)
+    n, both = len(first.condition.menu), _both_ways(first.condition)
     share = first.condition.twins.share
     tried = f"; with {share:g} of the steps, which says little" if share < 1 else ""
     failed = sorted({name for each in contests for name in _failed(each)})
     guesses = f"; a guess where they failed: {', '.join(failed)}" if failed else ""
-    by = f"{near} judged on fresh pairs, {n - near} more than {FAR:g} behind on one, not judged"
     return (
-        f"better than each of {n} designs of the menu that fit the caps, on sealed twins, at 2x "
-        f"width and 2x tokens ({by}{guesses}), no suite worse{_by_training(first.condition)}{tried}"
+        f"better than each of {n} designs of the menu that fit the caps{both}, on sealed twins, at "
+        f"2x width and 2x tokens ({_judged(contests)}{guesses}); {_suites(contests)}{tried}"
     )
 
 
-def _by_training(condition: Condition) -> str:
-    """What besides the design a win may be owed to; empty where the menu is trained alike."""
-    mine, how = condition.mine, condition.mine.train
-    if all(trained(each.recipe.train) == trained(how) for each in condition.menu):
+def _judged(contests: Sequence[Contest]) -> str:
+    """How many of the rivals were, in each condition, and what the screen alone says of others."""
+    near = ", ".join(f"{len(each.near)} {each.condition.name}" for each in contests)
+    beyond = ", ".join(f"{len(each.screen) - 1 - len(each.near)}" for each in contests)
+    far = f"{contests[0].terms.far:.3g} behind on one, {N_SD} standard deviations of a pair"
+    return f"judged on fresh pairs {near}; not judged {beyond}, more than {far}"
+
+
+def _suites(contests: Sequence[Contest]) -> str:
+    """What is shown of each suite beside the strongest design: its mean, and how sure that is."""
+    names = contests[0].condition.twins.names
+    least = {s: min(each.bounds.get(s, -math.inf) for each in contests) for s in names}
+    told = ", ".join(f"{suite} {bound:+.3f}" for suite, bound in least.items())
+    unsure = [suite for suite, bound in least.items() if bound < -MARGIN]
+    shown = f"no suite is worse by more than {MARGIN:g}"
+    if unsure:
+        shown = f"{', '.join(unsure)} not shown to be within {MARGIN:g} of the strongest"
+    return f"{shown} (one-sided {SURE:.0%} bounds, lowest of all conditions: {told})"
+
+
+def _both_ways(condition: Condition) -> str:
+    """That the menu was met in the recipe's own training too; empty where it has no other."""
+    if not condition.alike:
         return ""
-    for each in condition.menu:
-        if key(each.recipe.model_copy(update={"train": how})) == key(mine):
-            return f"; by its training alone: the design is {each.name} of the menu"
-    return "; it is trained in another way than the menu, which may be why"
+    if len(condition.alike) == len(condition.menu):
+        return ", as they are trained and trained as the recipe is"
+    return f", as they are trained and, {len(condition.alike)}, trained as the recipe is"
+
+
+def _owed(contest: Contest, rival: str) -> str:
+    """Where none but those that are trained alike are left: it is the training that wins."""
+    alike = {each.name for each in contest.condition.alike}
+    met = all(each.name in contest.screen for each in contest.condition.menu)
+    if rival in alike and met and alike.issuperset(contest.open):
+        return "; what beats the menu as it is trained is the recipe's training, not its design"
+    return ""
 
 
 def _failed(contest: Contest) -> set[str]:
@@ -67,22 +94,28 @@ def _failed(contest: Contest) -> set[str]:
 
 
 def counts(contest: Contest) -> dict[str, Any]:
-    """What may be known by all: how much was measured, no score."""
+    """What may be known by all: how much was measured, what is shown of suites; no score."""
     cards = [*contest.screen.values(), *(c for found in contest.fresh.values() for c in found)]
     return {
         "sealed": contest.condition.sealed,
         "designs": len(contest.condition.menu),
+        "trained_alike": len(contest.condition.alike),
         "judged": contest.near if MINE in contest.screen else [],
+        "screened_out": max(0, len(contest.screen) - 1 - len(contest.near)),
+        "far": contest.terms.far,
         "pairs": contest.n_pairs,
+        "bounds": rounded(contest.bounds),
         "seconds": rounded(sum(card.seconds for card in cards)),
         "failed": sorted(_failed(contest)),
     }
 
 
 def on_the_menu(condition: Condition) -> str | None:
-    """A design that is spelled alike, or computes the same and is trained the same."""
+    """In words, a design that is spelled alike or computes the same, however it is trained."""
     mine = condition.mine
     for each in condition.menu:
-        if key(mine) == key(each.recipe) or fingerprint(mine) == fingerprint(each.recipe):
-            return each.name
+        other = as_trained(each.recipe, mine)
+        if key(mine) == key(other) or fingerprint(mine) == fingerprint(other):
+            same = key(other) == each.key
+            return f"{each.name} of the menu" + ("" if same else ", trained in another way")
     return None

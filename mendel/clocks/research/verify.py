@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mendel.audit import check_spec
-from mendel.clocks.research.contest import MINE, N_FRESH, Card, Contest, Job, measured
+from mendel.clocks.research.contest import MINE, Card, Contest, Job, Terms, measured
 from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.docket import Docket
 from mendel.clocks.research.lookup import run_of
@@ -27,7 +27,7 @@ from mendel.clocks.workers import die_with_parent, interruptible, n_workers
 from mendel.data.vault import Vault
 from mendel.ledger import Ledger
 from mendel.spec import Recipe
-from mendel.types import Account, Decision, InputError, Kind, Turn, Verdict
+from mendel.types import Decision, InputError, Kind, Turn, Verdict
 
 TICK_S = 0.2
 
@@ -106,6 +106,11 @@ def _verifiable(turn: Turn, ledger: Ledger) -> Run:
             f"turn {turn.id} is no trial of `mendel research`. Wanted one that was kept. "
             "`mendel research report` lists those."
         )
+    if not turn.verdict.keep:
+        raise InputError(
+            f"turn {turn.id} was not kept: {turn.verdict.reason}. Wanted a turn that its line "
+            "kept. `mendel research report` lists those."
+        )
     run = run_of(turn, ledger)
     if run.spec.null:
         raise InputError(
@@ -128,8 +133,9 @@ class _Session:
         """Condition by condition, until one is not won."""
         same = on_the_menu(self.docket.first)
         if same is not None:  # nothing is opened for that
-            return self._claim([], None, "rediscovery", f"it computes what {same} of the menu does")
-        account = self.docket.begin()
+            return self._claim([], None, "rediscovery", f"its design is {same}")
+        terms = self.docket.begin()
+        favourites = self.docket.favourites()
         contests: list[Contest] = []
         with interruptible() as interrupted, _pool(self.workers) as pool:
             self._at_work = pool, interrupted
@@ -137,29 +143,33 @@ class _Session:
                 first = self.docket.first
                 condition = first if name == first.name else Condition.of(name, recipe, run)
                 self.docket.open(condition)
-                contests.append(self._contest(condition, account))
+                contests.append(self._contest(condition, terms, favourites))
                 self._fight(contests[-1])
                 lost = self._lost(contests[-1])
                 if lost is not None:
-                    return self._claim(contests, account, *lost)
-        return self._claim(contests, account, "verified win", won(contests))
+                    return self._claim(contests, terms, *lost)
+                favourites = contests[-1].near
+        return self._claim(contests, terms, "verified win", won(contests))
 
-    def _contest(self, condition: Condition, account: Account) -> Contest:
+    def _contest(self, condition: Condition, terms: Terms, favourites: Sequence[str]) -> Contest:
         folder = self.ledger.folder / "vault" / "research" / condition.key[:24]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Contest(condition, folder, account)
+        return Contest(condition, folder, terms, favourites)
 
     def _fight(self, contest: Contest) -> None:
-        name, n = contest.condition.name, len(contest.condition.menu)
-        self.watcher.note(f"{name}: sealed twins of {n} designs of the menu")
+        name, n = contest.condition.name, len(contest.condition.rivals)
+        told = f"{len(contest.condition.menu)} designs of the menu"
+        alike = ", as they are trained and as the recipe is" if contest.condition.alike else ""
+        self.watcher.note(f"{name}: sealed twins of {told}{alike}")
         while jobs := contest.wanted:
-            what = "on the first seed" if jobs[0].screens else f"pairs from {contest.n_pairs + 1}"
+            what = "on the first seed" if jobs[0].screens else "on fresh pairs"
             contest.add(self._measured(jobs, f"{name}, {what}"))
             if contest.screen[MINE].error:
                 return
             if len(contest.screen) == 1:
-                hours = (n + N_FRESH) * contest.screen[MINE].seconds / 3600
-                self.watcher.note(f"{name}: {hours:.1f} core hours or more, most of them to screen")
+                hours = n * contest.screen[MINE].seconds / 3600
+                told = f"{hours:.1f} core hours to screen {n}, as many again for fresh pairs"
+                self.watcher.note(f"{name}: about {told}; one loss ends it")
 
     def _measured(self, jobs: Sequence[Job], what: str) -> list[Card]:
         """In the order of the jobs; raises Stopped on Ctrl-C or when time is up."""
@@ -199,10 +209,10 @@ class _Session:
         return None
 
     def _claim(
-        self, contests: Sequence[Contest], account: Account | None, outcome: Outcome, words: str
+        self, contests: Sequence[Contest], terms: Terms | None, outcome: Outcome, words: str
     ) -> Verified:
         decision = Decision.KEEP if outcome == "verified win" else Decision.DISCARD
-        level = None if account is None else self.docket.level(account)
+        level = None if terms is None else self.docket.level(terms)
         verdict = Verdict(decision, f"{outcome}: {words}", level)
         facts = {
             "outcome": outcome,
