@@ -96,6 +96,18 @@ def test_a_recipe_level_with_the_menu_wins_in_at_most_5_percent() -> None:
     assert sum(wins) <= 8  # of 1 rival; the level of a first confirmation is 1 %
 
 
+def test_a_level_that_many_have_spent_from_is_given_as_many_pairs_as_it_asks() -> None:
+    contest = Contest(condition(("a",)), Path("nowhere"), Terms(Account(n_begun=80), FAR))
+    rng, luck = np.random.default_rng(11), dict[int, float]()
+
+    def barely(design: str, suite: str, rng: np.random.Generator) -> float:
+        return 0.5 + 0.02 * (design == MINE) + rng.normal(0, 0.1)
+
+    while jobs := contest.wanted:
+        contest.add([_drawn(job, barely, rng, luck) for job in jobs])
+    assert contest.n_pairs == 48 and contest.stopper == "a"
+
+
 def test_a_gain_of_one_sigma_is_found() -> None:
     def better(design: str, suite: str, rng: np.random.Generator) -> float:
         return level(design, suite, rng) + 0.05 * (design == MINE)

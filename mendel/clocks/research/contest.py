@@ -20,7 +20,8 @@ from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.measure import Measured
 from mendel.clocks.research.suite import Leg, Suites, rounded
 from mendel.clocks.research.twins import Condition, Twins
-from mendel.clocks.research.verdict import MARGIN, TOO_GOOD, believed
+from mendel.clocks.research.verdict import MARGIN, TOO_GOOD, believed, max_pairs
+from mendel.evidence import next_level
 from mendel.spec import Recipe
 from mendel.types import TRIAL, Account, InputError, SealedError, Turn, Verdict, digest
 
@@ -28,7 +29,6 @@ N_SD = 3  # of the difference of one pair, that who is beaten on one seed is beh
 PRIOR_SD, N_KNOWN = 0.07, 8  # of a pair, as seen before; where fewer pairs of the line are known
 LEAST_SD = 0.05  # whatever a line says: its own pairs are of recipes that are much alike
 N_FRESH = 4  # seeds a round of the confirmation
-MAX_PAIRS = 24
 SURE = 0.95  # one-sided, of what a suite may have lost
 N_FUTILE = 8  # pairs after which who is not ahead is given up: that costs no validity
 MINE = "the recipe"
@@ -206,9 +206,10 @@ class Contest:
     @property
     def stopper(self) -> str | None:
         """A design that cannot be shown to be worse."""
+        most = max_pairs(next_level(self.terms.account))  # as many as a confirmation's level asks
         for name in self.open:
             gains = self.gains(name)
-            if len(gains) >= MAX_PAIRS or (len(gains) >= N_FUTILE and fmean(gains) <= 0):
+            if len(gains) >= most or (len(gains) >= N_FUTILE and fmean(gains) <= 0):
                 return name
         return None
 
