@@ -1,7 +1,7 @@
 """A worker of a research run: python -m mendel.clocks.research.work RUN PARENT
 
-It leases rounds from the ledger and tells them there. What it measures it says in a file, so that its
-run knows whose a trial is when another worker dies; nothing else passes between them.
+It leases rounds from the ledger and tells them there. What it measures it says in a file, so that
+its run knows whose a trial is when another worker dies; nothing else passes between them.
 """
 
 from __future__ import annotations
