@@ -36,9 +36,10 @@ from mendel.driver import REPLACED, Driver
 from mendel.ledger import Ledger
 from mendel.model import build
 from mendel.propose.analyst import Insight
+from mendel.propose.builtin import Builtin
 from mendel.propose.memory import Memory
 from mendel.propose.menu import Named
-from mendel.propose.novelty import canonical
+from mendel.propose.novelty import canonical, key
 from mendel.spec import PartSpec, Recipe, Spec
 from mendel.train.proxy import fitted
 from mendel.types import Decision, InputError, Kind, LedgerError, Result, Trial, Turn
@@ -745,6 +746,27 @@ def test_the_help_of_research_does_not_import_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--proposer" in done.stdout and "--null" in done.stdout
+
+
+def test_earlier_runs_of_a_question_are_evidence_and_their_recipes_are_still_to_be_tried(
+    line: Any,
+) -> None:
+    recipes = [toy.recipe(0.002 * i, i) for i in range(1, 6)]
+    first, _ = line(*recipes)
+    theirs = run_out(first)
+    second, proposer = line(toy.recipe(0.0, 9))
+    assert second.line.task == first.line.task
+    ours = run_out(second)
+    earlier = proposer.learned[: len(theirs)]
+    assert [turn.id for turn in earlier] == [turn.id for turn in theirs]
+    assert second.line.task not in {turn.line.task for turn in earlier}
+    builtin = ResearchClock(second.run, second.ledger).proposer
+    builtin.learn(proposer.learned)
+    assert isinstance(builtin, Builtin)
+    assert list(builtin.memory.tried) == [key(toy.recipe(0.0, 9))]
+    [others] = builtin.others.values()
+    assert len(others.tried) == len(recipes)
+    assert builtin.memory.champion == ours[0].champion
 
 
 def test_a_proposer_learns_from_other_questions_of_before_but_not_from_luck(line: Any) -> None:
