@@ -34,9 +34,10 @@ from mendel.data.proxies import SUITES, make
 from mendel.driver import REPLACED, Driver
 from mendel.ledger import Ledger
 from mendel.propose.analyst import Insight
+from mendel.propose.builtin import Builtin
 from mendel.propose.memory import Memory
 from mendel.propose.menu import Named
-from mendel.propose.novelty import canonical
+from mendel.propose.novelty import canonical, key
 from mendel.spec import PartSpec, Recipe, Spec
 from mendel.types import Decision, InputError, Kind, LedgerError, Result, Trial, Turn
 
@@ -328,6 +329,12 @@ def test_designs_of_the_menu_lead_by_point_estimate_and_it_says_so(line: Any) ->
     kept = [turn for turn in turns if turn.verdict.keep]
     assert [turn.candidate.state for turn in kept] == [better.to_dict()]
     assert kept[0].verdict.level is None and "point estimate" in kept[0].verdict.reason
+    said = summary(clock, turns, 1.0).lines()
+    led = (
+        f"better, turn {kept[0].id}: selected from the menu by point estimate, which claims nothing"
+    )
+    assert led in said and "no candidate was shown to be better than its champion" in said
+    assert not any("selected" in words for words in summary(clock, [], 1.0).lines())
     assert clock.ledger.account(clock.line).n_kept == 0
 
 
@@ -567,8 +574,9 @@ def test_resuming_nothing_or_another_question_is_refused(ledger: Ledger) -> None
     }.items():
         with pytest.raises(InputError, match=flag):
             prepared(request, ledger)
-    assert prepared(Request(resume=True, budget_s=9.0), ledger).spec.budget_s == 9.0
-    assert prepared(Request(resume=True, n_workers=4), ledger).spec.n_workers == 4
+    run = prepared(Request(resume=True), ledger)
+    assert run.extended(9.0, None).spec.budget_s == 9.0
+    assert run.extended(None, None, 4).spec.n_workers == 4  # of a run that was read before
     assert Run.newest(ledger).spec.budget_s == 9.0  # more workers leave the end where it was
 
 
@@ -583,7 +591,7 @@ def test_a_recipe_verified_while_a_run_works_is_not_in_its_menu_but_in_the_next_
     folder.mkdir(parents=True)
     text = f"model = {_inline(found.model)}\ntrain = {_inline(train)}\n"
     (folder / "recipe.toml").write_text(text)
-    worker, resumed = Run.load(run.folder), prepared(Request(trials=4, resume=True), ledger)
+    worker, resumed = Run.load(run.folder), prepared(Request(resume=True), ledger)
     for each in (worker, resumed):
         clock = ResearchClock(each, ledger)
         assert [design.name for design in clock.problem.menu] == before
@@ -625,7 +633,15 @@ def test_two_runs_on_one_ledger_proceed_on_their_own_lines(
 def test_one_run_is_worked_on_by_one_process(ledger: Ledger) -> None:
     run = Run.create(ledger, toy.spec())
     with run.lock(), pytest.raises(InputError, match="another process"):
-        research(Request(resume=True), ledger)
+        research(Request(resume=True, budget_s=7.0, n_workers=5), ledger)
+    assert Run.load(run.folder).spec == run.spec, "who has no lock wrote into the run"
+
+
+def test_the_newest_run_is_the_one_begun_last_whatever_the_clock_says(ledger: Ledger) -> None:
+    names = {"20261101-230000-a": 9e8, "20261101-010000-c": 7e8, "20261101-020000-b": 8e8}
+    runs = [Run.create(ledger, toy.spec(id=name, started=at)) for name, at in names.items()]
+    assert Run.newest(ledger).spec.id == runs[-1].spec.id
+    assert [run.spec.number for run in runs] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("jump", [-1e8, 1e8])
@@ -761,6 +777,27 @@ def test_the_help_of_research_does_not_import_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--proposer" in done.stdout and "--null" in done.stdout
+
+
+def test_earlier_runs_of_a_question_are_evidence_and_their_recipes_are_still_to_be_tried(
+    line: Any,
+) -> None:
+    recipes = [toy.recipe(0.002 * i, i) for i in range(1, 6)]
+    first, _ = line(*recipes)
+    theirs = run_out(first)
+    second, proposer = line(toy.recipe(0.0, 9))
+    assert second.line.task == first.line.task
+    ours = run_out(second)
+    earlier = proposer.learned[: len(theirs)]
+    assert [turn.id for turn in earlier] == [turn.id for turn in theirs]
+    assert second.line.task not in {turn.line.task for turn in earlier}
+    builtin = ResearchClock(second.run, second.ledger).proposer
+    builtin.learn(proposer.learned)
+    assert isinstance(builtin, Builtin)
+    assert list(builtin.memory.tried) == [key(toy.recipe(0.0, 9))]
+    [others] = builtin.others.values()
+    assert len(others.tried) == len(recipes)
+    assert builtin.memory.champion == ours[0].champion
 
 
 def test_a_proposer_learns_from_other_questions_of_before_but_not_from_luck(line: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +42,7 @@ from mendel.types import (
     Trial,
     Turn,
     Verdict,
+    digest,
 )
 
 
@@ -109,16 +111,27 @@ class ResearchClock:
                 self._trials.add(turn.trial)
 
     def _earlier(self) -> list[Turn]:
-        """What other questions had taught before this line began; luck teaches nothing."""
+        """What other lines had taught before this one began; luck teaches nothing.
+
+        Earlier runs of this very question too: they only say where to look, and whatever is claimed
+        here rests on fresh seeds of this line. They stand as a question of their own, for they met
+        other champions on other seeds, and what they tried may well be tried here: as trials of
+        ours they would be known, and their champions taken for ours.
+        """
         [start] = self.ledger.turns(self.line, kinds=[Kind.START], limit=1)
         return [
-            believed(turn)
+            believed(self._as_another(turn))
             for turn in Earlier(self.ledger, "research").turns()
             if turn.id < start.id
             and turn.kind is Kind.TRIAL
-            and turn.line.task != self.line.task
             and turn.result.facts.get("null") is False
         ]
+
+    def _as_another(self, turn: Turn) -> Turn:
+        """A turn of another run of this question, as one of another question."""
+        if turn.line.task != self.line.task:
+            return turn
+        return replace(turn, line=replace(turn.line, task=digest([turn.line.task, "earlier"])))
 
     def _is_full(self, n_pending: int) -> bool:
         most = self.run.spec.trials

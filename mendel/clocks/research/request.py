@@ -54,7 +54,7 @@ class Request:
 
 
 def prepared(request: Request, ledger: Ledger) -> Run:
-    """A new run's folder, or the newest to go on with.
+    """A new run's folder, or the newest to go on with; it is given more under its lock.
 
     raises   InputError for what cannot be: no budget, a start that a proxy cannot run, another
              question than the run that is resumed was asked; nothing is written then
@@ -63,7 +63,7 @@ def prepared(request: Request, ledger: Ledger) -> Run:
     if request.resume:
         run = Run.newest(ledger)
         _same(request, run)
-        return run.extended(request.budget_s, request.trials, request.n_workers)
+        return run
     return Run.create(ledger, planned(request, ledger))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class RunSpec(Spec):
     n_workers: int = Field(gt=0)
     command: str
     started: float  # unix seconds
+    number: int = Field(0, ge=0)  # in the order of beginning, whatever clocks and zones say
 
     @property
     def task(self) -> Digest:
@@ -57,7 +59,8 @@ class Run:
 
     @classmethod
     def create(cls, ledger: Ledger, spec: RunSpec) -> Run:
-        run = cls(_folder(ledger) / spec.id, spec)
+        number = 1 + max(map(_number, _folder(ledger).glob("*/run.json")), default=0)
+        run = cls(_folder(ledger) / spec.id, spec.model_copy(update={"number": number}))
         run.folder.mkdir(parents=True)
         run.commit()
         return run
@@ -79,7 +82,7 @@ class Run:
     @classmethod
     def newest(cls, ledger: Ledger) -> Run:
         """The one that --resume goes on with; raises InputError where there is none."""
-        found = sorted(_folder(ledger).glob("*/run.json"))
+        found = sorted(_folder(ledger).glob("*/run.json"), key=lambda f: (_number(f), f))
         if not found:
             raise InputError(
                 f"no research run is in {ledger.folder}. Wanted one to go on with. "
@@ -90,15 +93,19 @@ class Run:
     def extended(
         self, budget_s: float | None, trials: int | None, n_workers: int | None = None
     ) -> Run:
-        """The same run with another end or more workers, where they are given; it is noted."""
+        """The same run with another end or more workers, where they are given; it is noted.
+
+        Ask for it under the lock: another process may have noted something since we read it.
+        """
         update: dict[str, float | None] = {}
         if budget_s is not None or trials is not None:
             update |= {"budget_s": budget_s, "trials": trials}
         if n_workers is not None:
             update["n_workers"] = n_workers
+        now = Run.load(self.folder)
         if not update:
-            return self
-        run = Run(self.folder, self.spec.model_copy(update=update))
+            return now
+        run = Run(self.folder, now.spec.model_copy(update=update))
         run.commit()
         return run
 
@@ -113,6 +120,14 @@ class Run:
             f"research run {self.spec.id} is being worked on by another process. "
             "Wait for it, or leave out --resume to begin another beside it.",
         )
+
+
+def _number(file: Path) -> int:
+    """0 for a run of a mendel that did not number them, and for a file that is spoiled."""
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))["number"])
+    except (KeyError, TypeError, ValueError):
+        return 0
 
 
 def _folder(ledger: Ledger) -> Path:

@@ -71,6 +71,8 @@ def research(request: Request, ledger: Ledger, observer: Observer | None = None)
     with _crews(request.ray) as crew_of:
         run = prepared(request, ledger)
         with run.lock():
+            if request.resume:
+                run = run.extended(request.budget_s, request.trials, request.n_workers)
             observer.begins(run)
             clock = ResearchClock(run, ledger)
             driver = Driver(clock, ledger)

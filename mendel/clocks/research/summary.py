@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from mendel.clocks.research.clock import ResearchClock, trials_of
+from mendel.clocks.research.clock import ResearchClock, recipe_of, trials_of
+from mendel.propose.novelty import key
 from mendel.types import Account, Champion, Turn
 
 
@@ -39,6 +40,7 @@ class Summary:
     n_confirmed: int  # confirmations begun
     kept: tuple[Turn, ...]  # by the judge
     selected: tuple[Turn, ...]  # from the menu, by point estimate
+    leader: str  # name of the last of them; empty: there is none
     trained_share: float  # of the workers' time
     driver_ms: float  # a trial: leases, verdicts, turns; proposals apart
     proposal_ms: float
@@ -61,13 +63,20 @@ class Summary:
         )
         wins = [f"kept, turn {turn.id}: {turn.verdict.reason}" for turn in self.kept]
         none = [] if wins else ["no candidate was shown to be better than its champion"]
-        return [reached, over, *band, *wins, *none]
+        return [reached, over, *band, *self._leads(), *wins, *none]
+
+    def _leads(self) -> list[str]:
+        """Of designs that led one after the other the last, which later candidates met."""
+        words = "selected from the menu by point estimate, which claims nothing"
+        return [f"{self.leader}, turn {turn.id}: {words}" for turn in self.selected[-1:]]
 
 
 def summary(clock: ResearchClock, told: Sequence[Turn], spent_s: float) -> Summary:
     trials = trials_of(told)
     stages = [turn.result.facts.get("stage") for turn in trials if turn.result.error is None]
     kept = [turn for turn in told if turn.verdict.keep]
+    selected = [turn for turn in kept if turn.verdict.level is None]
+    names = {design.key: design.name for design in clock.menu}
     times = worker_times(clock)
     n = max(len(trials), 1)
     champion = clock.ledger.champion(clock.line)
@@ -83,7 +92,8 @@ def summary(clock: ResearchClock, told: Sequence[Turn], spent_s: float) -> Summa
         n_screened=stages.count("screen"),
         n_confirmed=sum(turn.verdict.level is not None for turn in trials),
         kept=tuple(turn for turn in kept if turn.verdict.level is not None),
-        selected=tuple(turn for turn in kept if turn.verdict.level is None),
+        selected=tuple(selected),
+        leader=names[key(recipe_of(selected[-1].candidate))] if selected else "",
         trained_share=times["trained"] / max(times["lived"], 1e-9),
         driver_ms=1e3
         * (times.get("asked", 0) + times.get("told", 0) - times.get("proposed", 0))
