@@ -194,7 +194,8 @@ def test_a_cluster_is_given_neither_workers_nor_a_text_of_this_machine(
     ):
         with pytest.raises(InputError, match="Leave out"):
             prepared(request, ledger)
-    run = prepared(Request(suite="states", text=tmp_path), ledger)
+    (tmp_path / "words.txt").write_text("so it goes, on and on. " * 4000)
+    run = prepared(Request(suite="text", text=tmp_path), ledger)
     with pytest.raises(InputError, match="Leave out --ray"):
         prepared(Request(ray="auto", resume=True), ledger)
     assert run.folder.exists()

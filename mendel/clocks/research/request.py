@@ -29,7 +29,7 @@ START = Recipe(
         mixers=(PartSpec(part="delta_net", fields={"n_heads": 2}),),
         channels=(),
     ),
-    train=TrainSpec(lr=3e-2, weight_decay=0.0),  # a sweep goes from 1e-2 to 9e-2
+    train=TrainSpec(lr=2e-2, weight_decay=0.0),  # a sweep goes from 7e-3 to 6e-2
 )
 
 
