@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -77,7 +76,11 @@ def features(recipe: Recipe) -> Row:
     Of a pattern each value of a field is the share of the layers that have it, so that hybrids lie
     between the designs that they are made of, however many layers there are.
     """
-    one = canonical(recipe)
+    return features_of(canonical(recipe))
+
+
+def features_of(one: Recipe) -> Row:
+    """Of a recipe that is canonical already."""
     m = one.model
     row: Row = {
         "width": math.log2(m.width),
@@ -91,8 +94,8 @@ def features(recipe: Recipe) -> Row:
         "mixers.first": m.mixers[0].part,
         "mixers.last": m.mixers[(m.n_layers - 1) % len(m.mixers)].part,
     }
-    row |= _pattern("mixer", "mixers", m.mixers, m.n_layers, m.width)
-    row |= _pattern("channel", "channels", m.channels, m.n_layers, m.width)
+    row |= _pattern("mixer", tuple(m.mixers), "mixers", m.n_layers, m.width)
+    row |= _pattern("channel", tuple(m.channels), "channels", m.n_layers, m.width)
     return row | _of_training(one.train)
 
 
@@ -104,15 +107,16 @@ def distance(a: Recipe, b: Recipe) -> float:
     return differing / len(names)
 
 
+@once_a_part
 def _pattern(
-    kind: Kind, where: str, pattern: Sequence[PartSpec], n_layers: int, width: int
+    kind: Kind, pattern: tuple[PartSpec, ...], where: str, n_layers: int, width: int
 ) -> dict[str, float]:
     """Shares of the layers that have a value, and means of what is a number."""
     row: defaultdict[str, float] = defaultdict(float)
     share = 1 / n_layers
+    each = [_of_part(kind, part, where, width) for part in pattern]
     for i in range(n_layers if pattern else 0):
-        names, values = _of_part(kind, pattern[i % len(pattern)], where, width)
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(*each[i % len(each)], strict=True):
             row[name] += share * value
     return {name: round(value, 9) for name, value in row.items()}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mendel.propose.guided import subset
 from mendel.propose.memory import Memory, Tried
-from mendel.propose.novelty import features
+from mendel.propose.novelty import features_of
 from mendel.propose.spaces import Floats, Ints
 from mendel.propose.surrogate import (
     Rows,
@@ -32,6 +32,7 @@ from mendel.types import Digest
 
 Features = tuple[Ints, Floats]  # columns, and the number in each
 N_OWN, N_OTHERS = 160, 120  # designs that a fit sees: more take too long
+N_FLYING = 160  # in flight that a fit believes in: the latest of a thousand
 N_LEAST = 4  # designs with a score; below it nothing is expected of anything
 GROWN = 1.15  # how much more must be tried until the surrogate's shape is looked at again
 N_KEPT = 1 << 13  # rows of features that are remembered
@@ -90,7 +91,7 @@ class Ranking:
         if key not in self.known:
             if len(self.known) >= N_KEPT:
                 self.known.clear()
-            self.known[key] = flat(features(recipe), self.columns)
+            self.known[key] = flat(features_of(recipe), self.columns)
         return self.known[key]
 
     def expects(
@@ -98,7 +99,7 @@ class Ranking:
     ) -> Expected | None:
         """Of each design, where those in flight come out as expected; None: too little is known.
 
-        designs   key and recipe
+        designs   key and canonical recipe, as are those in flight
         """
         tried, scores = self._sample()
         if np.isfinite(scores).sum() < N_LEAST:
@@ -107,7 +108,7 @@ class Ranking:
         others = [other for other in others if np.isfinite(other[1]).sum() >= N_LEAST]
         groups = [[(t.key, t.recipe) for t in known] for known, _ in others]
         own = [(t.key, t.recipe) for t in tried]
-        parts = self._rows([own, list(designs), list(flying), *groups])
+        parts = self._rows([own, list(designs), list(flying)[-N_FLYING:], *groups])
         surrogate, scale = self._fitted(parts[0], scores, parts[3:], [s for _, s in others])
         best = float(surrogate.expects(parts[0])[0].max())
         if flying:
