@@ -27,7 +27,7 @@ from mendel.propose.options import ARMS, Broods, Effects, Option
 from mendel.propose.ranking import Expected, Ranking
 from mendel.propose.recipes import Problem, from_menu, linked, luck, operator, recipe_of
 from mendel.propose.spaces import Floats, Rng
-from mendel.propose.spelling import canonical, key_of
+from mendel.propose.spelling import spelled
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Kind, Turn
 
@@ -131,7 +131,7 @@ class Builtin:
     def _flying(self, pending: Sequence[Candidate]) -> dict[Digest, Recipe]:
         """By key; each is read once, however often one asks while it is in flight."""
         known = self.flying
-        self.flying = {c.id: known.get(c.id) or _named(recipe_of(c)) for c in pending}
+        self.flying = {c.id: known.get(c.id) or spelled(recipe_of(c)) for c in pending}
         return dict(self.flying.values())
 
     def _ablation(self, known: Collection[Digest]) -> Candidate | None:
@@ -174,7 +174,7 @@ class Builtin:
             option = look.options[i]
             parent = option.parents[0]
             recipe = self.broods.fit(option.draft, option.key, parent.recipe, parent.key)
-            if recipe is None or (name := key_of(recipe)) in self.memory.tried or name in flying:
+            if recipe is None or (name := key(recipe)) in self.memory.tried or name in flying:
                 continue
             print_ = self._print(name, recipe)
             if print_ and print_ not in self.memory.fingerprints and print_ not in aloft:
@@ -202,8 +202,8 @@ class Builtin:
         """Where it was never tried, the recipe that the line starts from."""
         memory = self.memory
         found = memory.by_turn.get(memory.champion)
-        start = canonical(self.problem.start)
-        return found or Tried(-1, start, key_of(start), memory.first_champion)
+        name, start = spelled(self.problem.start)
+        return found or Tried(-1, start, name, memory.first_champion)
 
     def _parents(self, rng: Rng) -> list[Tried]:
         """The champion, the best measured, and elites: good ones, and those with few children."""
@@ -283,11 +283,6 @@ class Builtin:
             except InputError:
                 self.prints[name] = None
         return self.prints[name]
-
-
-def _named(recipe: Recipe) -> tuple[Digest, Recipe]:
-    one = canonical(recipe)
-    return key_of(one), one
 
 
 def helping(turn: Turn, before: Effects) -> Effects:

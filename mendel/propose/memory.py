@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mendel.propose.recipes import linked, recipe_of
-from mendel.propose.spelling import canonical, key_of
+from mendel.propose.spelling import spelled
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Turn
 
@@ -72,8 +72,7 @@ class Memory:
     def learn(self, turn: Turn) -> Tried | None:
         """None where its candidate is no recipe of this version."""
         try:
-            recipe = canonical(recipe_of(turn.candidate))
-            name = key_of(recipe)
+            name, recipe = spelled(recipe_of(turn.candidate))
         except InputError:
             return None
         tried = self.tried.get(name)

@@ -76,13 +76,17 @@ def features(recipe: Recipe) -> Row:
     Of a pattern each value of a field is the share of the layers that have it, so that hybrids lie
     between the designs that they are made of, however many layers there are.
     """
-    return features_of(canonical(recipe))
+    row: Row = {}
+    for piece in pieces(canonical(recipe)):
+        row |= piece
+    return row
 
 
-def features_of(one: Recipe) -> Row:
-    """Of a recipe that is canonical already."""
+def pieces(one: Recipe) -> tuple[Row, ...]:
+    """The features of a canonical recipe: a row for what is none of its parts, for its mixers, its
+    channels and its training. Equal ones are the same object as a rule, and nobody's to change."""
     m = one.model
-    row: Row = {
+    plain: Row = {
         "width": math.log2(m.width),
         "n_layers": math.log2(m.n_layers),
         "norm": m.norm.part,
@@ -94,9 +98,9 @@ def features_of(one: Recipe) -> Row:
         "mixers.first": m.mixers[0].part,
         "mixers.last": m.mixers[(m.n_layers - 1) % len(m.mixers)].part,
     }
-    row |= _pattern("mixer", tuple(m.mixers), "mixers", m.n_layers, m.width)
-    row |= _pattern("channel", tuple(m.channels), "channels", m.n_layers, m.width)
-    return row | _of_training(one.train)
+    mixers = _pattern("mixer", m.mixers, "mixers", m.n_layers, m.width)
+    channels = _pattern("channel", m.channels, "channels", m.n_layers, m.width)
+    return plain, mixers, channels, _of_training(one.train)
 
 
 def distance(a: Recipe, b: Recipe) -> float:
@@ -110,7 +114,7 @@ def distance(a: Recipe, b: Recipe) -> float:
 @once_a_part
 def _pattern(
     kind: Kind, pattern: tuple[PartSpec, ...], where: str, n_layers: int, width: int
-) -> dict[str, float]:
+) -> Row:
     """Shares of the layers that have a value, and means of what is a number."""
     row: defaultdict[str, float] = defaultdict(float)
     share = 1 / n_layers

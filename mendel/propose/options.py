@@ -23,7 +23,7 @@ from mendel.propose.memory import Tried
 from mendel.propose.notes import Note, advice
 from mendel.propose.recipes import Problem
 from mendel.propose.spaces import Rng
-from mendel.propose.spelling import canonical, key_of
+from mendel.propose.spelling import canonical, spelled
 from mendel.spec import Recipe
 from mendel.types import Digest, InputError
 
@@ -180,10 +180,10 @@ def _named_drafts(
     found: dict[Digest, Draft] = {}
     for draft in drafts:
         try:
-            one = canonical(draft.recipe)
+            name, one = spelled(draft.recipe)
         except InputError:
             continue  # fields that do not go together
-        if (name := key_of(one)) not in found:
+        if name not in found:
             found[name] = replace(draft, recipe=one)
     return [(draft, name) for name, draft in found.items() if name not in parents]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mendel.propose.guided import subset
 from mendel.propose.memory import Memory, Tried
-from mendel.propose.novelty import features_of
+from mendel.propose.novelty import Row, pieces
 from mendel.propose.spaces import Floats, Ints
 from mendel.propose.surrogate import (
     Rows,
@@ -78,6 +78,7 @@ class Ranking:
         self.sample: tuple[list[Tried], Floats] = ([], np.zeros(0))  # that the shape is fitted to
         self.shape: tuple[Shape, float] | None = None  # and the usual squared distance
         self.known: dict[Digest, Features] = {}
+        self.flats: dict[int, tuple[Row, Features]] = {}
         self.columns: dict[str, int] = {}  # of each name of a feature, in the order of coming
 
     def learn(self) -> None:
@@ -91,8 +92,20 @@ class Ranking:
         if key not in self.known:
             if len(self.known) >= N_KEPT:
                 self.known.clear()
-            self.known[key] = flat(features_of(recipe), self.columns)
+            plain, *parts = pieces(recipe)
+            told = [flat(plain, self.columns), *map(self._flat, parts)]
+            columns, values = zip(*told, strict=True)
+            self.known[key] = np.concatenate(columns), np.concatenate(values)
         return self.known[key]
+
+    def _flat(self, row: Row) -> Features:
+        """Of rows that many designs share; each is kept beside what it gave, so that its id is
+        nobody else's."""
+        if id(row) not in self.flats:
+            if len(self.flats) >= N_KEPT:
+                self.flats.clear()
+            self.flats[id(row)] = row, flat(row, self.columns)
+        return self.flats[id(row)][1]
 
     def expects(
         self, designs: Sequence[tuple[Digest, Recipe]], flying: Sequence[tuple[Digest, Recipe]]

@@ -92,36 +92,28 @@ def canonical(recipe: Recipe) -> Recipe:
     the width goes by.
     raises   SpecError for a part or a field that there is not
     """
-    model = recipe.model
-    width, n = model.width, model.n_layers
-    mixers = [_part("mixer", part, width) for part in model.mixers]
-    channels = [_part("channel", part, width) for part in model.channels]
-    made = model.model_copy(
-        update={
-            "embedding": _part("embedding", model.embedding, width),
-            "mixers": tuple(folded(mixers, n)),
-            "channels": tuple(folded(channels, n)),
-            "norm": _part("norm", model.norm, width),
-            "head": _part("head", model.head, width),
-        }
-    )
-    return Recipe(model=made, train=_training(recipe.train))
+    return spelled(recipe)[1]
 
 
 def key(recipe: Recipe) -> Digest:
     """Names what is trained and how: the same for every spelling, and for any budget or seed."""
-    return key_of(canonical(recipe))
+    return spelled(recipe)[0]
 
 
-def key_of(one: Recipe) -> Digest:
-    """Of a recipe that is canonical already."""
-    said = []
-    for name, value in one.model:
+def spelled(recipe: Recipe) -> tuple[Digest, Recipe]:
+    """Key and canonical spelling, which are needed together as a rule."""
+    model, said, made = recipe.model, [], dict[str, Any]()
+    for name, value in model:
         if name in KINDS_OF:
-            parts = value if isinstance(value, tuple) else (value,)
-            value = [_said(KINDS_OF[name], part, one.model.width) for part in parts]
+            pattern = value if isinstance(value, tuple) else (value,)
+            each = [_spelled(KINDS_OF[name], part, model.width) for part in pattern]
+            parts = folded([part for part, _ in each], model.n_layers)
+            made[name] = tuple(parts) if isinstance(value, tuple) else parts[0]
+            value = [each[i % len(each)][1] for i in range(len(parts))]
         said.append(f"{name}: {value}")
-    return digest("\n".join([*said, _said_training(one.train)]))
+    train = _training(recipe.train)
+    name = digest("\n".join([*said, _said_training(train)]))
+    return name, Recipe(model=model.model_copy(update=made), train=train)
 
 
 def folded(pattern: Sequence[PartSpec], n_layers: int) -> list[PartSpec]:
@@ -135,7 +127,6 @@ def folded(pattern: Sequence[PartSpec], n_layers: int) -> list[PartSpec]:
     return layers
 
 
-@once_a_part
 def _part(kind: Kind, spec: PartSpec, width: int) -> PartSpec:
     """Own name, fields checked; those at their default or without effect are left out."""
     cls, given = resolve(kind, spec)
@@ -182,13 +173,15 @@ def _training(train: TrainSpec) -> TrainSpec:
 
 
 @once_a_part
-def _said(kind: Kind, part: PartSpec, width: int) -> Digest:
-    """A canonical part; a channel by its hidden units alone, however it was said how many."""
-    every = part.fields if kind != "channel" else whole(kind, part)
+def _spelled(kind: Kind, spec: PartSpec, width: int) -> tuple[PartSpec, Digest]:
+    """A part in its one spelling, and what names it: of a channel its hidden units alone, however
+    it was said how many they are."""
+    part = _part(kind, spec, width)
+    every = whole(kind, part)
     if "ratio" in every:
-        hidden = every.get("hidden") or hidden_width(width, every["ratio"])
-        every = {**every, "ratio": None, "hidden": hidden}
-    return digest({"part": part.part, "fields": every})
+        ratio = every.pop("ratio")
+        every.setdefault("hidden", hidden_width(width, ratio))
+    return part, digest({"part": part.part, "fields": every})
 
 
 @lru_cache(maxsize=1 << 12)
