@@ -161,7 +161,7 @@ class DrawnClock(ResearchClock):
     def trial(self, trial: Trial) -> Result:
         """As the clock's own; the race, its cuts, the seeds of a reign and the facts are real."""
         mine, its = recipe_of(trial.candidate), recipe_of(trial.champion.candidate)
-        bench, seeds = self.bench, self._seeds(trial)
+        bench, seeds = self.bench, self.seeds(trial)
         assert isinstance(bench, DrawnBench)
         bench.names = {id(mine): trial.candidate.id, id(its): trial.champion.candidate.id}
         if trial.round:

@@ -8,6 +8,7 @@ A trial counts from the first design of the menu on.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import statistics
 import time
@@ -219,6 +220,7 @@ def proposals(shared: Path, sets: Sequence[str], n_runs: int) -> dict[str, Any]:
     world = World(task, Broods(task))
     land = Landscape([world.features(design.recipe) for design in task.menu], 0)
     researcher, n, found = Builtin(task), 0, {}
+    gc.freeze()  # as a worker does
     feed = turns(world, land)
     for known in KNOWN[: n_runs if n_runs < len(KNOWN) else None]:
         batch = list(itertools.islice(feed, known - n))

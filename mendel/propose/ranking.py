@@ -199,7 +199,9 @@ def _usual(rows: Rows) -> float:
 def encoded(designs: Sequence[Features], names: Sequence[str]) -> Floats:
     """(n, F) float32: the columns that any of them has, in the order of their names; else 0."""
     columns = np.concatenate([one[0] for one in designs])
-    used = sorted(np.unique(columns).tolist(), key=names.__getitem__)
+    is_used = np.zeros(len(names), dtype=bool)
+    is_used[columns] = True
+    used = sorted(np.flatnonzero(is_used).tolist(), key=names.__getitem__)
     place = np.zeros(len(names), dtype=np.int64)
     place[used] = np.arange(len(used))
     found = np.zeros((len(designs), len(used)), dtype=np.float32)
