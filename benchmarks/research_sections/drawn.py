@@ -110,7 +110,7 @@ class DrawnBench(Bench):
         super().__init__(SUITES, folder, null=True)
         self.world, self.names = world, dict[int, Digest]()
 
-    def tuned(self, recipe: Recipe, leg: Leg, seed: int) -> Measured:
+    def tuned(self, recipe: Recipe, leg: Leg, seed: int, tuning: int) -> Measured:
         return self.fresh(recipe, leg, seed, 1.0)
 
     def fresh(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
@@ -121,7 +121,7 @@ class DrawnBench(Bench):
             repairs=(), error=None,
         )  # fmt: skip
 
-    def factor(self, recipe: Recipe, suite: str) -> float:
+    def factor(self, recipe: Recipe, suite: str, tuning: int) -> float:
         return 1.0
 
 
