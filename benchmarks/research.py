@@ -2,7 +2,7 @@
 
 python benchmarks/research.py tables|across|landscape|proposals|kills [--runs 100]
                               [--sets cifar10 ...] [--shared FOLDER] [--out FILE.json]
-python benchmarks/research.py null --runs 300 [--turns 300] [--out FILE.json]
+python benchmarks/research.py null --runs 300 [--turns 300] [--home FOLDER] [--out FILE.json]
 python benchmarks/research.py rediscovery --runs 5 [--mechanism erase] [--folder FOLDER] [--out ...]
 python benchmarks/research.py run [--home FOLDER] [--run ID]
 python benchmarks/research.py simulated [--workers 1000] [--turns 300]
@@ -12,7 +12,8 @@ across: after 100 turns on NATS-Bench, CIFAR-10, the same on CIFAR-100 and Image
 landscape: recipes with planted scores, --runs 20: trials to the top of each proposer.
 proposals: CPU time of the builtin researcher's proposal with up to 100,000 turns known.
 kills: --runs times kill -9 of a real research run, each followed by --resume.
-null: lines on which nothing is better, by the judge and by "keep any better screen".
+null: lines on which nothing is better, by the judge and by "keep any better screen"; the noise of
+seeds is assumed, or with --home that of a real run's paired differences.
 rediscovery: trials until a mechanism is found again that menu, notes and start do not have.
 run: a real run's row of the table, read from its ledger.
 simulated: asks and tells a second with so many leases in flight.

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Protocol
 
 Json = Mapping[str, Any]
@@ -81,7 +82,7 @@ class Candidate:
     motivation: str = ""
     links: tuple[str, ...] = ()  # turns and knowledge notes that it came from
 
-    @property
+    @cached_property
     def id(self) -> Digest:
         return digest(self.state)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,22 @@ def test_on_the_same_line_without_a_gain_a_rule_without_a_judge_promotes_and_the
 ) -> None:
     assert null.line(menu, null.GREEDY, 1, 150)["false"] >= 1
     assert null.line(menu, "judge", 1, 150)["false"] == 0
+
+
+def test_the_noise_of_one_seed_comes_from_real_pairs_whoever_was_better() -> None:
+    chance, facts = random.Random(0), []
+    for i in range(400):
+        mine = [0.5 + 0.01 * (i % 7) + chance.gauss(0, 0.05) for _ in range(4)]
+        its = [0.4 + chance.gauss(0, 0.05) for _ in range(4)]
+        facts.append({"proxies": {"parity": mine}, "champion": {"parity": its}})
+    asked = turn(1, mixer(), 0.5)
+    turns = [replace(asked, result=replace(asked.result, facts=each)) for each in facts]
+    off = drawn.noise_of(turns)["parity"]
+    assert statistics.fmean(off) == pytest.approx(0, abs=1e-9)
+    assert statistics.pstdev(off) == pytest.approx(0.05, rel=0.06)
+    world = drawn.World(drawn.MEASURED, 3, {"parity": [-0.11, 0.22]})
+    drawn_ = {world.score("design", "parity", 10, seed) for seed in range(20)}
+    assert max(drawn_) - min(drawn_) == pytest.approx(0.33) and len(drawn_) == 2
 
 
 def test_the_share_of_lines_has_its_exact_interval() -> None:

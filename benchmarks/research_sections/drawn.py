@@ -7,14 +7,21 @@ even     Gaussian around a level of the proxy's own, as wide as seeds of proxies
 torn     a seed finds the solution or does not, as on parity and recall of overwritten keys
 skewed   each recipe fails on a share of seeds of its own, and makes up for it on the others: equal
          means, unequal shapes, which is what the judge's evidence is least protected against
+
+How wide they are is assumed (SPREAD), unless a real run is given: then there is one world,
+
+measured   each seed of a proxy is off by what one seed of it was off in the run: pairs as measured,
+           without their mean, drawn anew
 """
 
 from __future__ import annotations
 
 import math
 import random
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +44,7 @@ from mendel.types import Account, Candidate, Cost, Decision, Digest, Result, Tri
 
 SUITES = Suites(names=("recall", "states"))
 WORLDS = ("even", "torn", "skewed")
+MEASURED = "measured"
 SPREAD = (0.02, 0.2)  # over seeds, of a proxy
 FAILED, SOLVED = 0.05, 0.97  # where a seed does all or nothing
 MOST_FAILED = 0.3  # of a recipe's seeds, in the skewed world
@@ -44,11 +52,35 @@ AUDIT = {"verdict": "clean", "cached": True, "profile": "full"}  # who is lucky 
 CURVE = tuple((30 * i, 4.0 / i) for i in range(1, 13))  # as many points as a real one
 
 
-class World:
-    """What seeds of each proxy give, whoever trains; a line has one of its own."""
+Noise = Mapping[str, Sequence[float]]  # of each proxy, how far off single seeds were
 
-    def __init__(self, kind: str, seed: int) -> None:
-        self.kind, self.seed = kind, seed
+
+def noise_of(turns: Sequence[Turn]) -> dict[str, list[float]]:
+    """From paired differences of real trials to their champions, each around its trial's mean.
+
+    A difference has the noise of two seeds, and a mean of n takes 1/n of it away: what is given
+    back is scaled to one seed.
+    """
+    found = defaultdict[str, list[float]](list)
+    for turn in turns:
+        facts = turn.result.facts
+        for proxy, mine in facts.get("proxies", {}).items():
+            its = facts.get("champion", {}).get(proxy, ())
+            if turn.result.error is None and 1 < len(mine) == len(its):
+                apart = [a - b for a, b in zip(mine, its, strict=True)]
+                mean, scale = statistics.fmean(apart), math.sqrt(len(mine) / (len(mine) - 1) / 2)
+                found[proxy] += [scale * (each - mean) for each in apart]
+    return dict(found)
+
+
+class World:
+    """What seeds of each proxy give, whoever trains; a line has one of its own.
+
+    noise   of the world "measured"; a proxy without any is as in the even world
+    """
+
+    def __init__(self, kind: str, seed: int, noise: Noise | None = None) -> None:
+        self.kind, self.seed, self.noise = kind, seed, noise or {}
         draw = random.Random(f"{kind} {seed}")
         self.truth = {
             leg.name: (draw.uniform(0.2, 0.7), math.exp(draw.uniform(*map(math.log, SPREAD))))
@@ -66,6 +98,8 @@ class World:
             fails = MOST_FAILED * random.Random(f"{self.seed} {design} {proxy}").random()
             level = FAILED if draw.random() < fails else (level - fails * FAILED) / (1 - fails)
             spread = SPREAD[0]
+        elif found := self.noise.get(proxy):
+            return min(1.0, level + draw.choice(found))
         return min(1.0, draw.gauss(level, spread))
 
 
@@ -76,7 +110,7 @@ class DrawnBench(Bench):
         super().__init__(SUITES, folder)
         self.world, self.names = world, dict[int, Digest]()
 
-    def tuned(self, recipe: Recipe, leg: Leg, seed: int) -> Measured:
+    def tuned(self, recipe: Recipe, leg: Leg, seed: int, tuning: int) -> Measured:
         return self.fresh(recipe, leg, seed, 1.0)
 
     def fresh(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
@@ -87,7 +121,7 @@ class DrawnBench(Bench):
             repairs=(), error=None,
         )  # fmt: skip
 
-    def factor(self, recipe: Recipe, suite: str) -> float:
+    def factor(self, recipe: Recipe, suite: str, tuning: int) -> float:
         return 1.0
 
 

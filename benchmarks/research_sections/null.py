@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,15 +16,19 @@ from typing import Any
 from mendel.clocks.research.clock import trials_of
 from mendel.clocks.research.run import Run
 from mendel.driver import REPLACED, Driver
-from mendel.types import Trial, Turn
+from mendel.ledger import Ledger
+from mendel.types import InputError, Trial, Turn, digest
 from research_sections.drawn import (
+    MEASURED,
     WORLDS,
     DrawnClock,
     GreedyClock,
     Menu,
+    Noise,
     Variants,
     World,
     fresh_ledger,
+    noise_of,
 )
 from research_sections.rows import Row, Rows
 
@@ -36,14 +41,18 @@ RULES: dict[str, type[DrawnClock]] = {"judge": DrawnClock, GREEDY: GreedyClock}
 
 def null(options: argparse.Namespace) -> dict[str, Any]:
     """--runs lines of --turns turns by the judge, and a fifth of them by the other rule."""
-    n_lines = options.runs
-    rows, menu = Rows(options.rows, {"section": "null", "turns": options.turns}), Menu()
+    n_lines, noise = options.runs, measured_noise(options)
+    asked = {"section": "null", "turns": options.turns}
+    rows = Rows(options.rows, {**asked, "noise": digest(noise)} if noise else asked)
+    menu = Menu()
     found: dict[str, list[Row]] = {rule: [] for rule in RULES}
     for i in range(n_lines):
         for rule in RULES:
             if rule == GREEDY and i % (BESIDE * len(WORLDS)) >= len(WORLDS):
                 continue
-            row = rows.get(f"{rule} {i}", lambda r=rule, n=i: line(menu, r, n, options.turns))
+            row = rows.get(
+                f"{rule} {i}", lambda r=rule, n=i: line(menu, r, n, options.turns, noise)
+            )
             found[rule].append(row)
         if i % 10 == 9 or i + 1 == n_lines:
             so_far = {r: sum(row["false"] > 0 for row in each) for r, each in found.items()}
@@ -54,9 +63,32 @@ def null(options: argparse.Namespace) -> dict[str, Any]:
     return {"turns": options.turns, **shares}
 
 
-def line(menu: Menu, rule: str, number: int, n_turns: int) -> Row:
+def measured_noise(options: argparse.Namespace) -> Noise | None:
+    """Of the real run --run (the newest) in --home; None where no home is given."""
+    if options.home is None:
+        return None
+    ledger = Ledger(f"sqlite:///{options.home / 'ledger.db'}", options.home)
+    try:
+        folder = options.home / "research" / (options.run or "")
+        run = Run.load(folder) if options.run else Run.newest(ledger)
+        found = noise_of(ledger.turns(run.line))
+    finally:
+        ledger.close()
+    if not found:
+        raise InputError(
+            f"no noise in run {run.spec.id}: none of its trials has two seeds of a proxy beside "
+            "its champion. Wanted a run with screens. Give another --run, or no --home."
+        )
+    for proxy, off in found.items():
+        spread = statistics.pstdev(off)
+        print(f"{proxy}: a seed is off by {spread:.4f}, from {len(off)} pairs", flush=True)
+    return found
+
+
+def line(menu: Menu, rule: str, number: int, n_turns: int, noise: Noise | None = None) -> Row:
     """One line's counts; raises AssertionError where a turn failed or was not believed."""
-    world = World(WORLDS[number % len(WORLDS)], number)
+    kind = MEASURED if noise else WORLDS[number % len(WORLDS)]
+    world = World(kind, number, noise)
     with fresh_ledger() as ledger:
         run = Run.create(ledger, menu.spec(f"null-{number}"))
         clock = RULES[rule](run, ledger, Variants(menu.designs, number), menu).in_world(world)
@@ -106,10 +138,10 @@ def counted(turns: Sequence[Turn]) -> Row:
 def summed(lines: Sequence[Row]) -> Row:
     """The share of lines with a false promotion, whole and by world, with its interval."""
     names = ("turns", "trials", "cut by the race", "screened", "confirmed", "measured in vain")
-    whole = share(lines)
+    whole, worlds = share(lines), dict.fromkeys(each["world"] for each in lines)
     return {
         **whole,
-        "by world": {w: share([each for each in lines if each["world"] == w]) for w in WORLDS},
+        "by world": {w: share([each for each in lines if each["world"] == w]) for w in worlds},
         "false promotions": sum(each["false"] for each in lines),
         **{name: sum(each[name] for each in lines) for name in names},
         "selected from the menu": sum(each["selected"] for each in lines),

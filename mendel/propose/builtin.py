@@ -27,6 +27,7 @@ from mendel.propose.options import ARMS, Broods, Effects, Option
 from mendel.propose.ranking import Expected, Ranking
 from mendel.propose.recipes import Problem, from_menu, linked, luck, operator, recipe_of
 from mendel.propose.spaces import Floats, Rng
+from mendel.propose.spelling import spelled
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Kind, Turn
 
@@ -77,6 +78,7 @@ class Builtin:
         self.effects = Effects()
         self.n_learned, self.n_gained = 0, 0  # turns; designs tried when the last was promoted
         self.stuck: Stuck | None = None  # as of the last proposal, for people
+        self.flying: dict[Digest, tuple[Digest, Recipe]] = {}  # by id of what was pending last
         self.prints: dict[Digest, Digest | None] = {}
         self.apart: dict[tuple[Digest, Digest], float] = {}  # an elite and a champion
         self.tests: dict[int, list[tuple[Digest, Candidate]]] = {}  # ablations of promoted turns
@@ -118,13 +120,19 @@ class Builtin:
     # -- propose --
 
     def propose(self, pending: Sequence[Candidate]) -> Candidate | None:
-        flying = {key(recipe_of(candidate)): recipe_of(candidate) for candidate in pending}
+        flying = self._flying(pending)
         known = ChainMap[Digest, Any](self.memory.tried, flying)  # no copy of all keys
         return (
             from_menu(self.problem.menu, known)
             or self._ablation(known)
             or self._searched(flying, luck(self.problem.seed, self.n_learned, pending))
         )
+
+    def _flying(self, pending: Sequence[Candidate]) -> dict[Digest, Recipe]:
+        """By key; each is read once, however often one asks while it is in flight."""
+        known = self.flying
+        self.flying = {c.id: known.get(c.id) or spelled(recipe_of(c)) for c in pending}
+        return dict(self.flying.values())
 
     def _ablation(self, known: Collection[Digest]) -> Candidate | None:
         """Of each promoted design, so that the analyst can say which of its changes carry it."""
@@ -194,8 +202,8 @@ class Builtin:
         """Where it was never tried, the recipe that the line starts from."""
         memory = self.memory
         found = memory.by_turn.get(memory.champion)
-        start = self.problem.start
-        return found or Tried(-1, start, key(start), memory.first_champion)
+        name, start = spelled(self.problem.start)
+        return found or Tried(-1, start, name, memory.first_champion)
 
     def _parents(self, rng: Rng) -> list[Tried]:
         """The champion, the best measured, and elites: good ones, and those with few children."""
@@ -269,7 +277,7 @@ class Builtin:
         """Fingerprint; None where it cannot be built."""
         if name not in self.prints:
             if len(self.prints) >= N_PRINTS:
-                self.prints.clear()
+                self.prints.pop(next(iter(self.prints)))  # the oldest
             try:
                 self.prints[name] = fingerprint(recipe)
             except InputError:

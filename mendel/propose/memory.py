@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mendel.propose.novelty import key
 from mendel.propose.recipes import linked, recipe_of
+from mendel.propose.spelling import spelled
 from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Turn
 
@@ -23,6 +23,7 @@ class Tried:
     """One design of one task.
 
     place    in the order of trying
+    recipe   canonical
     turn     its first turn
     values   of each round, with the number of its pairs; none: it failed
     scores   the mean of each suite and proxy at its first scored round
@@ -71,8 +72,7 @@ class Memory:
     def learn(self, turn: Turn) -> Tried | None:
         """None where its candidate is no recipe of this version."""
         try:
-            recipe = recipe_of(turn.candidate)
-            name = key(recipe)
+            name, recipe = spelled(recipe_of(turn.candidate))
         except InputError:
             return None
         tried = self.tried.get(name)

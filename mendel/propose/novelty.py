@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -77,9 +76,17 @@ def features(recipe: Recipe) -> Row:
     Of a pattern each value of a field is the share of the layers that have it, so that hybrids lie
     between the designs that they are made of, however many layers there are.
     """
-    one = canonical(recipe)
+    row: Row = {}
+    for piece in pieces(canonical(recipe)):
+        row |= piece
+    return row
+
+
+def pieces(one: Recipe) -> tuple[Row, ...]:
+    """The features of a canonical recipe: a row for what is none of its parts, for its mixers, its
+    channels and its training. Equal ones are the same object as a rule, and nobody's to change."""
     m = one.model
-    row: Row = {
+    plain: Row = {
         "width": math.log2(m.width),
         "n_layers": math.log2(m.n_layers),
         "norm": m.norm.part,
@@ -91,9 +98,9 @@ def features(recipe: Recipe) -> Row:
         "mixers.first": m.mixers[0].part,
         "mixers.last": m.mixers[(m.n_layers - 1) % len(m.mixers)].part,
     }
-    row |= _pattern("mixer", "mixers", m.mixers, m.n_layers, m.width)
-    row |= _pattern("channel", "channels", m.channels, m.n_layers, m.width)
-    return row | _of_training(one.train)
+    mixers = _pattern("mixer", m.mixers, "mixers", m.n_layers, m.width)
+    channels = _pattern("channel", m.channels, "channels", m.n_layers, m.width)
+    return plain, mixers, channels, _of_training(one.train)
 
 
 def distance(a: Recipe, b: Recipe) -> float:
@@ -104,15 +111,16 @@ def distance(a: Recipe, b: Recipe) -> float:
     return differing / len(names)
 
 
+@once_a_part
 def _pattern(
-    kind: Kind, where: str, pattern: Sequence[PartSpec], n_layers: int, width: int
-) -> dict[str, float]:
+    kind: Kind, pattern: tuple[PartSpec, ...], where: str, n_layers: int, width: int
+) -> Row:
     """Shares of the layers that have a value, and means of what is a number."""
     row: defaultdict[str, float] = defaultdict(float)
     share = 1 / n_layers
+    each = [_of_part(kind, part, where, width) for part in pattern]
     for i in range(n_layers if pattern else 0):
-        names, values = _of_part(kind, pattern[i % len(pattern)], where, width)
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(*each[i % len(each)], strict=True):
             row[name] += share * value
     return {name: round(value, 9) for name, value in row.items()}
 

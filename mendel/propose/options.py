@@ -14,16 +14,16 @@ which is what takes the time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from mendel.propose.changes import KINDS, Draft, crossing
 from mendel.propose.changes.change import fitted
 from mendel.propose.memory import Tried
 from mendel.propose.notes import Note, advice
-from mendel.propose.novelty import canonical, key
 from mendel.propose.recipes import Problem
 from mendel.propose.spaces import Rng
+from mendel.propose.spelling import canonical, spelled
 from mendel.spec import Recipe
 from mendel.types import Digest, InputError
 
@@ -176,13 +176,15 @@ class Broods:
 def _named_drafts(
     drafts: Iterator[Draft], parents: tuple[Digest, ...]
 ) -> list[tuple[Draft, Digest]]:
-    """Each recipe once, none of them a parent; those that can be spelled."""
+    """Each recipe once and canonical, none of them a parent; those that can be spelled."""
     found: dict[Digest, Draft] = {}
     for draft in drafts:
         try:
-            found.setdefault(key(draft.recipe), draft)
+            name, one = spelled(draft.recipe)
         except InputError:
             continue  # fields that do not go together
+        if name not in found:
+            found[name] = replace(draft, recipe=one)
     return [(draft, name) for name, draft in found.items() if name not in parents]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mendel.propose.guided import subset
 from mendel.propose.memory import Memory, Tried
-from mendel.propose.novelty import features
+from mendel.propose.novelty import Row, pieces
 from mendel.propose.spaces import Floats, Ints
 from mendel.propose.surrogate import (
     Rows,
@@ -32,6 +32,7 @@ from mendel.types import Digest
 
 Features = tuple[Ints, Floats]  # columns, and the number in each
 N_OWN, N_OTHERS = 160, 120  # designs that a fit sees: more take too long
+N_FLYING = 160  # in flight that a fit believes in: the latest of a thousand
 N_LEAST = 4  # designs with a score; below it nothing is expected of anything
 GROWN = 1.15  # how much more must be tried until the surrogate's shape is looked at again
 N_KEPT = 1 << 13  # rows of features that are remembered
@@ -77,6 +78,7 @@ class Ranking:
         self.sample: tuple[list[Tried], Floats] = ([], np.zeros(0))  # that the shape is fitted to
         self.shape: tuple[Shape, float] | None = None  # and the usual squared distance
         self.known: dict[Digest, Features] = {}
+        self.flats: dict[int, tuple[Row, Features]] = {}
         self.columns: dict[str, int] = {}  # of each name of a feature, in the order of coming
 
     def learn(self) -> None:
@@ -90,15 +92,27 @@ class Ranking:
         if key not in self.known:
             if len(self.known) >= N_KEPT:
                 self.known.clear()
-            self.known[key] = flat(features(recipe), self.columns)
+            plain, *parts = pieces(recipe)
+            told = [flat(plain, self.columns), *map(self._flat, parts)]
+            columns, values = zip(*told, strict=True)
+            self.known[key] = np.concatenate(columns), np.concatenate(values)
         return self.known[key]
+
+    def _flat(self, row: Row) -> Features:
+        """Of rows that many designs share; each is kept beside what it gave, so that its id is
+        nobody else's."""
+        if id(row) not in self.flats:
+            if len(self.flats) >= N_KEPT:
+                self.flats.clear()
+            self.flats[id(row)] = row, flat(row, self.columns)
+        return self.flats[id(row)][1]
 
     def expects(
         self, designs: Sequence[tuple[Digest, Recipe]], flying: Sequence[tuple[Digest, Recipe]]
     ) -> Expected | None:
         """Of each design, where those in flight come out as expected; None: too little is known.
 
-        designs   key and recipe
+        designs   key and canonical recipe, as are those in flight
         """
         tried, scores = self._sample()
         if np.isfinite(scores).sum() < N_LEAST:
@@ -107,7 +121,7 @@ class Ranking:
         others = [other for other in others if np.isfinite(other[1]).sum() >= N_LEAST]
         groups = [[(t.key, t.recipe) for t in known] for known, _ in others]
         own = [(t.key, t.recipe) for t in tried]
-        parts = self._rows([own, list(designs), list(flying), *groups])
+        parts = self._rows([own, list(designs), list(flying)[-N_FLYING:], *groups])
         surrogate, scale = self._fitted(parts[0], scores, parts[3:], [s for _, s in others])
         best = float(surrogate.expects(parts[0])[0].max())
         if flying:
@@ -185,7 +199,9 @@ def _usual(rows: Rows) -> float:
 def encoded(designs: Sequence[Features], names: Sequence[str]) -> Floats:
     """(n, F) float32: the columns that any of them has, in the order of their names; else 0."""
     columns = np.concatenate([one[0] for one in designs])
-    used = sorted(np.unique(columns).tolist(), key=names.__getitem__)
+    is_used = np.zeros(len(names), dtype=bool)
+    is_used[columns] = True
+    used = sorted(np.flatnonzero(is_used).tolist(), key=names.__getitem__)
     place = np.zeros(len(names), dtype=np.int64)
     place[used] = np.arange(len(used))
     found = np.zeros((len(designs), len(used)), dtype=np.float32)

@@ -6,7 +6,7 @@ names -> parts and their fields; defaults, and what has no effect, are left out;
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mendel.parts.channel import hidden_width
@@ -16,6 +16,7 @@ from mendel.types import Digest, digest
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S", PartSpec, tuple[PartSpec, ...])
 N_KEPT = 1 << 15  # answers about parts that are remembered, of each question
 
 # what a trial sets itself, by its proxies and its seeds
@@ -34,20 +35,25 @@ FROM_WIDTH: dict[str, tuple[str, ...]] = {
     "recurrence": ("key_dim", "value_dim"),
     "attention": ("head_dim",),
 }
+KINDS_OF: dict[str, Kind] = {  # fields of ModelSpec that are parts
+    "embedding": "embedding", "mixers": "mixer", "channels": "channel", "norm": "norm",
+    "head": "head",
+}  # fmt: skip
 
 
 def once_a_part(
-    work: Callable[Concatenate[Kind, PartSpec, P], R],
-) -> Callable[Concatenate[Kind, PartSpec, P], R]:
-    """Worked out once for each part as it is written: a search meets the same few again and again.
+    work: Callable[Concatenate[Kind, S, P], R],
+) -> Callable[Concatenate[Kind, S, P], R]:
+    """Worked out once for each part, or pattern of parts, as it is written: a search meets the
+    same few again and again.
 
     What is given back is shared: nobody may change it.
     """
     known: dict[tuple[Any, ...], R] = {}
 
     @wraps(work)
-    def told(kind: Kind, spec: PartSpec, /, *args: P.args, **named: P.kwargs) -> R:
-        at = (kind, spec.part, repr(spec.fields), *args, *named.values())
+    def told(kind: Kind, spec: S, /, *args: P.args, **named: P.kwargs) -> R:
+        at = (kind, _written(spec), *args, *named.values())
         if at not in known:
             if len(known) >= N_KEPT:
                 known.clear()
@@ -55,6 +61,12 @@ def once_a_part(
         return known[at]
 
     return told
+
+
+def _written(spec: PartSpec | tuple[PartSpec, ...]) -> tuple[Any, ...]:
+    if isinstance(spec, tuple):
+        return tuple((part.part, repr(part.fields)) for part in spec)
+    return spec.part, repr(spec.fields)
 
 
 def whole(kind: Kind, spec: PartSpec) -> dict[str, Any]:
@@ -80,29 +92,28 @@ def canonical(recipe: Recipe) -> Recipe:
     the width goes by.
     raises   SpecError for a part or a field that there is not
     """
-    model = recipe.model
-    width, n = model.width, model.n_layers
-    mixers = [_part("mixer", part, width) for part in model.mixers]
-    channels = [_part("channel", part, width) for part in model.channels]
-    made = model.model_copy(
-        update={
-            "embedding": _part("embedding", model.embedding, width),
-            "mixers": tuple(folded(mixers, n)),
-            "channels": tuple(folded(channels, n)),
-            "norm": _part("norm", model.norm, width),
-            "head": _part("head", model.head, width),
-        }
-    )
-    return Recipe(model=made, train=_training(recipe.train))
+    return spelled(recipe)[1]
 
 
 def key(recipe: Recipe) -> Digest:
     """Names what is trained and how: the same for every spelling, and for any budget or seed."""
-    one = canonical(recipe)
-    model = one.model.to_dict()
-    width = one.model.width
-    model["channels"] = [_by_hidden("channel", part, width) for part in one.model.channels]
-    return digest({"model": model, "train": trained(one.train)})
+    return spelled(recipe)[0]
+
+
+def spelled(recipe: Recipe) -> tuple[Digest, Recipe]:
+    """Key and canonical spelling, which are needed together as a rule."""
+    model, said, made = recipe.model, [], dict[str, Any]()
+    for name, value in model:
+        if name in KINDS_OF:
+            pattern = value if isinstance(value, tuple) else (value,)
+            each = [_spelled(KINDS_OF[name], part, model.width) for part in pattern]
+            parts = folded([part for part, _ in each], model.n_layers)
+            made[name] = tuple(parts) if isinstance(value, tuple) else parts[0]
+            value = [each[i % len(each)][1] for i in range(len(parts))]
+        said.append(f"{name}: {value}")
+    train = _training(recipe.train)
+    name = digest("\n".join([*said, _said_training(train)]))
+    return name, Recipe(model=model.model_copy(update=made), train=train)
 
 
 def folded(pattern: Sequence[PartSpec], n_layers: int) -> list[PartSpec]:
@@ -116,7 +127,6 @@ def folded(pattern: Sequence[PartSpec], n_layers: int) -> list[PartSpec]:
     return layers
 
 
-@once_a_part
 def _part(kind: Kind, spec: PartSpec, width: int) -> PartSpec:
     """Own name, fields checked; those at their default or without effect are left out."""
     cls, given = resolve(kind, spec)
@@ -163,13 +173,20 @@ def _training(train: TrainSpec) -> TrainSpec:
 
 
 @once_a_part
-def _by_hidden(kind: Kind, part: PartSpec, width: int) -> dict[str, Any]:
-    """A channel by its hidden units alone, however it was said how many they are."""
+def _spelled(kind: Kind, spec: PartSpec, width: int) -> tuple[PartSpec, Digest]:
+    """A part in its one spelling, and what names it: of a channel its hidden units alone, however
+    it was said how many they are."""
+    part = _part(kind, spec, width)
     every = whole(kind, part)
     if "ratio" in every:
         ratio = every.pop("ratio")
         every.setdefault("hidden", hidden_width(width, ratio))
-    return {"part": part.part, **every}
+    return part, digest({"part": part.part, "fields": every})
+
+
+@lru_cache(maxsize=1 << 12)
+def _said_training(train: TrainSpec) -> Digest:
+    return digest(trained(train))
 
 
 def trained(train: TrainSpec) -> dict[str, Any]:
