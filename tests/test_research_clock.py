@@ -89,7 +89,7 @@ def test_a_race_asks_the_quick_ones_cut_short_and_each_stage_asks_more() -> None
     )
     assert screen < confirm < whole
     swept = [leg.name for leg in suites.whole if leg.swept]
-    assert swept == ["word_z60", "overwritten_recall", "char_lm"]  # the first of each suite
+    assert swept == ["word_z60", "compression", "char_lm"]  # the first of each suite
     assert [leg.suite for leg in suites.race[:2]] == ["states", "recall"]
 
 
