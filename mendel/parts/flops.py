@@ -51,7 +51,7 @@ EXTRA = {
 
 RULES: dict[Any, Callable[..., int]] = {
     **flop_registry,
-    **{op: shape_wrapper(rule) for op, rule in EXTRA.items()},  # type: ignore[no-untyped-call]
+    **{op: shape_wrapper(rule) for op, rule in EXTRA.items()},
 }
 
 
