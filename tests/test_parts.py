@@ -30,6 +30,8 @@ VARIANTS: list[tuple[Kind, PartSpec]] = [
         ("multi_scale_fir", {"kernels": [3], "n_heads": 1}),
         ("hyena", {"length": 24, "kernel": 1}),
         ("hyena", {"length": 1}),
+        ("delta_product", {"rotary": True, "decay": "fixed", "n_steps": 3, "bonus": True}),
+        ("rwkv7", {"rotary": True, "direct": True, "out_gate": "sigmoid"}),
     ]
 ]
 VARIANTS += [

@@ -32,6 +32,7 @@ for folder in sys.argv[1:]:
 RICH = {  # every branch of the templates that no name of the menu takes
     "steps_with_decay": {
         "part": "delta_product", "decay": "head", "n_steps": 3, "feature": "silu", "direct": True,
+        "rotary": True,
     },
     "steps_by_channel": {"part": "delta_product", "decay": "channel", "key_dim": 3, "value_dim": 5},
     "key_by_head": {"part": "rwkv7", "decay": "head", "write": "dt", "out_norm": False},

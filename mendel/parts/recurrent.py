@@ -203,7 +203,9 @@ class Recurrence(Part):
         q, k, v = (z.transpose(1, 2) for z in (q, k, v.reshape(B, T * f.n_steps, H, self.V)))
         if f.rotary:
             start = int(before["position"]) if "position" in before else 0
-            q, k = rotate(q, start), rotate(k, start)
+            q = rotate(q, start)
+            steps = k.unflatten(2, (T, f.n_steps)).transpose(2, 3)  # of a token all are at its place
+            k = rotate(steps, start).transpose(2, 3).flatten(2, 3)
         return q * self.D**-0.5, k, v
 
     def _decay_and_write(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
