@@ -43,6 +43,7 @@ class Driver:
     max_attempts    leases of one round; after them the trial has failed
     alpha           false discovery rate of the clock and task; None = as it is, at first 5 %
     now             the wall clock, for tests
+    n_confirming    confirmations that are measured at once, at most; None = as many as there are
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Driver:
         max_attempts: int = 3,
         alpha: float | None = None,
         now: Callable[[], float] = time.time,
+        n_confirming: int | None = None,
     ) -> None:
         self.clock, self.ledger, self.now = clock, ledger, now
+        self.n_confirming = n_confirming
         self.lease_s, self.max_attempts, self.alpha = lease_s, max_attempts, alpha
         self.view = View(ledger, clock.line)
 
@@ -190,7 +193,7 @@ class Driver:
         """Does a round wait that nobody holds, and who is champion? Takes no lock."""
         line = self.clock.line
         with self.ledger.reading() as connection:
-            waiting = bool(self.ledger.open_trials(connection, line, due=self.now()))
+            waiting = bool(self._due(connection))
             champion = self.ledger.champion(line, connection)
         return waiting, champion or self.start()
 
@@ -203,11 +206,23 @@ class Driver:
                 self.clock.promote(champion)
         return champion
 
+    def _due(self, connection: sa.Connection) -> list[sa.Row[Any]]:
+        """Trials whose next round nobody holds, oldest first; no confirmation too many."""
+        now, line = self.now(), self.clock.line
+        due = list(self.ledger.open_trials(connection, line, due=now))
+        if self.n_confirming is None or all(row.level is None for row in due):
+            return due
+        whole = self.ledger.open_trials(connection, line)
+        held = sum(row.level is not None and row.deadline > now for row in whole)
+        left = max(self.n_confirming - held, 0)
+        confirming = {row.id for row in [row for row in due if row.level is not None][:left]}
+        return [row for row in due if row.level is None or row.id in confirming]
+
     def _take_waiting(self) -> Trial | None:
         """Lease a round whose trial goes on, or whose worker died."""
         line = self.clock.line
         with self.ledger.writing(line, durable=False) as connection:
-            for row in self.ledger.open_trials(connection, line, due=self.now()):
+            for row in self._due(connection):
                 results = [turn.result for turn in self.ledger.rounds(connection, row.id)]
                 champion = self.ledger.champion(line, connection)
                 assert champion is not None

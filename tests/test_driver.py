@@ -181,6 +181,27 @@ def test_a_waiting_confirmation_ends_when_the_champion_moves(
     assert last.trial == waiting.id and last.verdict.decision is Decision.DISCARD
 
 
+def test_while_as_many_confirm_as_may_the_others_are_given_something_new(
+    clock: ToyClock, ledger: Ledger
+) -> None:
+    clock.policy = lambda trial, account: Verdict(  # type: ignore[method-assign]
+        Decision.CONTINUE, "so far", 0.01
+    )
+    driver = Driver(clock, ledger, n_confirming=1)
+    driver.start()
+    begun = [driver.ask(), driver.ask()]
+    for trial in begun:
+        assert trial is not None
+        driver.tell(trial, Result(scores=(1.0,), baseline=(0.0,)))
+    first, new = driver.ask(), driver.ask()
+    assert first is not None and first.id == begun[0].id and first.round == 1  # type: ignore[union-attr]
+    assert new is not None and new.round == 0 and new.id not in {t.id for t in begun if t}
+    driver.tell(first, Result(scores=(1.0,), baseline=(0.0,)))
+    following = driver.ask()
+    assert following is not None and following.id == first.id  # the oldest to its end
+    assert Driver(clock, ledger).ask().id == begun[1].id  # type: ignore[union-attr]
+
+
 def test_a_worker_cannot_change_the_level_or_the_candidate_that_it_was_leased(
     clock: ToyClock, ledger: Ledger
 ) -> None:

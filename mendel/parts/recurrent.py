@@ -204,7 +204,9 @@ class Recurrence(Part):
         if f.rotary:
             start = int(before["position"]) if "position" in before else 0
             q = rotate(q, start)
-            steps = k.unflatten(2, (T, f.n_steps)).transpose(2, 3)  # of a token all are at its place
+            steps = k.unflatten(2, (T, f.n_steps)).transpose(
+                2, 3
+            )  # of a token all are at its place
             k = rotate(steps, start).transpose(2, 3).flatten(2, 3)
         return q * self.D**-0.5, k, v
 

@@ -34,7 +34,10 @@ def work(folder: Path, parent: int) -> None:
     die_with_parent()
     ledger = Ledger(folder=folder.parent.parent)
     clock = ResearchClock(Run.load(folder), ledger)
-    driver = Driver(clock, ledger, lease_s=LEASE_S)
+    # a confirmation takes many minutes: the others go on exploring, and no two are in a race whose
+    # loser is thrown away
+    most = max(1, clock.run.spec.n_workers // 2)
+    driver = Driver(clock, ledger, lease_s=LEASE_S, n_confirming=most)
     began, times = time.perf_counter(), Times()
     hold = partial(_hold, folder, os.getpid())
     hold("")  # a worker of the same number may have died here
