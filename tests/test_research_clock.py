@@ -20,7 +20,7 @@ from mendel.clocks.research import session as session_module
 from mendel.clocks.research.bench import Bench, number
 from mendel.clocks.research.clock import ResearchClock
 from mendel.clocks.research.measure import FACTORS, measure, points, sweep
-from mendel.clocks.research.race import N_SCREEN
+from mendel.clocks.research.race import N_SCREEN, confirmation
 from mendel.clocks.research.report import gathered
 from mendel.clocks.research.request import START, Request, planned, prepared
 from mendel.clocks.research.run import Run
@@ -185,7 +185,7 @@ def test_both_sides_of_a_null_pair_are_the_start_on_seeds_of_their_own(tmp_path:
     for side in sides:
         for seed in (1, 2):
             own = number(side.hash, str(seed))
-            found = bench.fresh(side, leg, seed, 1.0)
+            found = bench.kept(side, leg, seed, 1.0)
             alone = measure(start, 1.0, leg.proxy, own, asked=seed)
             assert (found.score, found.curve, found.flops) == (
                 alone.score, alone.curve, alone.flops,
@@ -244,6 +244,21 @@ def test_a_gain_is_still_shown_where_many_confirmations_were_begun_before(
     turns = run_out(clock)
     assert turns[-1].verdict.keep
     assert N_SCREEN * (len(turns) - 1) > 16  # fewer pairs, each won, could not reach such a level
+
+
+def test_a_confirmation_that_was_cut_short_goes_on_where_it_was(line: Any) -> None:
+    trained: list[tuple[str, str, int]] = []
+
+    def noted(recipe: Recipe, proxy: Any, seed: int) -> float:
+        trained.append((recipe.hash, proxy.name, seed))
+        return toy.formula(recipe, proxy, seed)
+
+    clock, _ = line(score=noted)
+    sides = toy.recipe(0.1), toy.recipe(0.2)
+    first = confirmation(clock.bench, *sides, (5, 6), 1)
+    n = len(trained)
+    again = confirmation(clock.bench, *sides, (5, 6, 7), 1)
+    assert again.scores[:2] == first.scores and {seed for _, _, seed in trained[n:]} == {7}
 
 
 def test_no_round_of_a_confirmation_sees_a_seed_again(line: Any) -> None:

@@ -31,6 +31,7 @@ class Bench:
     def __init__(self, suites: Suites, folder: Path, *, stand_in: Recipe | None = None) -> None:
         self.suites, self.folder, self.stand_in = suites, folder / "scores", stand_in
         self.trained_s = 0.0  # by this process
+        self.after: Callable[[], None] = lambda: None  # each training: a round takes minutes
 
     def tuned(self, recipe: Recipe, leg: Leg, seed: int, tuning: int) -> Measured:
         """One seed at the rate of the leg's suite, which is swept where it is not known yet.
@@ -52,14 +53,10 @@ class Bench:
         key = _score_key(recipe.hash, leg, seed, factor)
         found = self.read(key)
         if found is None:
-            found = self.fresh(recipe, leg, seed, factor)
+            mine, own = self._trained(recipe, seed)
+            found = self._timed(lambda: measure(mine, factor, leg.proxy, own, seed))
             self.write(key, found)
         return found
-
-    def fresh(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
-        """One seed at a rate, trained here and now."""
-        mine, own = self._trained(recipe, seed)
-        return self._timed(lambda: measure(mine, factor, leg.proxy, own, seed))
 
     def factor(self, recipe: Recipe, suite: str, tuning: int) -> float | None:
         """Of the recipe's learning rates, as chosen for a suite on a seed; None: not yet."""
@@ -103,6 +100,7 @@ class Bench:
             return train()
         finally:
             self.trained_s += time.perf_counter() - began
+            self.after()
 
     def _file(self, key: Digest) -> Path:
         return self.folder / key[:2] / f"{key[2:34]}.json"

@@ -148,17 +148,17 @@ def _one_seed(
 def confirmation(
     bench: Bench, mine: Recipe, its: Recipe, seeds: Sequence[int], tuning: int
 ) -> Sheet:
-    """Fresh seeds, nothing kept; each side at the rates that its race chose.
+    """Seeds of this round alone, kept so that a killed one goes on; at the rates of each race.
 
     tuning   the seed on which a rate is swept that is not known here
     """
     sheet = Sheet(bench.suites, "confirm")
     for seed in seeds:
         for leg in bench.suites.confirm:
-            ours = bench.fresh(mine, leg, seed, _factor(bench, mine, leg, tuning))
+            ours = bench.kept(mine, leg, seed, _factor(bench, mine, leg, tuning))
             theirs = None
             if ours.error is None:
-                theirs = bench.fresh(its, leg, seed, _factor(bench, its, leg, tuning))
+                theirs = bench.kept(its, leg, seed, _factor(bench, its, leg, tuning))
             sheet.add(leg, ours, theirs)
             if sheet.error is not None:
                 return sheet

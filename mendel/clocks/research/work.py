@@ -39,6 +39,7 @@ def work(folder: Path, parent: int) -> None:
     most = max(1, clock.run.spec.n_workers // 2)
     driver = Driver(clock, ledger, lease_s=LEASE_S, n_confirming=most)
     began, times = time.perf_counter(), Times()
+    clock.bench.after = lambda: _save(folder, clock, times, began)
     hold = partial(_hold, folder, os.getpid())
     hold("")  # a worker of the same number may have died here
     _ = clock.proposer  # takes seconds once, and is no part of what a trial costs the driver
@@ -48,8 +49,14 @@ def work(folder: Path, parent: int) -> None:
             if not clock.history.pending():
                 return
             time.sleep(WAIT_S)  # a rival's round may go on to another
-        times.lived = time.perf_counter() - began
-        file = folder / "workers" / f"{os.getpid()}.json"
+        _save(folder, clock, times, began)
+
+
+def _save(folder: Path, clock: ResearchClock, times: Times, began: float) -> None:
+    """Also within a round, so that one which is cut short by the run's end is counted."""
+    times.lived, times.trained = time.perf_counter() - began, clock.bench.trained_s
+    file = folder / "workers" / f"{os.getpid()}.json"
+    with suppress(OSError):  # a full disk: the report knows less
         file.parent.mkdir(exist_ok=True)
         write_atomically(file, json.dumps(asdict(times)).encode())
 
@@ -69,7 +76,6 @@ def turn(driver: Driver, clock: ResearchClock, times: Times, hold: Callable[[str
     began = time.perf_counter()
     result = driver.measure(trial)
     times.measured += time.perf_counter() - began
-    times.trained = clock.bench.trained_s
     began = time.perf_counter()
     driver.tell(trial, result)
     times.told += time.perf_counter() - began
