@@ -111,9 +111,9 @@ class DrawnBench(Bench):
         self.world, self.names = world, dict[int, Digest]()
 
     def tuned(self, recipe: Recipe, leg: Leg, seed: int, tuning: int) -> Measured:
-        return self.fresh(recipe, leg, seed, 1.0)
+        return self.kept(recipe, leg, seed, 1.0)
 
-    def fresh(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
+    def kept(self, recipe: Recipe, leg: Leg, seed: int, factor: float) -> Measured:
         steps = leg.proxy.n_steps
         score = self.world.score(self.names[id(recipe)], leg.name, steps, seed)
         return Measured.model_construct(
