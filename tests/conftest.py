@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,19 @@ def ledger(home: Path) -> Iterator[Ledger]:
     ledger = Ledger()
     yield ledger
     ledger.close()
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the audits of research lines are kept: a design is audited once."""
+    return tmp_path_factory.mktemp("audits")
+
+
+@pytest.fixture
+def line(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, audited: Path) -> Callable[..., Any]:
+    """Makes a small research line: recipes -> (ResearchClock, proposer)."""
+    from . import research_toy as toy
+
+    return lambda *recipes, **known: toy.line(
+        ledger, monkeypatch, *recipes, audited=audited, **known
+    )

@@ -46,20 +46,6 @@ from . import research_toy as toy
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("audits")
-
-
-@pytest.fixture
-def line(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, audited: Path
-) -> Callable[..., tuple[ResearchClock, toy.Listed]]:
-    return lambda *recipes, **known: toy.line(
-        ledger, monkeypatch, *recipes, audited=audited, **known
-    )
-
-
 def run_out(clock: ResearchClock, **known: Any) -> list[Turn]:
     """All turns of a driver that turns until nothing is left."""
     driver = Driver(clock, clock.ledger, **known)

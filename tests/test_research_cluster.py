@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,20 +29,6 @@ from mendel.types import InputError, Kind, Result, Turn
 from . import research_toy as toy
 
 AT_WORK = "seconds"  # the one fact that no two measurements share
-
-
-@pytest.fixture(scope="session")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("audits")
-
-
-@pytest.fixture
-def line(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, audited: Path
-) -> Callable[..., tuple[ResearchClock, toy.Listed]]:
-    return lambda *recipes, **known: toy.line(
-        ledger, monkeypatch, *recipes, audited=audited, **known
-    )
 
 
 @pytest.fixture
