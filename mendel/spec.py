@@ -189,6 +189,32 @@ class FoldSpec(Spec):
     n_folds: int = Field(5, ge=1)
 
 
+class PlanSpec(Spec):
+    """How a server computes answers that are the same under every plan."""
+
+    draft: Literal["none", "lookup", "shallow"] = "none"  # who guesses tokens ahead
+    n_draft: int = Field(0, ge=0, le=15)  # tokens guessed at a time
+    depth: int | None = Field(None, gt=0)  # layers of a shallow draft
+    reuse: bool = True  # take prefixes from the cache
+    threads: int = Field(1, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _drafts_fit(self) -> Self:
+        if (self.draft == "none") != (self.n_draft == 0):
+            raise ValueError(f"draft={self.draft!r} with n_draft={self.n_draft}: both or neither")
+        if (self.draft == "shallow") != (self.depth is not None):
+            raise ValueError(f"draft={self.draft!r} with depth={self.depth}: shallow needs one")
+        return self
+
+    @property
+    def name(self) -> str:
+        """plain, lookup-4, shallow-2x4, plain-fresh, lookup-8-t2"""
+        words = {"none": "plain", "lookup": f"lookup-{self.n_draft}"}
+        name = words.get(self.draft, f"shallow-{self.depth}x{self.n_draft}")
+        name += "" if self.reuse else "-fresh"
+        return name if self.threads == 1 else f"{name}-t{self.threads}"
+
+
 class DataSpec(Spec):
     """Which rows: by content, so that the same file under another name is the same data."""
 

@@ -1,0 +1,1 @@
+"""An inference server whose answers are the same under every plan."""
