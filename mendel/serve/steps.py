@@ -96,7 +96,8 @@ class Stepper:
         if n > 0 and job.text is not None:
             try:
                 self._timed([Row(job, job.ids[at : at + n], ())], None)
-            except PoolFull:
+            except Exception as error:  # nobody waits for it, so nobody is told
+                log.info("warming ended: %s", error)
                 n = 0
         if n <= 0 or job.n_lacking <= 0:
             self.spare = None
@@ -223,12 +224,13 @@ class Stepper:
         except Exception as bad:
             log.exception("request %s failed", job.request.id)
             reason, error = "failed", f"{type(bad).__name__}: {bad}"
-        job.n_steps += before[0] > 0 or job.n_out == 0
+        job.n_steps += before[0] > 0
         self.n_tokens += job.n_out - before[0]
         self.n_drafted += job.n_drafted - before[1]
         self.n_accepted += job.n_accepted - before[2]
         if drafted and job.text is not None:
-            job.text.cut(min(job.text.n, len(job.ids) - 1))
+            sure = job.text.n - len(drafted)
+            job.text.cut(min(job.text.n, max(sure, len(job.ids) - 1)))
         return reason, error
 
     def _remember(self, job: Job) -> None:
