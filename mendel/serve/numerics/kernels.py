@@ -144,8 +144,8 @@ class Kernels:
         self, texts: Sequence[Held], pieces: Sequence[Piece]
     ) -> list[list[tuple[int, _Part]]]:
         """The pieces in order, cut so that no pass has more rows than it should."""
-        batches: list[list[tuple[int, _Part]]] = [[]]
-        room = MOST_ROWS
+        batches: list[list[tuple[int, _Part]]] = []
+        room = 0
         for i, (text, piece) in enumerate(zip(texts, pieces, strict=True)):
             n, at = len(piece.ids), 0
             while at < n:
@@ -249,7 +249,9 @@ class Kernels:
             return
         if self._workers is None or self._workers._max_workers < threads - 1:
             self._workers = ThreadPoolExecutor(threads - 1, "numerics")
-        others = [self._workers.submit(self._forward, *fixed, i, threads) for i in range(1, threads)]
+        others = [
+            self._workers.submit(self._forward, *fixed, i, threads) for i in range(1, threads)
+        ]
         self._forward(*fixed, 0, threads)
         for other in others:
             other.result()

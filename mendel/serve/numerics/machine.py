@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 
 from mendel.serve.numerics import ops, vectors
+from mendel.serve.numerics.rows import rounded
 from mendel.serve.numerics.vectors import jit
 
 (
@@ -102,7 +103,7 @@ def multiply(t: Any, x: Any, w: Any, halves: Any, cap: int, M: int, tid: int, n_
         if is_half:
             multiply_half(x, a, ldx, halves, at, w, bias, x, to, ldy, K, M)
             for r in range(M):
-                ops.rounded(x[to + r * ldy : to + r * ldy + PANEL])
+                rounded(x[to + r * ldy : to + r * ldy + PANEL])
         else:
             multiply_full(x, a, ldx, w, at, w, bias, x, to, ldy, K, M)
 
@@ -127,7 +128,7 @@ def machine() -> Any:
     """
     stamp = int(version()[:8], 16)  # a variable of the closure, so that the disk's copy knows it
 
-    @numba.njit(SIGNATURE, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
+    @numba.njit(SIGNATURE, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
     def forward(
         tape: Any, numbers: Any, w: Any, halves: Any, arena: Any, x: Any, room: Any, rows: Any,
         wanted: Any, tables: Any, meta: Any, turns: Any, counter: Any, tid: Any, n_threads: Any,
