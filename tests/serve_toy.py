@@ -16,8 +16,8 @@ from mendel.data.tokenizers import Bytes, Tokenizer
 from mendel.model import Model, build
 from mendel.serve.http.app import create_app
 from mendel.serve.http.chat import Chat
-from mendel.serve.http.server import Running, start
 from mendel.serve.http.served import Language, Served
+from mendel.serve.http.server import Running, start
 from mendel.serve.protocols import End, Features, Listener, Overloaded, Request, Token, Trace
 from mendel.spec import ModelSpec, PlanSpec
 from mendel.types import InputError

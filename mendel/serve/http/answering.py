@@ -76,7 +76,9 @@ class Stream(Response):
         await self._send(send, start)
         try:
             async for event in self._events():
-                await self._send(send, {"type": "http.response.body", "body": event, "more_body": 1})
+                await self._send(
+                    send, {"type": "http.response.body", "body": event, "more_body": 1}
+                )
         except Refused as refused:
             event = b"data: " + dumps(refused.body) + b"\n\n"
             await self._send(send, {"type": "http.response.body", "body": event, "more_body": 1})

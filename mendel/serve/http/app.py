@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import HTTPException
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -23,7 +22,7 @@ from mendel.serve.http.gate import Gate, caller
 from mendel.serve.http.metrics import Metrics
 from mendel.serve.http.openai import Ask, ChatCompletion, Completion
 from mendel.serve.http.predict import Prediction, predicted
-from mendel.serve.http.served import Language, Served
+from mendel.serve.http.served import Language, Served, as_dict
 from mendel.serve.http.streams import Bridge
 from mendel.serve.http.told import Message, Text, Told, Words
 from mendel.serve.http.writing import Job, Writing
@@ -80,7 +79,9 @@ class Routes:
         agent = self.served.agent
         if agent is None:
             raise Refused(
-                404, f"{self.served.name} is a language model. Use /v1/completions.", code="no_agent"
+                404,
+                f"{self.served.name} is a language model. Use /v1/completions.",
+                code="no_agent",
             )
         answers = await run_in_threadpool(predicted, agent, asked)
         return JSON({"model": self.served.name, "predictions": answers})
@@ -95,7 +96,7 @@ class Routes:
     async def observe(self) -> Response:
         language = self._language(None)
         seen = await run_in_threadpool(language.observe) if language.observe else {}
-        return JSON({"engine": dict(language.engine.stats()), **seen})
+        return JSON({"engine": as_dict(language.engine.stats()), **seen})
 
     async def explain(self, request: Request, id: str) -> Response:
         language = self._language(None)
@@ -127,7 +128,11 @@ class Routes:
     async def _answer(
         self, request: Request, asked: Ask, jobs: list[Job], kind: type[Told]
     ) -> Response:
-        language, who, limits = self._language(asked.model), caller(request.scope), self.served.limits
+        language, who, limits = (
+            self._language(asked.model),
+            caller(request.scope),
+            self.served.limits,
+        )
         assert self.bridge is not None
         told = kind(who.id, self.served.name, language, self.words, bool(asked.return_token_ids))
         n_prompts = [len(job.request.prompt) for job in jobs[:: asked.n or 1]]
@@ -166,7 +171,8 @@ def create_app(served: Served) -> FastAPI:
     """The application of one server; it starts nothing before it runs in a loop."""
     metrics = Metrics(served.collectors)
     if served.language is not None:
-        metrics.gauges(served.language.engine.stats)
+        engine = served.language.engine
+        metrics.gauges(lambda: as_dict(engine.stats()))
     routes = Routes(served, metrics)
 
     @asynccontextmanager
@@ -174,9 +180,7 @@ def create_app(served: Served) -> FastAPI:
         routes.bridge = Bridge(asyncio.get_running_loop())
         yield
 
-    app = FastAPI(
-        title="mendel", docs_url=None, redoc_url=None, lifespan=life, version=served.name
-    )
+    app = FastAPI(title="mendel", docs_url=None, redoc_url=None, lifespan=life, version=served.name)
     _add(app, routes)
     app.add_middleware(
         Gate,
@@ -220,7 +224,7 @@ def _add(app: FastAPI, routes: Routes) -> None:
         return error.response()
 
     @app.exception_handler(StarletteHTTPException)
-    async def unknown(request: Request, error: HTTPException) -> Response:
+    async def unknown(request: Request, error: StarletteHTTPException) -> Response:
         path = request.url.path[:80]
         said = {404: f"There is no {path!r}. See /openapi.json for what there is.",
                 405: f"{request.method} is not for {path!r}. See /openapi.json."}  # fmt: skip

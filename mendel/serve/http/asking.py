@@ -67,7 +67,7 @@ async def _jobs(
         raise Refused(400, f"There is no plan {asked.plan!r} here. {near}", param="plan")
     codec = language.codec or cast(Tokenizer, Numbers())
     seed = _seed(asked, language)
-    jobs = []
+    jobs: list[Job] = []
     for prompt in prompts:
         n_tokens = _n_tokens(asked, language, prompt, n_usual)
         for k in range(asked.n or 1):

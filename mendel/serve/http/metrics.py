@@ -20,28 +20,43 @@ class Metrics:
 
     def __init__(self, collectors: Iterable[Collector] = ()) -> None:
         self.registry = CollectorRegistry()
-        known = {"registry": self.registry}
+        registry = self.registry
         self.requests = Counter(
-            "mendel_http_requests", "Requests by route and status.", ["route", "status"], **known
+            "mendel_http_requests",
+            "Requests by route and status.",
+            ["route", "status"],
+            registry=registry,
         )
         self.seconds = Histogram(
             "mendel_http_seconds", "From the request to its last byte.", ["route"],
-            buckets=TIMES, **known,
+            buckets=TIMES, registry=registry,
         )  # fmt: skip
-        self.overloaded = Counter("mendel_overloaded", "Answered 429: the queue was full.", **known)
-        self.prompt = Counter("mendel_prompt_tokens", "Tokens of prompts.", **known)
-        self.cached = Counter("mendel_cached_tokens", "Of them, taken from the cache.", **known)
-        self.written = Counter("mendel_written_tokens", "Tokens written.", ["plan"], **known)
-        self.drafted = Counter("mendel_drafted_tokens", "Tokens guessed.", ["plan"], **known)
-        self.accepted = Counter("mendel_accepted_tokens", "Guesses kept.", ["plan"], **known)
-        self.texts = Counter("mendel_texts", "Texts by how they ended.", ["reason"], **known)
+        self.overloaded = Counter(
+            "mendel_overloaded", "Answered 429: the queue was full.", registry=registry
+        )
+        self.prompt = Counter("mendel_prompt_tokens", "Tokens of prompts.", registry=registry)
+        self.cached = Counter(
+            "mendel_cached_tokens", "Of them, taken from the cache.", registry=registry
+        )
+        self.written = Counter(
+            "mendel_written_tokens", "Tokens written.", ["plan"], registry=registry
+        )
+        self.drafted = Counter(
+            "mendel_drafted_tokens", "Tokens guessed.", ["plan"], registry=registry
+        )
+        self.accepted = Counter(
+            "mendel_accepted_tokens", "Guesses kept.", ["plan"], registry=registry
+        )
+        self.texts = Counter(
+            "mendel_texts", "Texts by how they ended.", ["reason"], registry=registry
+        )
         self.first = Histogram(
             "mendel_first_token_seconds", "From submission to the first token.",
-            buckets=TIMES, **known,
+            buckets=TIMES, registry=registry,
         )  # fmt: skip
         self.token = Histogram(
             "mendel_token_seconds", "Mean of a text, from its first token to its last.", ["plan"],
-            buckets=TOKEN_TIMES, **known,
+            buckets=TOKEN_TIMES, registry=registry,
         )  # fmt: skip
         for collector in collectors:
             self.registry.register(collector)

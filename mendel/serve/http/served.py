@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -31,9 +31,15 @@ class Writes(Protocol):
 
     def cancel(self, id: str) -> None: ...
 
-    def stats(self) -> Mapping[str, Any]: ...
+    def stats(self) -> Any:
+        """A dataclass, or a mapping."""
 
-    def close(self, drain_s: float) -> None: ...
+    def close(self, drain_s: float) -> object: ...
+
+
+def as_dict(stats: Any) -> dict[str, Any]:
+    """What an engine's stats() gives, as JSON has it."""
+    return asdict(stats) if is_dataclass(stats) and not isinstance(stats, type) else dict(stats)
 
 
 @dataclass
@@ -70,7 +76,7 @@ class Served:
     language: Language | None = None
     agent: Any = None  # the Model of an emitted project
     keys: Keys | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     collectors: Sequence[Collector] = ()
     n_connections: Callable[[], int] = lambda: 0
     is_leaving: bool = False

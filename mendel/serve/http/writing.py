@@ -1,6 +1,6 @@
 """From a request to texts: tokens in, pieces of text out, whatever the route.
 
-    Job --submit--> engine --Inbox--> Choice of each text --Piece--> completions.py, chat.py
+Job --submit--> engine --Inbox--> Choice of each text --Piece--> completions.py, chat.py
 """
 
 from __future__ import annotations
