@@ -37,7 +37,7 @@ class Grammars:
 
     def of_schema(self, schema: dict[str, Any]) -> Tokens:
         """A fresh grammar; raises InputError for a schema that cannot be followed."""
-        text = json.dumps(schema, sort_keys=True)
+        text = json.dumps(schema)  # the order of its properties is that of the answer
         if len(text) > LONGEST:
             raise InputError(
                 f"the JSON schema has {len(text):,} characters. Wanted at most {LONGEST:,}."

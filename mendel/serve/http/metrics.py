@@ -20,46 +20,25 @@ class Metrics:
 
     def __init__(self, collectors: Iterable[Collector] = ()) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self.requests = Counter(
-            "mendel_http_requests",
-            "Requests by route and status.",
-            ["route", "status"],
-            registry=registry,
-        )
-        self.seconds = Histogram(
-            "mendel_http_seconds", "From the request to its last byte.", ["route"],
-            buckets=TIMES, registry=registry,
-        )  # fmt: skip
-        self.overloaded = Counter(
-            "mendel_overloaded", "Answered 429: the queue was full.", registry=registry
-        )
-        self.prompt = Counter("mendel_prompt_tokens", "Tokens of prompts.", registry=registry)
-        self.cached = Counter(
-            "mendel_cached_tokens", "Of them, taken from the cache.", registry=registry
-        )
-        self.written = Counter(
-            "mendel_written_tokens", "Tokens written.", ["plan"], registry=registry
-        )
-        self.drafted = Counter(
-            "mendel_drafted_tokens", "Tokens guessed.", ["plan"], registry=registry
-        )
-        self.accepted = Counter(
-            "mendel_accepted_tokens", "Guesses kept.", ["plan"], registry=registry
-        )
-        self.texts = Counter(
-            "mendel_texts", "Texts by how they ended.", ["reason"], registry=registry
-        )
-        self.first = Histogram(
-            "mendel_first_token_seconds", "From submission to the first token.",
-            buckets=TIMES, registry=registry,
-        )  # fmt: skip
-        self.token = Histogram(
-            "mendel_token_seconds", "Mean of a text, from its first token to its last.", ["plan"],
-            buckets=TOKEN_TIMES, registry=registry,
-        )  # fmt: skip
+        self.requests = self._count("http_requests", "By route and status.", "route", "status")
+        self.seconds = self._times("http_seconds", "To the last byte.", TIMES, "route")
+        self.overloaded = self._count("overloaded", "Answered 429: the queue was full.")
+        self.prompt = self._count("prompt_tokens", "Tokens of prompts.")
+        self.cached = self._count("cached_tokens", "Of them, taken from the cache.")
+        self.written = self._count("written_tokens", "Tokens written.", "plan")
+        self.drafted = self._count("drafted_tokens", "Tokens guessed.", "plan")
+        self.accepted = self._count("accepted_tokens", "Guesses kept.", "plan")
+        self.texts = self._count("texts", "Texts by how they ended.", "reason")
+        self.first = self._times("first_token_seconds", "From submission.", TIMES)
+        self.token = self._times("token_seconds", "Mean of a text.", TOKEN_TIMES, "plan")
         for collector in collectors:
             self.registry.register(collector)
+
+    def _count(self, name: str, said: str, *labels: str) -> Counter:
+        return Counter(f"mendel_{name}", said, labels, registry=self.registry)
+
+    def _times(self, name: str, said: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"mendel_{name}", said, labels, buckets=buckets, registry=self.registry)
 
     def gauges(self, stats: Callable[[], Mapping[str, Any]]) -> None:
         """Show the engine's numbers as they are when asked."""
