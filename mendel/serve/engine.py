@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mendel.serve.cache import PrefixCache
+from mendel.serve.cache import BLOCK, PrefixCache
 from mendel.serve.footprint import Footprint, measured
 from mendel.serve.job import Job, check, overlap
 from mendel.serve.protocols import (
@@ -111,7 +111,7 @@ class Engine:
         self._is_closing = self._is_over = False
         self._n_done = self._n_failed = self._n_refused = 0
         self._by_plan = dict.fromkeys(self.plans, 0)
-        self._rate = 0.0  # requests a second that ended lately
+        self._gap_s = 0.1  # between the ends of requests, of late
         self._last_end = time.perf_counter()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
@@ -157,7 +157,10 @@ class Engine:
         """Compute a prefix when idle, for a request that may come; False where it may not be."""
         if self._is_closing or not self.cache.capacity:
             return False
-        request = Request(id="", prompt=tuple(ids), n_tokens=1, tenant=tenant)
+        whole = tuple(ids[: len(ids) // BLOCK * BLOCK])
+        if not whole:
+            return False
+        request = Request(id="", prompt=whole, n_tokens=1, tenant=tenant)
         check(request, self.program.vocab, self.program.context)
         taken = self.warming.offer(Job(request, _nobody), self.stepper)
         if taken:
@@ -281,10 +284,10 @@ class Engine:
 
     def _end(self, job: Job, reason: Reason, error: str | None) -> None:
         self.scheduler.end(job)
-        self.stepper.finish(job, keep=reason in ("stop", "length"))
+        self.stepper.finish(job, keep=reason != "failed")
         now = time.perf_counter()
         gap, self._last_end = now - self._last_end, now
-        self._rate += 0.1 * (1 / max(gap, 1e-4) - self._rate)
+        self._gap_s += 0.1 * (min(gap, 10.0) - self._gap_s)
         with self._lock:
             self._known.discard(job.request.id)
         self._n_done, self._n_failed = self._n_done + 1, self._n_failed + (reason == "failed")
@@ -301,8 +304,7 @@ class Engine:
 
     def _retry_after(self) -> float:
         """Until half of the queue is served, at the rate of late."""
-        rate = self._rate or 1.0
-        return min(60.0, max(1.0, 0.5 * self.max_queue / rate))
+        return min(60.0, max(1.0, 0.5 * self.max_queue * self._gap_s))
 
 
 def _nobody(_: Token | End) -> None: ...

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mendel.serve.protocols import Piece, PoolFull, Program, Request
 from mendel.types import InputError
 
-PROBE = 128  # tokens; pages of a program are expected to divide it
+PROBE = 64  # tokens; pages of a program are expected to divide it
 
 
 @dataclass(frozen=True)

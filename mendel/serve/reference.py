@@ -23,14 +23,14 @@ from mendel.serve.protocols import F32, Piece, PoolFull, Text
 from mendel.types import InputError
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
-KEPT = 32  # states of single tokens that a text can go back to: a draft, and what checks it
+KEPT = 32  # states of single tokens that a text can go back to: those whose logits were wanted
 GROWING = {"k", "v", "position"}  # a state that says of each token apart what it left behind
 
 
 class Reference:
     """A Program of torch's own forward."""
 
-    cuts = True
+    n_undo = 16
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Reference:
         self.context = spec.context if learned else None
         self.dtype, self.capacity_bytes = dtype, capacity_bytes
         self.digest = _digest(self.model, dtype)
+        self.cuts = self._keeps_tokens_apart()
         self._texts: weakref.WeakSet[_Text] = weakref.WeakSet()
 
     @property
@@ -75,15 +76,17 @@ class Reference:
         return [ran.logits for ran in found]
 
     def _piece(self, text: _Text, piece: Piece, depth: int | None) -> _Ran:
-        state = text.kept[-1]
+        state, rows = text.kept[-1], []
         # a shallow run is taken back to before it, so what was kept before it stays
-        kept, rows = text.kept if depth else text.kept[-1:], []
+        kept = list(text.kept) if depth else []
         for i, id in enumerate(piece.ids):
             output, state = self._forward(id, state, depth)
-            kept = [*kept, state][-KEPT:]
+            if depth or len(piece.ids) - i <= max(1, piece.n_wanted):
+                kept.append(state)
             if len(piece.ids) - i <= piece.n_wanted:
                 rows.append(output.float().numpy())
-        return _Ran(text, kept, len(piece.ids), np.concatenate(rows))
+        logits = np.concatenate([np.empty((0, self.vocab), np.float32), *rows])
+        return _Ran(text, kept[-KEPT:], len(piece.ids), logits)
 
     def _forward(
         self, id: int, state: ModelState | None, depth: int | None
@@ -105,6 +108,18 @@ class Reference:
             x = model.final_norm(x)[0]
         output, head = model.head(x, state.head if state else None)
         return output[0], ModelState(embedding, tuple(mixers), tuple(channels), head)
+
+    def _keeps_tokens_apart(self) -> bool:
+        """Whether a state of more tokens holds that of fewer."""
+        layers: Any = self.model.layers
+        windows = [getattr(layer.mixer.fields, "window", None) for layer in layers]
+        with torch.inference_mode():
+            _, state = self._forward(0, None, None)
+        try:
+            _shortened(state, 1, 1)
+        except ValueError:
+            return False
+        return all(window is None for window in windows)
 
     def _check_room(self, found: Sequence[_Ran]) -> None:
         new = {ran.text: ran.kept for ran in found}
@@ -166,8 +181,8 @@ def _shortened(state: ModelState | None, n: int, wanted: int) -> ModelState:
             )
 
     def cut(one: State) -> State:
-        short = {name: one[name][:, :, :wanted] for name in ("k", "v") if name in one}
-        return {**short, "position": torch.tensor(wanted)} if one else {}
+        short = {name: one[name][:, :, :wanted] for name in one if name != "position"}
+        return short | {"position": torch.tensor(wanted)} if one else {}
 
     mixers, channels = (tuple(map(cut, group)) for group in (state.mixers, state.channels))
     return ModelState(cut(state.embedding), mixers, channels, cut(state.head))

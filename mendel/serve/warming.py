@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from mendel.serve.cache import BLOCK
 from mendel.serve.job import Job
 from mendel.serve.steps import Stepper
 
@@ -49,7 +48,7 @@ class Warming:
 
     def _allowed(self, job: Job, stepper: Stepper) -> Job | None:
         known = stepper.n_known(job)
-        n = len(job.ids) // BLOCK * BLOCK - known
+        n = len(job.ids) - known
         return job if n > 0 and self._pays(n * stepper.row_s, stepper) else None
 
     def _pays(self, more_s: float, stepper: Stepper) -> bool:
