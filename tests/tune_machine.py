@@ -76,7 +76,9 @@ def run(
         n_out = int(chance.integers(8, f.n_tokens))
         choice = tuned.choose(f)
         size = units(f, n_out)
-        luck = float(chance.lognormal(-(noise**2) / 2, noise)) * (3 if chance.random() < 0.01 else 1)
+        luck = float(chance.lognormal(-(noise**2) / 2, noise)) * (
+            3 if chance.random() < 0.01 else 1
+        )
         ms = size * cost(i, kind, choice.plan) * luck
         tuned.done(trace(str(i), f, choice, n_out, ms))
         went.append(size * cost(i, kind, choice.plan))

@@ -322,9 +322,7 @@ class Tuned:
             name: self.plans[each.live]
             for name, each in zip(self._classes.names, self._known, strict=False)
         } | dict(changed or {})
-        largest = max(
-            range(len(self._known)), key=lambda c: self._known[c].share, default=None
-        )
+        largest = max(range(len(self._known)), key=lambda c: self._known[c].share, default=None)
         default = self.plans[self._default]
         if largest is not None:
             default = plans[self._classes.names[largest]]
@@ -334,9 +332,7 @@ class Tuned:
         """Make a champion live. A plan that this machine does not have becomes the baseline."""
         with self.lock:
             if not self._known and state["classes"]:
-                self._classes = Classes.parse(
-                    state["classes"], frozen=self.mode == "deterministic"
-                )
+                self._classes = Classes.parse(state["classes"], frozen=self.mode == "deterministic")
             self._named = {name: self._index(plan) for name, plan in state["plans"].items()}
             self._default = self._index(state["default"])
             for i, name in enumerate(self._classes.names):

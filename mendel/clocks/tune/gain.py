@@ -85,8 +85,9 @@ def saved(
 class Switch:
     """Off where the tuner does not pay; tried again later, each time later.
 
-    It is given FIRST requests; then it must have shown a gain, or at least look like one until
-    LAST. When it is tried again and has found nothing in AGAIN requests, it rests again.
+    After FIRST requests it must not be sure to gain nothing, after LAST it must be sure to gain,
+    and where the baseline is the plan of every class it has nothing to gain. When it is tried again
+    and has found nothing in AGAIN requests, it rests again.
     """
 
     FIRST = 500
@@ -114,7 +115,7 @@ class Switch:
             return False
         if not in_vain and low > 0:
             self.n_failed, self.reason = 0, f"pays: {mean:.1%} saved, at least {low:.1%}"
-        elif in_vain or high < 0 or mean <= self.WORTH or n >= self.LAST:
+        elif in_vain or high < self.WORTH or n >= self.LAST:
             self.reason = f"off: {mean:+.1%} saved ({low:+.1%} to {high:+.1%}) in {n} requests"
             self.on, self.n_off, self.n_failed = False, 0, self.n_failed + 1
             return True

@@ -63,5 +63,3 @@ def policy(
     own[live] += 1 - looks
     kept = 0.0 if live == baseline else lot(float(np.exp(mean[baseline] - mean[live])), 1.0)
     return Policy(kept, looks, np.cumsum(weight), own)
-
-
