@@ -1,6 +1,6 @@
 """What each plan costs where: Bayesian linear regression on log ms per unit, one for each plan.
 
-x = (class one-hot, point)      y = x.m + noise      m ~ N(mean, P)
+x = (class one-hot, 1, point)      y = x.m + noise      m ~ N(mean, P)
 
 Certainty fades: with each request of a class that a plan did not serve, its variance there grows by
 1/DISCOUNT, up to that of the prior, while its mean stays. So a plan that is not looked at is looked
@@ -10,7 +10,6 @@ at again. Priors are wide: narrow ones get stuck on a first impression.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,12 @@ from numpy.typing import NDArray
 from mendel.clocks.tune.classes import MOST, NAMES
 
 Floats = NDArray[np.float64]
-DISCOUNT = 0.99
-DIM = MOST + len(NAMES)
-PRIOR = np.array([0.6**2] * MOST + [0.25**2] * len(NAMES))  # of log ms per unit, around the level
+DISCOUNT = 0.99  # of what a plan's own requests said, with each new one
+FADE = 0.99  # of what is known of a plan in a class, with each request that another plan served
+DIM = MOST + 1 + len(NAMES)
+PRIOR = np.array(
+    [0.5**2] * (MOST + 1) + [0.25**2] * len(NAMES)
+)  # of log ms per unit, around the level
 NOISE = 0.3**2  # at first; learned
 CLIP = 3.0  # standard deviations: a stalled machine is no evidence against a plan
 FADED = 400  # requests after which nothing is left to fade
@@ -40,19 +42,23 @@ class Beliefs:
     def at(self, x: Floats, c: int) -> tuple[Floats, Floats]:
         """Mean and variance of each plan's y at x in class c, (n,) each."""
         variance = (self.cov @ x) @ x
-        variance *= DISCOUNT ** -np.minimum(self.age[:, c], FADED)
+        variance *= FADE ** -np.minimum(self.age[:, c], FADED)
         return self.mean @ x, np.minimum(variance, float(PRIOR @ (x * x)))
 
     def level(self, y: float) -> None:
         """Where nothing is known, plans cost about this."""
-        self.mean[:, :MOST] += y
+        self.mean[:, MOST] += y
 
-    def learn(self, plan: int, x: Floats, c: int, y: float) -> float:
-        """One request; returns how far off the belief was, in standard deviations, clipped."""
+    def learn(self, plan: int, x: Floats, c: int | None, y: float) -> float:
+        """One request; returns how far off the belief was, in standard deviations, clipped.
+
+        c        its class; None: of no class, a text of the start-up profile
+        """
         if self._n == 0:
             self.level(y - float(self.mean[plan] @ x))
         self._n += 1
-        self._fade(plan, c)
+        if c is not None:
+            self._fade(plan, c)
         cov, noise = self.cov[plan], float(self.noise[plan])
         px = cov @ x
         variance = float(px @ x) + noise
@@ -62,17 +68,18 @@ class Beliefs:
         cov -= np.outer(px, px / variance)
         left = z * z * variance - float(px @ x)  # what the belief's own doubt does not explain
         self.noise[plan] += 0.03 * (min(max(left, 0.02**2), 1.0) - noise)
-        self.age[:, c] += 1
-        self.seen[:, c] *= DISCOUNT
-        self.age[plan, c] = 0
-        self.seen[plan, c] += 1
+        if c is not None:
+            self.age[:, c] += 1
+            self.seen[:, c] *= FADE
+            self.age[plan, c] = 0
+            self.seen[plan, c] += 1
         return z
 
     def _fade(self, plan: int, c: int) -> None:
         """What this request speaks of is less certain than it was; other classes stay."""
         grow = np.ones(DIM)
         grow[MOST:] = DISCOUNT**-0.5
-        grow[c] = DISCOUNT ** (-0.5 * (1 + min(float(self.age[plan, c]), FADED)))
+        grow[c] = (DISCOUNT * FADE ** min(float(self.age[plan, c]), FADED)) ** -0.5
         self._inflate(plan, grow)
 
     def doubt(self, plan: int, c: int) -> None:
@@ -87,27 +94,25 @@ class Beliefs:
         cov *= np.outer(grown, grown)
 
 
-def vector(c: int, at: Floats) -> Floats:
+def vector(c: int | None, at: Floats) -> Floats:
     """(DIM,): the class, and where in it."""
     x = np.zeros(DIM)
-    x[c], x[MOST:] = 1.0, at
+    if c is not None:
+        x[c] = 1.0
+    x[MOST], x[MOST + 1 :] = 1.0, at
     return x
 
 
-def shares(
+def thompson(
     mean: Floats, variance: Floats, chance: np.random.Generator, n_draws: int = 64
 ) -> Floats:
     """How often each plan is the best of a draw from the beliefs: Thompson's probabilities."""
     draws = mean + np.sqrt(variance) * chance.standard_normal((n_draws, len(mean)))
-    return np.bincount(draws.argmin(1), minlength=len(mean)) / n_draws
+    found: Floats = np.bincount(draws.argmin(1), minlength=len(mean)) / n_draws
+    return found
 
 
 def chance_better(mean: Floats, variance: Floats, mine: int, its: int, margin: float) -> float:
     """Probability that mine is better than its by the margin, in log ms."""
     gap = float(mean[its] - mean[mine]) - margin
     return 0.5 * math.erfc(-gap / math.sqrt(2 * float(variance[mine] + variance[its])))
-
-
-def names_of(plans: Sequence[str], found: Floats, least: float = 0.0) -> dict[str, float]:
-    """For people: what stands beside each plan."""
-    return {p: round(float(v), 4) for p, v in zip(plans, found, strict=True) if v > least}

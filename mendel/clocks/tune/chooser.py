@@ -12,23 +12,23 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.clocks.tune.bandit import Beliefs, chance_better, shares, vector
+from mendel.clocks.tune.bandit import Beliefs, chance_better, thompson, vector
 from mendel.clocks.tune.classes import MOST, Classes, log_ms, point
 from mendel.clocks.tune.gain import Gain, Switch, saved
-from mendel.clocks.tune.policy import Policy, policy
+from mendel.clocks.tune.policy import FLOOR, Policy, policy
 from mendel.serve.protocols import Arm, Choice, Features, Trace
 from mendel.types import InputError, did_you_mean
 
 Floats = NDArray[np.float64]
 Mode = Literal["exact", "deterministic"]
-Planner = Callable[[Floats], int]  # point of a request -> plan
+Planner = Callable[[Floats, int], int]  # point of a request, its class's plan -> plan
 DWELL = 8  # requests of a class between two promotions
 MARGIN = math.log(1.03)  # a switch must gain so much
 SURE = 0.8  # and be so probable
@@ -131,6 +131,7 @@ class Tuned:
         self._known: list[_Class] = []
         self._named: dict[str, int] = {}
         self._default = self.base
+        self._able = np.ones(len(plans), bool)  # on the menu, and not dropped
         self._pending: OrderedDict[tuple[Features, str], deque[_Asked]] = OrderedDict()
         self._before: Floats | None = None  # shares of the classes when it was switched off
         self.adopt(state or self.start())
@@ -164,11 +165,17 @@ class Tuned:
         self._follow(c, at)
         if not self.switch.on:
             return Choice(self.plans[self.base], "baseline")
-        planned = None if self.planner is None else self.planner(at)
+        planned = self._planned(at, known.live)
         plan, arm = self._draw(known, planned)
         self.arms[arm] = self.arms.get(arm, 0) + 1
         self._remember(features, plan, _Asked(c, at, known.policy, planned, known.live, True))
         return Choice(self.plans[plan], arm)
+
+    def _planned(self, at: Floats, live: int) -> int | None:
+        if self.planner is None:
+            return None
+        plan = self.planner(at, live)
+        return plan if self._able[plan] else None
 
     def _draw(self, known: _Class, planned: int | None) -> tuple[int, Arm]:
         rule = known.policy
@@ -203,7 +210,8 @@ class Tuned:
     def _shares(self) -> Floats:
         found = np.zeros(MOST)
         found[: len(self._known)] = [each.share for each in self._known]
-        return found / max(found.sum(), 1e-9)
+        shares: Floats = found / max(found.sum(), 1e-9)
+        return shares
 
     def _done(self, trace: Trace) -> None:
         waiting = self._pending.get((trace.features, trace.plan))
@@ -272,7 +280,9 @@ class Tuned:
         """Its policy, from what is believed now."""
         known = self._known[c]
         mean, variance = self._at_centre(c)
-        found = shares(mean, variance, self._chance)
+        able = self._able
+        found = np.zeros(len(able))
+        found[able] = thompson(mean[able], variance[able], self._chance) + FLOOR
         known.policy = policy(
             mean, found, live=known.live, baseline=self.base, burst=known.burst > 0
         )
@@ -296,7 +306,7 @@ class Tuned:
         if known.since < DWELL:
             return None
         mean, variance = self._at_centre(c)
-        able = np.flatnonzero(self.beliefs.seen[:, c] >= LOOKS)
+        able = np.flatnonzero(self._able & (self.beliefs.seen[:, c] >= LOOKS))
         best = int(min(able, key=lambda p: mean[p], default=known.live))
         gain = float(mean[known.live] - mean[best])
         sure = chance_better(mean, variance, best, known.live, 0.0)
@@ -343,7 +353,8 @@ class Tuned:
                 self._renew(i)
 
     def _index(self, plan: str) -> int:
-        return self.plans.index(plan) if plan in self.plans else self.base
+        i = self.plans.index(plan) if plan in self.plans else self.base
+        return i if self._able[i] else self.base
 
     def taken(self) -> Looks:
         """What was looked at in vain since the last time this was asked."""
@@ -352,13 +363,20 @@ class Tuned:
             return found
 
     def told(self, features: Features, plan: str, y: float) -> None:
-        """Something the start-up profile measured."""
+        """Something the start-up profile measured: of no class, but near or far from each."""
         with self.lock:
-            at = point(features)
-            c = self._classes.nearest(at)
-            self._class(c)
-            self.beliefs.learn(self.plans.index(plan), vector(c, at), c, y)
-            self._renew(c)
+            self.beliefs.learn(self.plans.index(plan), vector(None, point(features)), None, y)
+            for c in range(len(self._known)):
+                self._renew(c)
+
+    def drop(self, plans: Collection[str]) -> None:
+        """Look at these no more; never the baseline."""
+        with self.lock:
+            for plan in plans:
+                self._able[self.plans.index(plan)] = plan == self.plans[self.base]
+            for c, known in enumerate(self._known):
+                known.live = known.live if self._able[known.live] else self.base
+                self._renew(c)
 
     def live(self) -> dict[str, str]:
         """The plan of each class."""

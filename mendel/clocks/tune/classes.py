@@ -65,7 +65,8 @@ class Classes:
         return len(self.names)
 
     def centre(self, i: int) -> Floats:
-        return self._centres[i]
+        at: Floats = self._centres[i]
+        return at
 
     def nearest(self, at: Floats) -> int:
         """Its class, made where there is none near."""

@@ -54,6 +54,7 @@ class TuneClock:
         self._wanted: dict[Digest, Wanted] = {}
         self._batches: dict[Digest, Looks] = {}
         self._looks = Looks()
+        self.closing = False  # then there is only a summary to write
         if (found := self.live.read()) is not None:
             chooser.adopt(found.candidate.state)
 
@@ -67,6 +68,8 @@ class TuneClock:
 
     def propose(self, champion: Champion, history: History) -> Candidate | None:
         """The promotion that is wanted; else what was looked at in vain, once it is a batch."""
+        if self.closing:
+            return self.summary()
         self._gather()
         wanted = self.chooser.wanted()
         if wanted is not None:

@@ -78,7 +78,8 @@ def saved(
     weights = -policy
     weights[baseline] += 1.0
     told = float(weights @ belief) + float(weights[plan] / chances[plan]) * (cost - belief[plan])
-    return told / float(belief[baseline])
+    share: float = told / float(belief[baseline])
+    return share
 
 
 @dataclass
@@ -99,6 +100,7 @@ class Switch:
 
     gain: Gain = field(default_factory=Gain)
     on: bool = True
+    n_idle: int = 0  # requests in a row that had nothing to gain
     n_off: int = 0  # requests since it was switched off
     n_failed: int = 0  # times in a row
     reason: str = "on trial"
@@ -110,7 +112,8 @@ class Switch:
         """
         self.gain.add(d)
         low, mean, high, n = self.gain.interval()
-        in_vain = idle and n >= (self.AGAIN if self.n_failed else self.FIRST)
+        self.n_idle = self.n_idle + 1 if idle else 0
+        in_vain = self.n_idle >= (self.AGAIN if self.n_failed else self.FIRST)
         if not in_vain and (n < self.FIRST or n % 50):
             return False
         if not in_vain and low > 0:
@@ -127,5 +130,5 @@ class Switch:
         if not changed and self.n_off < min(self.REST << (self.n_failed - 1), self.LONGEST):
             return False
         self.reason = "the traffic has changed: tried again" if changed else "tried again"
-        self.on, self.gain = True, Gain()
+        self.on, self.gain, self.n_idle = True, Gain(), 0
         return True

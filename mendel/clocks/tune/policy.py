@@ -40,15 +40,15 @@ class Policy(NamedTuple):
 
 
 def policy(
-    mean: Floats, thompson: Floats, *, live: int, baseline: int, burst: bool = False
+    mean: Floats, likely: Floats, *, live: int, baseline: int, burst: bool = False
 ) -> Policy:
     """For a class whose champion has plan `live`.
 
     mean      (n,) believed log ms
-    thompson  (n,) how often each is the best of a draw
+    likely    (n,) how often each is the best of a draw, and FLOOR; 0: it is never looked at
     """
     dearer = np.exp(np.clip(mean - mean[live], -5, 5)) - 1
-    weight = (thompson + FLOOR) / (0.1 + np.maximum(dearer, 0))
+    weight = likely / (0.1 + np.maximum(dearer, 0))
     weight[live] = 0
     total = float(weight.sum())
     if total == 0:  # no rival
