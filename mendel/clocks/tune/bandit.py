@@ -18,10 +18,10 @@ from mendel.clocks.tune.classes import MOST, NAMES
 
 Floats = NDArray[np.float64]
 DISCOUNT = 0.99  # of what a plan's own requests said, with each new one
-FADE = 0.99  # of what is known of a plan in a class, with each request that another plan served
+FADE = 0.996  # of what is known of a plan in a class, with each request that another plan served
 DIM = MOST + 1 + len(NAMES)
 PRIOR = np.array(
-    [0.5**2] * (MOST + 1) + [0.25**2] * len(NAMES)
+    [0.6**2] * (MOST + 1) + [0.25**2] * len(NAMES)
 )  # of log ms per unit, around the level
 NOISE = 0.3**2  # at first; learned
 CLIP = 3.0  # standard deviations: a stalled machine is no evidence against a plan
