@@ -43,7 +43,7 @@ class Beliefs:
         """Mean and variance of each plan's y at x in class c, (n,) each."""
         variance = (self.cov @ x) @ x
         variance *= FADE ** -np.minimum(self.age[:, c], FADED)
-        return self.mean @ x, np.minimum(variance, float(PRIOR @ (x * x)))
+        return self.mean @ x, np.clip(variance, 1e-6, float(PRIOR @ (x * x)))
 
     def level(self, y: float) -> None:
         """Where nothing is known, plans cost about this."""
@@ -65,7 +65,9 @@ class Beliefs:
         off = y - float(self.mean[plan] @ x)
         z = max(-CLIP, min(CLIP, off / math.sqrt(variance)))
         self.mean[plan] += px * (z / math.sqrt(variance))
-        cov -= np.outer(px, px / variance)
+        # not cov - px px' / variance: of that, rounding leaves no covariance in the end
+        kept = np.eye(DIM) - np.outer(px / variance, x)
+        self.cov[plan] = kept @ cov @ kept.T + np.outer(px, px) * (noise / variance**2)
         left = z * z * variance - float(px @ x)  # what the belief's own doubt does not explain
         self.noise[plan] += 0.03 * (min(max(left, 0.02**2), 1.0) - noise)
         if c is not None:

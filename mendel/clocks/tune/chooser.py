@@ -347,7 +347,7 @@ class Tuned:
             self._default = self._index(state["default"])
             for i, name in enumerate(self._classes.names):
                 known = self._class(i)
-                live = self._named.get(name, known.live)
+                live = self._named.get(name, self._default)
                 if live != known.live:
                     known.live, known.since, known.drift = live, 0, 0.0
                 self._renew(i)
