@@ -5,22 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mendel.ledger import home
-from mendel.model import Model
-from mendel.serve.http.chat import read_chat
-from mendel.serve.http.served import Language, Served
-from mendel.serve.protocols import Chooser, Fixed, Program
-from mendel.spec import PlanSpec
-from mendel.types import InputError, did_you_mean
+from mendel.serve.http.served import Served
 
 AGENT = "agent.json"
-LEAST_BYTES = 16_000_000  # for texts
 
 
 @dataclass(frozen=True)
@@ -76,60 +69,10 @@ def opened(options: Options, held: ExitStack) -> Served:
 
         served.agent = load_model(folder)
     else:
-        _open_language(served, options, held)
+        from mendel.cli.serving_language import open_language
+
+        served.language, served.collectors = open_language(options, held)
     return served
-
-
-def _open_language(served: Served, options: Options, held: ExitStack) -> None:
-    from mendel import formats
-    from mendel.formats.sums import check_sums
-    from mendel.serve.engine import Engine
-
-    if options.folder.is_dir():
-        check_sums(options.folder)
-    loaded = formats.load(options.folder, tokenizer=options.tokenizer)
-    model, codec = loaded.model.eval(), loaded.tokenizer
-    program = _program(model, options)
-    plans = {"plain": PlanSpec()}
-    chooser = _chooser(plans, options)
-    engine = Engine(
-        program, plans, chooser, max_queue=options.max_queue, max_running=options.max_running
-    )
-    held.callback(engine.close, 0.0)
-    chat = None if codec is None else read_chat(_folder(options.folder), codec)
-    served.language = Language(
-        engine=engine, codec=codec, vocab=program.vocab, context=program.context,
-        stop=loaded.stop, chat=chat, plans=plans, program=program.digest, mode=options.mode,
-    )  # fmt: skip
-
-
-def _program(model: Model, options: Options) -> Program:
-    """The model by kernels; by torch where they cannot do a part of it."""
-    from mendel.serve.reference import Reference
-
-    width = 2 if options.dtype == "bf16" else 4
-    room = options.max_memory - model.n_params * width
-    if room < LEAST_BYTES:
-        mb = [f"{n / 1e6:,.0f} MB" for n in (options.max_memory, model.n_params * width, room)]
-        raise InputError(
-            f"--max-memory {mb[0]}: the weights take {mb[1]}, and {mb[2]} are left for texts. "
-            f"Wanted {LEAST_BYTES / 1e6:,.0f} MB or more. Give it more, or take a smaller model."
-        )
-    return Reference(model, options.dtype, room)
-
-
-def _chooser(plans: Mapping[str, PlanSpec], options: Options) -> Chooser:
-    if options.plan is not None and options.plan not in plans:
-        near = did_you_mean(options.plan, plans)
-        raise InputError(
-            f"--plan {options.plan}: there is no such plan for this model here. {near} Wanted one "
-            f"of {', '.join(plans)}."
-        )
-    return Fixed(options.plan or next(iter(plans)))
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
 
 
 def _said(served: Served, options: Options) -> str:

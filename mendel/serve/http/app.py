@@ -120,7 +120,8 @@ class Routes:
             {"name": n, "digest": language.plan_digest(n), "spec": spec.model_dump(mode="json")}
             for n, spec in language.plans.items()
         ]
-        return JSON({"mode": language.mode, "program": language.program, "plans": rows})
+        about = {"mode": language.mode, "program": language.program}
+        return JSON({**about, "plans": rows, "refused": dict(language.refused)})
 
     async def plan_schema(self) -> Response:
         return JSON(PlanSpec.model_json_schema())
@@ -218,10 +219,6 @@ def _add(app: FastAPI, routes: Routes) -> None:
     get("/v1/explain/{id}", routes.explain)
     get("/v1/plans", routes.plans)
     get("/v1/plans/schema", routes.plan_schema)
-
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
-        return error.response()
 
     @app.exception_handler(StarletteHTTPException)
     async def unknown(request: Request, error: StarletteHTTPException) -> Response:

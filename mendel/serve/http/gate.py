@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ LOG = logging.getLogger("mendel.serve")
 HEALTH = frozenset({"/healthz", "/readyz"})  # routes without a key
 CALLER = "mendel.caller"  # in the scope
 CLOSE = {"connection": "close"}
+DISCARD_S, DISCARD_BYTES = 5.0, 64_000_000  # of a body whose answer is known already
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,13 @@ class Gate:
             await self.app(scope, receive, send)
             return
         began, id, answer = time.perf_counter(), secrets.token_hex(16), _Answer(send)
+        body = _Body(receive, self.limits)
         answer.headers.append((b"x-request-id", id.encode()))
         try:
             scope[CALLER] = Caller(id, self._tenant(scope))
-            await self.app(scope, _bounded(receive, self.limits), answer)
+            await self.app(scope, body, answer)
         except Refused as refused:
+            await body.discard()
             await answer.refuse(refused, scope, receive)
         except asyncio.CancelledError:
             if not answer.status:  # the server ends before the answer was ready
@@ -149,29 +153,40 @@ def too_large(limits: Limits) -> Refused:
     )
 
 
-def _bounded(receive: Receive, limits: Limits) -> Receive:
+class _Body:
     """Bodies that end: neither larger nor slower than the limits."""
-    n_bytes, is_whole = 0, False
 
-    async def bounded() -> Message:
-        nonlocal n_bytes, is_whole
-        if is_whole:
-            return await receive()
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self._receive, self._limits = receive, limits
+        self.n_bytes, self.is_over = 0, False  # whole, or given up
+
+    async def __call__(self) -> Message:
+        if self.is_over:
+            return await self._receive()
         try:
-            message = await asyncio.wait_for(receive(), limits.body_s)
+            message = await asyncio.wait_for(self._receive(), self._limits.body_s)
         except TimeoutError:
+            self.is_over = True
             raise Refused(
                 408,
-                f"No more of the body came for {limits.body_s:g} s. Send it at once.",
+                f"No more of the body came for {self._limits.body_s:g} s. Send it at once.",
                 headers=CLOSE,
             ) from None
-        n_bytes += len(message.get("body", b""))
-        is_whole = not message.get("more_body", False)
-        if n_bytes > limits.max_body_bytes:
-            raise too_large(limits)
+        self._count(message)
+        if self.n_bytes > self._limits.max_body_bytes:
+            raise too_large(self._limits)
         return message
 
-    return bounded
+    async def discard(self) -> None:
+        """Read the rest and forget it: closing before would cut the answer off as well."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_S):
+                while not self.is_over and self.n_bytes < DISCARD_BYTES:
+                    self._count(await self._receive())
+
+    def _count(self, message: Message) -> None:
+        self.n_bytes += len(message.get("body", b""))
+        self.is_over = not message.get("more_body", False)
 
 
 class _Answer:

@@ -54,6 +54,7 @@ class Language:
     chat: Chat | None
     plans: Mapping[str, PlanSpec]
     program: str  # digest of model, dtype and kernels
+    refused: Mapping[str, str] = field(default_factory=dict)  # plans that are not here, and why
     mode: Literal["exact", "deterministic"] = "exact"
     explain: Callable[[str], Json] | None = None  # of a request's id
     observe: Callable[[], Json] | None = None
