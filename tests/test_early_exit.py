@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 README = Path(__file__).parents[1] / "README.md"
 CPU = torch.device("cpu")
-EXITS = {"exit_loss": 0.5, "layer_dropout": 0.1}
+EXITS = {"exit_loss": 1.0, "layer_dropout": 0.1}
 
 
 def text() -> Tokens:
@@ -140,7 +140,7 @@ def test_the_command_records_its_exits_in_the_recipe_that_repeats_it(tmp_path: P
     done = CliRunner().invoke(app, [*command, "--early-exit", "--out", str(one)])
     assert done.exit_code == 0, done.output
     _, recipe = load_recipe(str(one / "recipe.toml"))
-    assert recipe.exit_loss == 0.5 and recipe.layer_dropout == 0.1
+    assert recipe.exit_loss == 1.0 and recipe.layer_dropout == 0.1
     again = ["train", str(one / "recipe.toml"), "--data", str(README), "--out", str(other)]
     assert CliRunner().invoke(app, again).exit_code == 0
     losses = [json.loads((run / "run.json").read_text())["nats"] for run in (one, other)]

@@ -18,7 +18,7 @@ from mendel.data.corpus import batch_rng
 from mendel.model import Model
 from mendel.spec import ModelSpec, SpecError, TrainSpec
 
-EARLY_EXIT = ("train.exit_loss=0.5", "train.layer_dropout=0.1")  # what --early-exit sets
+EARLY_EXIT = ("train.exit_loss=1.0", "train.layer_dropout=0.1")  # what --early-exit sets
 STREAM = 1 << 40  # added to a step: layers are drawn apart from the batches
 
 
