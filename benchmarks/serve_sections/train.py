@@ -46,7 +46,8 @@ def _text(shared: Path, which: str) -> str:
     places = {
         "stories": "tinystories_sample/tinystories_sample.txt", "plays": "tinyshakespeare/input.txt"
     }  # fmt: skip
-    return (shared / places[which]).read_text(encoding="utf-8", errors="replace")
+    text = (shared / places[which]).read_text(encoding="utf-8", errors="replace")
+    return text.replace("<|endoftext|>", "\n")
 
 
 def training_text(shared: Path) -> str:

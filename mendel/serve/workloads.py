@@ -122,8 +122,7 @@ class Maker:
         name, thing = str(rng.choice(NAMES)), str(rng.choice(THINGS))
         places = [str(place) for place in rng.choice(PLACES, 3, replace=False)]
         task = f"Task: find the {thing} and tell {name} where it was.\nCall:"
-        results = [self._result(rng, place, thing if place == places[-1] else "")
-                   for place in places]  # fmt: skip
+        results = [self._result(rng, place, thing, place == places[-1]) for place in places]
         told = f'Result: {{"ok": true, "taken": "{thing}"}}\nCall:'
         calls = [f' look("{place}")\n' for place in places]
         calls += [f' take("{thing}")\n', f' tell("{name}", "it was in the {places[-1]}")\n']
@@ -132,9 +131,9 @@ class Maker:
     def _long(self, rng: np.random.Generator) -> Conversation:
         return Conversation("long", self._passage(rng, self.n_chars), n_tokens=48)
 
-    def _result(self, rng: np.random.Generator, place: str, thing: str) -> str:
-        others = [str(name) for name in rng.choice(THINGS, 3, replace=False)]
-        things = sorted({*others, thing} - {""})
+    def _result(self, rng: np.random.Generator, place: str, thing: str, is_here: bool) -> str:
+        others = {str(name) for name in rng.choice(THINGS, 3, replace=False)} - {thing}
+        things = sorted({*others, thing} if is_here else others)
         note = self._passage(rng, self.n_chars // 12)
         told = {"place": place, "things": things, "note": note}
         return f"Result: {json.dumps(told, ensure_ascii=False)}\nCall:"
