@@ -104,15 +104,26 @@ def _running(server: str, options: list[str], key: str | None) -> Iterator[Serve
         return
     if not Path(server).exists():
         raise InputError(f"{server!r} is neither a URL nor a model. Wanted http://... or DIR.")
+    with started(Path(server), options, key) as (ours, _):
+        yield ours
+
+
+@contextmanager
+def started(
+    model: Path, options: list[str], key: str | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
+    """`mendel serve` of a model on a free port, ready; it ends with the block."""
+    from mendel.serve.replay import Server
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mendel", "serve", server, "--port", str(port), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "mendel", "serve", str(model), "--port", str(port), *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
     try:
         ours = Server(f"http://127.0.0.1:{port}", key)
         _wait(ours, process)
-        yield ours.named()
+        yield ours.named(), process
     finally:
         process.terminate()
         try:
