@@ -27,19 +27,21 @@ PROBE = ([5, 6, 7, 5, 6, 7, 5, 6], 4)
 def available(options: Namespace, loaded: formats.Loaded) -> dict[str, Write]:
     """By name; those of options.peers, or all that work here."""
     torch.set_num_threads(options.threads)
-    folder = Path(tempfile.mkdtemp())
-    huggingface.save(loaded.model, folder, loaded.tokenizer)
     found = {}
-    for name, make in makers(folder, options).items():
-        if options.peers and not any(name.startswith(asked) for asked in options.peers):
-            continue
-        try:
-            write = make()
-            write(*PROBE)
-        except Exception as error:  # a peer that does not run here is no result of ours
-            print(f"  without {name}: {type(error).__name__}: {str(error)[:160]}", flush=True)
-            continue
-        found[name] = write
+    with tempfile.TemporaryDirectory() as name, _quiet():
+        folder = Path(name)
+        huggingface.save(loaded.model, folder, loaded.tokenizer)
+        for name, make in makers(folder, options).items():
+            if options.peers and not any(name.startswith(asked) for asked in options.peers):
+                continue
+            try:
+                write = make()
+                write(*PROBE)
+            except Exception as error:  # a peer that does not run here is no result of ours
+                why = f"{type(error).__name__}: {str(error).strip()[:160]}"
+                print(f"  without {name}: {why}", flush=True)
+                continue
+            found[name] = write
     return found
 
 
@@ -47,6 +49,7 @@ def makers(folder: Path, options: Namespace) -> dict[str, Callable[[], Write]]:
     dtype = torch.bfloat16 if options.dtype == "bf16" else torch.float32
     found: dict[str, Callable[[], Write]] = {
         "transformers eager": lambda: transformers(folder, dtype),
+        "transformers last prefix": lambda: prefix_kept(folder, dtype),
         "transformers static": lambda: transformers(folder, dtype, cache_implementation="static"),
         "transformers compiled": lambda: compiled(folder, dtype),
     }
@@ -65,7 +68,9 @@ def transformers(folder: Path, dtype: torch.dtype, **how: Any) -> Write:
 
 def _model(folder: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
@@ -81,6 +86,35 @@ def _writer(model: Any, **how: Any) -> Write:
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=n, min_new_tokens=n,
                 do_sample=False, use_cache=True, **how,
             )  # fmt: skip
+        found: list[int] = out[0, len(prompt) :].tolist()
+        return found
+
+    return write
+
+
+def prefix_kept(folder: Path, dtype: torch.dtype) -> Write:
+    """What a careful user adds by hand: keys and values of what this prompt and the last share."""
+    from transformers import DynamicCache
+
+    model, kept = _model(folder, dtype), {"ids": [], "cache": DynamicCache()}
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 0
+
+    def write(prompt: Sequence[int], n: int) -> list[int]:
+        same = 0
+        for ours, its in zip(prompt[:-1], kept["ids"], strict=False):
+            if ours != its:
+                break
+            same += 1
+        cache = kept["cache"] if same else DynamicCache()
+        if same:
+            cache.crop(same)
+        ids = torch.tensor([list(prompt)])
+        with torch.inference_mode():
+            out = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=n, min_new_tokens=n,
+                do_sample=False, past_key_values=cache,
+            )  # fmt: skip
+        kept["ids"], kept["cache"] = out[0, :-1].tolist(), cache  # the last one was never read
         found: list[int] = out[0, len(prompt) :].tolist()
         return found
 
@@ -110,11 +144,10 @@ def llama_cpp(folder: Path, options: Namespace) -> Write:
     file = folder / f"model-{options.dtype}.gguf"
     write_gguf(folder, file, options.dtype)
     kind = {"type_k": 1, "type_v": 1} if options.dtype == "bf16" else {"type_k": 0, "type_v": 0}
-    with _quiet():
-        llm = Llama(
-            str(file), n_ctx=2048, n_threads=options.threads, n_threads_batch=options.threads,
-            verbose=False, **kind,
-        )  # fmt: skip
+    llm = Llama(
+        str(file), n_ctx=2048, n_threads=options.threads, n_threads_batch=options.threads,
+        verbose=False, **kind,
+    )  # fmt: skip
 
     def write(prompt: Sequence[int], n: int) -> list[int]:
         stream: Iterator[int] = llm.generate(list(prompt), temp=0.0, top_k=1, repeat_penalty=1.0)
@@ -124,7 +157,7 @@ def llama_cpp(folder: Path, options: Namespace) -> Write:
 
 
 class _quiet:
-    """What a C library prints while it loads is not the benchmark's."""
+    """What libraries print to stderr while they load is not the benchmark's."""
 
     def __enter__(self) -> None:
         self.kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -29,28 +29,33 @@ def measure(options: Namespace) -> dict[str, Any]:
     ready = ours.program(loaded.model, options.dtype)
     cases = ours.Cases(loaded, unseen(options.shared), ready)
     n = options.requests or N_PROMPTS
-    asked = {"model": str(options.model), "dtype": options.dtype, "threads": options.threads,
-             "n": n, "digest": ready.digest, "peers": options.peers}  # fmt: skip
-    rows = Rows(options.rows, {"section": "speed", **asked})
-    found = {}
-    for workload in WORKLOADS:
-        found[workload] = rows.get(workload, lambda w=workload: one(options, loaded, ready, cases, w, n))
-        show(workload, found[workload])
+    asked = {"section": "speed", "model": str(options.model), "threads": options.threads, "n": n,
+             "digest": ready.digest, "peers": options.peers}  # fmt: skip
+    rows, found = Rows(options.rows, asked), {}
+    with ExitStack() as stack:
+        made: dict[str, Writer] = {}
+
+        def one(workload: str) -> Row:
+            made.update(made or writers(options, loaded, ready, stack))
+            return compare(made, cases.make(workload, n + N_WARM))
+
+        for workload in WORKLOADS:
+            found[workload] = rows.get(workload, lambda w=workload: one(w))
+            show(workload, found[workload])
     return found
 
 
-def one(options: Namespace, loaded: Any, ready: Any, cases: Any, workload: str, n: int) -> Row:
-    prompts = cases.make(workload, n + N_WARM)
-    with ExitStack() as stack:
-        writers: dict[str, Writer] = {}
-        for name, plan in ours.plans(ready.n_layers, options.threads).items():
-            running = stack.enter_context(ours.pinned(ready, plan))
-            writers[f"mendel {name}"] = lambda case, e=running: _ours(e, case)
-        chosen = stack.enter_context(tuned(ready, loaded, threads=options.threads))
-        writers["mendel tuned"] = lambda case: _ours(chosen, case)
-        for name, write in peers.available(options, loaded).items():
-            writers[name] = lambda case, w=write: _theirs(w, case)
-        return compare(writers, prompts)
+def writers(options: Namespace, loaded: Any, ready: Any, stack: ExitStack) -> dict[str, Writer]:
+    """Every plan, the plain one first; the tuner; every peer."""
+    found: dict[str, Writer] = {}
+    for name, plan in ours.plans(ready.n_layers, options.threads).items():
+        running = stack.enter_context(ours.pinned(ready, plan))
+        found[f"mendel {name}"] = lambda case, e=running: _ours(e, case)
+    chosen = stack.enter_context(tuned(ready, loaded, threads=options.threads))
+    found["mendel tuned"] = lambda case: _ours(chosen, case)
+    for name, write in peers.available(options, loaded).items():
+        found[name] = lambda case, w=write: _theirs(w, case)
+    return found
 
 
 def compare(writers: dict[str, Writer], prompts: list[ours.Case]) -> Row:
@@ -79,7 +84,7 @@ def _ours(running: Any, case: ours.Case) -> tuple[list[int], float, float]:
 
 
 def _theirs(write: peers.Write, case: ours.Case) -> tuple[list[int], float, float]:
-    """Peers say nothing of when each token came: a later one by two lengths would cost two runs."""
+    """Peers do not say when each token came: what they take for all stands for a later one."""
     began = time.perf_counter()
     ids = write(case.prompt, case.n_tokens)
     seconds = time.perf_counter() - began
