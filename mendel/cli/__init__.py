@@ -13,6 +13,7 @@ import typer
 from mendel.cli import (
     accept,
     audit,
+    bench_serve,
     check,
     design,
     diff,
@@ -55,6 +56,7 @@ label.add_to(app)
 redesign.add_to(app)
 improve.add_to(app)
 diff.add_to(app)
+bench_serve.add_to(app)
 research.add_to(app)
 research_show.add_to(research.group)
 research_verify.add_to(research.group)
