@@ -20,7 +20,7 @@ from mendel.clocks.research import session as session_module
 from mendel.clocks.research.bench import Bench, number
 from mendel.clocks.research.clock import ResearchClock
 from mendel.clocks.research.measure import FACTORS, measure, points, sweep
-from mendel.clocks.research.race import N_SCREEN, confirmation
+from mendel.clocks.research.race import N_ROUND, SCREEN, confirmation, trainings
 from mendel.clocks.research.report import gathered
 from mendel.clocks.research.request import START, Request, planned, prepared
 from mendel.clocks.research.run import Run
@@ -215,7 +215,7 @@ def test_a_planted_gain_is_screened_confirmed_on_fresh_seeds_and_promoted(line: 
     assert clock.champion().candidate.state == toy.recipe(0.03).to_dict()
     facts = turns[-1].result.facts
     assert list(facts["proxies"]) == [leg.name for leg in toy.SUITES.confirm]
-    assert all(len(seeds) == N_SCREEN for seeds in facts["proxies"].values())
+    assert all(len(seeds) == N_ROUND for seeds in facts["proxies"].values())
     assert set(facts["suites"]) == {"recall", "states"}
     assert facts["audit"] == {"verdict": "clean", "cached": True, "profile": "quick"}
 
@@ -229,7 +229,7 @@ def test_a_gain_is_still_shown_where_many_confirmations_were_begun_before(
         ledger.charge(connection, clock.line, begun=300, kept=0)
     turns = run_out(clock)
     assert turns[-1].verdict.keep
-    assert N_SCREEN * (len(turns) - 1) > 16  # fewer pairs, each won, could not reach such a level
+    assert N_ROUND * (len(turns) - 1) > 16  # fewer pairs, each won, could not reach such a level
 
 
 def test_a_confirmation_that_was_cut_short_goes_on_where_it_was(line: Any) -> None:
@@ -244,7 +244,9 @@ def test_a_confirmation_that_was_cut_short_goes_on_where_it_was(line: Any) -> No
     first = confirmation(clock.bench, *sides, (5, 6), 1)
     n = len(trained)
     again = confirmation(clock.bench, *sides, (5, 6, 7), 1)
-    assert again.scores[:2] == first.scores and {seed for _, _, seed in trained[n:]} == {7}
+    of_the_third = {seed for leg in toy.SUITES.confirm for seed in trainings(leg, 7)}
+    assert again.scores[:2] == first.scores
+    assert {seed for _, _, seed in trained[n:]} == of_the_third
 
 
 def test_no_round_of_a_confirmation_sees_a_seed_again(line: Any) -> None:
@@ -375,16 +377,19 @@ def test_a_killed_trial_goes_on_where_it_was(line: Any) -> None:
             raise KeyboardInterrupt  # what a kill looks like from inside
         return toy.formula(recipe, proxy, seed)
 
-    clock, _ = line(toy.recipe(0.02), score=dying)
+    clock, _ = line(toy.recipe(0.03), score=dying)
     driver = Driver(clock, clock.ledger, lease_s=-1.0)
     driver.start()
     with pytest.raises(KeyboardInterrupt):
         driver.turn()
     turns = run_out(clock)
     assert turns[0].result.facts["stage"] == "screen"
-    race, screens = len(toy.SUITES.race), N_SCREEN * len(toy.SUITES.screen)
-    fresh = sum(2 * N_SCREEN * len(toy.SUITES.confirm) for turn in turns[1:])
-    assert n[0] == 1 + 2 * (race + screens) + fresh  # only what the kill cut off was done again
+    legs = toy.SUITES.screen
+    mine, its = (sum(len(trainings(leg, 1, n)) for leg in legs) for n in (1, SCREEN.again))
+    asked = 2 * len(toy.SUITES.race) + SCREEN.n_seeds * (mine + its)
+    fresh = 2 * N_ROUND * sum(len(trainings(leg, 1)) for leg in toy.SUITES.confirm)
+    # only what the kill cut off was done again
+    assert n[0] == 1 + asked + fresh * (len(turns) - 1)
 
 
 def test_a_slow_trial_stays_with_its_worker_when_another_worker_dies(
