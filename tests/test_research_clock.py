@@ -18,7 +18,7 @@ from mendel.clocks.research import bench as bench_module
 from mendel.clocks.research import measure as measuring
 from mendel.clocks.research import session as session_module
 from mendel.clocks.research.bench import Bench, number
-from mendel.clocks.research.clock import ResearchClock
+from mendel.clocks.research.clock import ResearchClock, trials_of
 from mendel.clocks.research.measure import FACTORS, measure, points, sweep
 from mendel.clocks.research.race import N_ROUND, SCREEN, confirmation, trainings
 from mendel.clocks.research.report import gathered
@@ -366,6 +366,35 @@ def test_a_candidate_met_while_the_champion_changed_is_proposed_again(line: Any)
     again = driver.ask()
     assert again is not None and again.candidate.id == second.candidate.id
     assert again.champion.turn != second.champion.turn
+    driver.tell(again, driver.measure(again))
+    told = clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])
+    assert [turn.candidate.id for turn in trials_of(told)] == [
+        first.candidate.id,
+        again.candidate.id,
+    ]
+    counts = gathered(clock.ledger)["counts"]
+    assert counts["trials"] == summary(clock, told, 1.0).n_trials == 2
+
+
+def test_a_trial_that_is_replaced_while_it_is_confirmed_counts_where_it_is_proposed_again(
+    line: Any,
+) -> None:
+    clock, _ = line(toy.recipe(0.03), toy.recipe(0.035, 1))
+    driver = Driver(clock, clock.ledger)
+    driver.start()
+    first, second = driver.ask(), driver.ask()
+    assert first is not None and second is not None
+    assert driver.tell(second, driver.measure(second)).decision is Decision.CONTINUE
+    on = driver.ask()
+    assert on is not None and on.id == second.id and on.round == 1
+    late = driver.measure(on)
+    while driver.tell(first, driver.measure(first)).decision is Decision.CONTINUE:
+        first = next(t for t in iter(driver.ask, None) if t.id == first.id)
+    assert driver.tell(on, late).reason == REPLACED
+    told = clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])
+    assert [turn.trial for turn in trials_of(told)] == [first.id]
+    assert gathered(clock.ledger)["counts"]["trials"] == 1
+    assert summary(clock, told, 1.0).n_confirmed == 2, "both spent a level"
 
 
 def test_a_killed_trial_goes_on_where_it_was(line: Any) -> None:

@@ -159,7 +159,7 @@ class Pairs:
         ours: list[Measured] = []
         for each in trainings(leg, seed):
             ours.append(self.train(self.mine, leg, each))
-            if ours[-1].error is not None:
+            if ours[-1].error is not None or ours[-1].score is None:
                 return sheet.add(leg, ours, [])
         again = trainings(leg, seed, times)
         return sheet.add(leg, ours, [self.train(self.its, leg, each) for each in again])
