@@ -61,7 +61,7 @@ def test_a_recipe_s_own_rate_is_kept_where_no_other_is_clearly_better() -> None:
 
 
 def test_parity_is_trained_twice_a_pair_and_its_champion_as_often_again(line: Any) -> None:
-    mine = toy.recipe(0.03)
+    mine = toy.recipe(0.035)
     clock, _ = line(mine)
     first, *confirmed = told(clock)
     assert first.result.facts["trained"] == {n: [1, 1] for n in LEGS} | {"parity": [2, 4]}
@@ -114,9 +114,9 @@ def sheet_of(*gains: float) -> Sheet:
     [
         ((0.01,), SCREEN, "+0.010 after 1 of 6 seeds"),
         ((0.1, -0.09), SCREEN, "+0.005 after 2 of 6 seeds"),
-        ((0.03, 0.05, 0.04), SCREEN, ""),
+        ((0.04, 0.05, 0.04), SCREEN, ""),
         ((0.3, -0.1, -0.1, 0.1), SCREEN, "t = 0.52 < 1, after 4 of 6 seeds"),
-        ((0.03, 0.05, 0.04, 0.03), SCREEN, ""),
+        ((0.04, 0.05, 0.04, 0.03), SCREEN, ""),
         ((0.3, -0.1, -0.1, 0.1, 0.0), SCREEN, ""),
         ((0.0,) * 6, SCREEN, ""),  # at its end the judge asks
         ((0.001, 0.001), SELECTION, ""),

@@ -26,9 +26,10 @@ SLACK = 0.05  # that a mean may be behind the champion's after one proxy; after 
 class Bar:
     """What a challenger has to show on its way to the end of its screen.
 
-    What it costs and finds was simulated with seeds as far apart as real ones: beside four seeds, a
-    gain of .01 and no look on the way, half as many again of real gains come through, and a quarter
-    less is spent on those that are none (LOG.md).
+    Simulated with seeds as far apart as real ones (`benchmarks/research.py power`), beside four
+    seeds, a gain of .01, one training each and no look on the way: a third to a half more of large
+    gains go on to a confirmation, a third to a half less of those that are none. A gain below .03
+    of the mean would need more pairs than a confirmation has.
     """
 
     n_seeds: int  # of the screen
@@ -38,7 +39,7 @@ class Bar:
     min_t: float = 1.0  # at that look
 
 
-SCREEN = Bar(6, 0.02, again=2, look=4)
+SCREEN = Bar(6, 0.03, again=2, look=4)
 SELECTION = Bar(4, 0.0)  # of the menu, by point estimate
 
 
