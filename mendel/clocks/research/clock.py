@@ -24,7 +24,6 @@ from mendel.clocks.research.race import (
     confirmation,
     first_round,
     fresh,
-    trainings,
 )
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
@@ -239,11 +238,8 @@ class ResearchClock:
 
     def kept_keys(self, trial: Trial) -> list[Digest]:
         """Names of all that a round of the trial may keep of its two sides, or may find kept."""
-        seeds, suites = self.seeds(trial), self.run.spec.suites
-        asked = [(leg, seeds.tuning) for leg in suites.race]
-        for leg in suites.screen:
-            for seed in seeds.screen:
-                asked += [(leg, each) for each in trainings(leg, seed, SCREEN.again)]
+        seeds = self.seeds(trial)
+        asked = seeds.asked(self.run.spec.suites)
         sides = (trial.candidate, trial.champion.candidate)
         return [k for s in sides for k in self.bench.keys(recipe_of(s), asked, seeds.tuning)]
 

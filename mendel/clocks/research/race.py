@@ -63,6 +63,12 @@ class Seeds:
             screen = numbers(SCREEN.n_seeds, line, what, "screen")
         return cls(number(line, what, "tuning"), screen)
 
+    def asked(self, suites: Suites) -> list[tuple[Leg, int]]:
+        """What a race and a screen may train either side on."""
+        pairs = [(leg, seed) for leg in suites.screen for seed in self.screen]
+        more = [(leg, each) for leg, s in pairs for each in trainings(leg, s, SCREEN.again)]
+        return [*((leg, self.tuning) for leg in suites.race), *more]
+
 
 def numbers(n: int, *names: str) -> tuple[int, ...]:
     return tuple(number(*names, str(i)) for i in range(n))
