@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from research_sections import power
 
 from mendel.clocks.research.race import N_ROUND
 from mendel.clocks.research.verdict import MAX_PAIRS, MIN_PAIRS, MIN_T, max_pairs
@@ -73,3 +74,19 @@ def test_the_fewest_pairs_are_taken_that_have_the_power() -> None:
         level = level_after(n_begun)
         most = max_pairs(level)
         assert power_of(level, most) >= 0.8 > power_of(level, most - N_ROUND)
+
+
+def test_more_of_a_planted_gain_goes_through_than_by_the_screens_of_before() -> None:
+    gains = power.KINDS["parity .2, .03 elsewhere"]
+    begun = {name: power.explored(rule, gains, 10, 20)[0] for name, rule in power.RULES.items()}
+    shown = {name: power.confirmed(rule, gains, 30)[0] for name, rule in power.RULES.items()}
+    assert begun["now"] > 1.2 * begun["before"] > 0
+    assert shown["now"] > 1.2 * shown["before"] > 0
+
+
+def test_a_confirmation_costs_what_it_did_before_parity_was_trained_twice() -> None:
+    costs = {
+        name: sum(leg.n_trainings * power.SECONDS[leg.name] for leg in rule.suites.confirm)
+        for name, rule in power.RULES.items()
+    }
+    assert costs["now"] <= 1.02 * costs["before"]

@@ -130,10 +130,12 @@ def played(rule: Rule, gains: Mapping[str, float], n: int, n_confirmed: int = N_
     }
 
 
-def explored(rule: Rule, gains: Mapping[str, float], n: int) -> tuple[float, float]:
+def explored(
+    rule: Rule, gains: Mapping[str, float], n: int, n_reigns: int = N_REIGNS
+) -> tuple[float, float]:
     """The share of challengers that begin a confirmation; seconds of a trial before it."""
     begun, seconds = 0, 0.0
-    for reign in range(N_REIGNS):
+    for reign in range(n_reigns):
         bench = CostedBench(rule, Gained(gains))
         seeds = Seeds.of("power", str(reign))
         for i in range(n):
@@ -143,7 +145,7 @@ def explored(rule: Rule, gains: Mapping[str, float], n: int) -> tuple[float, flo
                 found = judge.screen(sheet.scores, sheet.baseline, min_t=MIN_T)
                 begun += found.decision is Decision.CONTINUE
         seconds += bench.seconds
-    return begun / (n * N_REIGNS), seconds / (n * N_REIGNS)
+    return begun / (n * n_reigns), seconds / (n * n_reigns)
 
 
 def confirmed(rule: Rule, gains: Mapping[str, float], n: int) -> tuple[float, float]:

@@ -27,9 +27,9 @@ class Bar:
     """What a challenger has to show on its way to the end of its screen.
 
     Simulated with seeds as far apart as real ones (`benchmarks/research.py power`), beside four
-    seeds, a gain of .01, one training each and no look on the way: a third to a half more of large
-    gains go on to a confirmation, a third to a half less of those that are none. A gain below .03
-    of the mean would need more pairs than a confirmation has.
+    seeds, a gain of .01, one training each and no look on the way: half as many again of large
+    gains go on to a confirmation, half as many of those that are none, for 3 to 6 % more seconds
+    of a screen. A gain below .03 of the mean would need more pairs than a confirmation has.
     """
 
     n_seeds: int  # of the screen
