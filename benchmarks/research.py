@@ -5,6 +5,7 @@ python benchmarks/research.py tables|across|landscape|proposals|kills [--runs 10
 python benchmarks/research.py null --runs 300 [--turns 300] [--home FOLDER] [--out FILE.json]
 python benchmarks/research.py rediscovery --runs 5 [--mechanism erase] [--folder FOLDER] [--out ...]
 python benchmarks/research.py run [--home FOLDER] [--run ID]
+python benchmarks/research.py power --runs 60 [--out FILE.json]
 python benchmarks/research.py simulated [--workers 1000] [--turns 300]
 
 tables: trials to the top 0.1 % on each set, beside random search, evolution, TPE, hill climbing.
@@ -15,6 +16,7 @@ kills: --runs times kill -9 of a real research run, each followed by --resume.
 null: lines on which nothing is better, by the judge and by "keep any better screen"; the noise of
 seeds is assumed, or with --home that of a real run's paired differences.
 rediscovery: trials until a mechanism is found again that menu, notes and start do not have.
+power: what a trial costs and finds where gains are planted, by the rule before and as it is.
 run: a real run's row of the table, read from its ledger.
 simulated: asks and tells a second with so many leases in flight.
 null and rediscovery keep each row in FILE.rows.jsonl and go on from there.
@@ -39,6 +41,7 @@ from research_sections import (  # noqa: E402
     kills,
     landscape,
     null,
+    power,
     published,
     ran,
     rediscovery,
@@ -48,6 +51,7 @@ from research_sections import (  # noqa: E402
 
 SECTIONS = tables.SECTIONS | landscape.SECTIONS | kills.SECTIONS
 EVIDENCE = null.SECTIONS | rediscovery.SECTIONS | ran.SECTIONS | simulated.SECTIONS
+EVIDENCE |= power.SECTIONS
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from mendel.spec import Recipe
 from mendel.types import Candidate, Turn, digest
 
 SUITES = Suites(names=("recall", "states"))
-NOISE = 0.005
+NOISE = 0.0025
 FLOOR = 0.4
 IDS = itertools.count()  # the same seeds in each run of the tests
 

@@ -18,9 +18,9 @@ from mendel.clocks.research import bench as bench_module
 from mendel.clocks.research import measure as measuring
 from mendel.clocks.research import session as session_module
 from mendel.clocks.research.bench import Bench, number
-from mendel.clocks.research.clock import ResearchClock
+from mendel.clocks.research.clock import ResearchClock, trials_of
 from mendel.clocks.research.measure import FACTORS, measure, points, sweep
-from mendel.clocks.research.race import N_SCREEN, confirmation
+from mendel.clocks.research.race import N_ROUND, SCREEN, confirmation, trainings
 from mendel.clocks.research.report import gathered
 from mendel.clocks.research.request import START, Request, planned, prepared
 from mendel.clocks.research.run import Run
@@ -150,7 +150,7 @@ def test_a_null_line_trains_its_start_alone_and_a_planted_gain_is_not_there(line
         trained.append((recipe.hash, proxy.name, seed))
         return toy.formula(recipe, proxy, seed)
 
-    clock, _ = line(toy.recipe(0.03), toy.recipe(0.3), null=True, score=noted)
+    clock, _ = line(toy.recipe(0.035), toy.recipe(0.3), null=True, score=noted)
     told = run_out(clock)
     assert {name for name, _, _ in trained} == {canonical(START).hash}
     assert len(trained) == len(set(trained))  # each side on seeds of its own
@@ -207,15 +207,15 @@ def test_what_is_behind_is_cut_by_the_race_and_counts_as_a_trial(line: Any) -> N
 
 
 def test_a_planted_gain_is_screened_confirmed_on_fresh_seeds_and_promoted(line: Any) -> None:
-    clock, _ = line(toy.recipe(0.03))
+    clock, _ = line(toy.recipe(0.035))
     turns = run_out(clock)
     assert turns[-1].verdict.keep and turns[-1].verdict.level is not None
     assert turns[0].result.facts["stage"] == "screen"
     assert {turn.result.facts["stage"] for turn in turns[1:]} == {"confirm"}
-    assert clock.champion().candidate.state == toy.recipe(0.03).to_dict()
+    assert clock.champion().candidate.state == toy.recipe(0.035).to_dict()
     facts = turns[-1].result.facts
     assert list(facts["proxies"]) == [leg.name for leg in toy.SUITES.confirm]
-    assert all(len(seeds) == N_SCREEN for seeds in facts["proxies"].values())
+    assert all(len(seeds) == N_ROUND for seeds in facts["proxies"].values())
     assert set(facts["suites"]) == {"recall", "states"}
     assert facts["audit"] == {"verdict": "clean", "cached": True, "profile": "quick"}
 
@@ -223,13 +223,13 @@ def test_a_planted_gain_is_screened_confirmed_on_fresh_seeds_and_promoted(line: 
 def test_a_gain_is_still_shown_where_many_confirmations_were_begun_before(
     line: Any, ledger: Ledger
 ) -> None:
-    clock, _ = line(toy.recipe(0.03))
+    clock, _ = line(toy.recipe(0.035))
     Driver(clock, ledger).start()
     with ledger.writing(clock.line) as connection:
         ledger.charge(connection, clock.line, begun=300, kept=0)
     turns = run_out(clock)
     assert turns[-1].verdict.keep
-    assert N_SCREEN * (len(turns) - 1) > 16  # fewer pairs, each won, could not reach such a level
+    assert N_ROUND * (len(turns) - 1) > 16  # fewer pairs, each won, could not reach such a level
 
 
 def test_a_confirmation_that_was_cut_short_goes_on_where_it_was(line: Any) -> None:
@@ -244,7 +244,9 @@ def test_a_confirmation_that_was_cut_short_goes_on_where_it_was(line: Any) -> No
     first = confirmation(clock.bench, *sides, (5, 6), 1)
     n = len(trained)
     again = confirmation(clock.bench, *sides, (5, 6, 7), 1)
-    assert again.scores[:2] == first.scores and {seed for _, _, seed in trained[n:]} == {7}
+    of_the_third = {seed for leg in toy.SUITES.confirm for seed in trainings(leg, 7)}
+    assert again.scores[:2] == first.scores
+    assert {seed for _, _, seed in trained[n:]} == of_the_third
 
 
 def test_no_round_of_a_confirmation_sees_a_seed_again(line: Any) -> None:
@@ -254,7 +256,7 @@ def test_no_round_of_a_confirmation_sees_a_seed_again(line: Any) -> None:
         seen.append((recipe.hash, proxy.name, seed))
         return toy.formula(recipe, proxy, seed)
 
-    clock, _ = line(toy.recipe(0.03), score=noted)
+    clock, _ = line(toy.recipe(0.035), score=noted)
     run_out(clock)
     assert len(seen) == len(set(seen))
 
@@ -268,7 +270,7 @@ def test_a_champion_is_measured_once_for_all_races_and_anew_when_replaced(
         seen.append((recipe.hash, proxy.name, seed))
         return toy.formula(recipe, proxy, seed)
 
-    first, second = toy.recipe(0.03), toy.recipe(0.06)
+    first, second = toy.recipe(0.035), toy.recipe(0.07)
     clock, _ = line(first, toy.recipe(0.012, 1), toy.recipe(0.012, 2), second, score=noted)
     turns = run_out(clock)
     assert [t.candidate.state for t in turns if t.verdict.keep] == [
@@ -284,7 +286,7 @@ def test_a_champion_is_measured_once_for_all_races_and_anew_when_replaced(
 def test_a_champion_s_rates_are_swept_anew_on_the_seed_that_its_challengers_are_swept_on(
     line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = toy.recipe(0.03), toy.recipe(0.06)
+    first, second = toy.recipe(0.035), toy.recipe(0.07)
     clock, _ = line(first, second)
     swept: dict[int, set[str]] = {}
 
@@ -306,7 +308,7 @@ def _as_trial(clock: ResearchClock, turn: Turn) -> Trial:
 def test_better_on_the_whole_and_worse_on_a_suite_is_a_trade(line: Any) -> None:
     def lopsided(recipe: Recipe, proxy: Any, seed: int) -> float:
         gain = recipe.train.weight_decay
-        own = gain if proxy.name in SUITES["states"] else -0.5 * gain
+        own = gain if proxy.name in SUITES["states"] else -0.25 * gain
         return toy.formula(recipe, proxy, seed) - gain + own
 
     clock, _ = line(toy.recipe(0.1), score=lopsided)
@@ -341,7 +343,7 @@ def test_designs_of_the_menu_lead_by_point_estimate_and_it_says_so(line: Any) ->
 
 def test_no_op_candidates_are_not_promoted(line: Any) -> None:
     def noisy(recipe: Recipe, proxy: Any, seed: int) -> float:
-        return toy.FLOOR + 10 * (toy.formula(recipe, proxy, seed) - toy.FLOOR)
+        return toy.FLOOR + 20 * (toy.formula(recipe, proxy, seed) - toy.FLOOR)
 
     clock, _ = line(*[toy.recipe(0.0, i) for i in range(1, 25)], score=noisy)
     turns = run_out(clock)
@@ -350,7 +352,7 @@ def test_no_op_candidates_are_not_promoted(line: Any) -> None:
 
 
 def test_a_candidate_met_while_the_champion_changed_is_proposed_again(line: Any) -> None:
-    clock, _ = line(toy.recipe(0.03), toy.recipe(0.012, 1))
+    clock, _ = line(toy.recipe(0.035), toy.recipe(0.012, 1))
     driver = Driver(clock, clock.ledger)
     driver.start()
     first, second = driver.ask(), driver.ask()
@@ -364,6 +366,35 @@ def test_a_candidate_met_while_the_champion_changed_is_proposed_again(line: Any)
     again = driver.ask()
     assert again is not None and again.candidate.id == second.candidate.id
     assert again.champion.turn != second.champion.turn
+    driver.tell(again, driver.measure(again))
+    told = clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])
+    assert [turn.candidate.id for turn in trials_of(told)] == [
+        first.candidate.id,
+        again.candidate.id,
+    ]
+    counts = gathered(clock.ledger)["counts"]
+    assert counts["trials"] == summary(clock, told, 1.0).n_trials == 2
+
+
+def test_a_trial_that_is_replaced_while_it_is_confirmed_counts_where_it_is_proposed_again(
+    line: Any,
+) -> None:
+    clock, _ = line(toy.recipe(0.035), toy.recipe(0.036, 1))
+    driver = Driver(clock, clock.ledger)
+    driver.start()
+    first, second = driver.ask(), driver.ask()
+    assert first is not None and second is not None
+    assert driver.tell(second, driver.measure(second)).decision is Decision.CONTINUE
+    on = driver.ask()
+    assert on is not None and on.id == second.id and on.round == 1
+    late = driver.measure(on)
+    while driver.tell(first, driver.measure(first)).decision is Decision.CONTINUE:
+        first = next(t for t in iter(driver.ask, None) if t.id == first.id)
+    assert driver.tell(on, late).reason == REPLACED
+    told = clock.ledger.turns(clock.line, kinds=[Kind.TRIAL])
+    assert [turn.trial for turn in trials_of(told)] == [first.id]
+    assert gathered(clock.ledger)["counts"]["trials"] == 1
+    assert summary(clock, told, 1.0).n_confirmed == 2, "both spent a level"
 
 
 def test_a_killed_trial_goes_on_where_it_was(line: Any) -> None:
@@ -375,16 +406,19 @@ def test_a_killed_trial_goes_on_where_it_was(line: Any) -> None:
             raise KeyboardInterrupt  # what a kill looks like from inside
         return toy.formula(recipe, proxy, seed)
 
-    clock, _ = line(toy.recipe(0.02), score=dying)
+    clock, _ = line(toy.recipe(0.035), score=dying)
     driver = Driver(clock, clock.ledger, lease_s=-1.0)
     driver.start()
     with pytest.raises(KeyboardInterrupt):
         driver.turn()
     turns = run_out(clock)
     assert turns[0].result.facts["stage"] == "screen"
-    race, screens = len(toy.SUITES.race), N_SCREEN * len(toy.SUITES.screen)
-    fresh = sum(2 * N_SCREEN * len(toy.SUITES.confirm) for turn in turns[1:])
-    assert n[0] == 1 + 2 * (race + screens) + fresh  # only what the kill cut off was done again
+    legs = toy.SUITES.screen
+    mine, its = (sum(len(trainings(leg, 1, n)) for leg in legs) for n in (1, SCREEN.again))
+    asked = 2 * len(toy.SUITES.race) + SCREEN.n_seeds * (mine + its)
+    fresh = 2 * N_ROUND * sum(len(trainings(leg, 1)) for leg in toy.SUITES.confirm)
+    # only what the kill cut off was done again
+    assert n[0] == 1 + asked + fresh * (len(turns) - 1)
 
 
 def test_a_slow_trial_stays_with_its_worker_when_another_worker_dies(
@@ -412,7 +446,7 @@ def test_a_slow_trial_stays_with_its_worker_when_another_worker_dies(
 
 
 def test_what_a_worker_measures_is_known_until_it_is_told(line: Any) -> None:
-    clock, _ = line(toy.recipe(0.03))
+    clock, _ = line(toy.recipe(0.035))
     driver, said = Driver(clock, clock.ledger), list[str]()
     driver.start()
     while turn(driver, clock, Times(), said.append):
@@ -470,7 +504,7 @@ LIES: dict[str, Lie] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_worker_that_lies_loses_and_teaches_nothing(lie: str, line: Any, ledger: Ledger) -> None:
-    clock, _ = line(toy.recipe(0.03))
+    clock, _ = line(toy.recipe(0.035))
     driver = Driver(clock, clock.ledger)
     driver.start()
     trial = driver.ask()
@@ -490,7 +524,7 @@ def test_a_worker_that_lies_loses_and_teaches_nothing(lie: str, line: Any, ledge
 
 @pytest.mark.parametrize("garbage", [None, "0.9", {"scores": [1]}, Result(scores=("a",))])  # type: ignore[arg-type]
 def test_a_worker_that_returns_garbage_loses(garbage: Any, line: Any) -> None:
-    clock, _ = line(toy.recipe(0.03))
+    clock, _ = line(toy.recipe(0.035))
     driver = Driver(clock, clock.ledger)
     driver.start()
     trial = driver.ask()
@@ -554,10 +588,10 @@ def test_a_start_that_nobody_knows_is_refused(ledger: Ledger) -> None:
 
 
 def test_a_start_may_be_a_turn_or_a_candidate_of_the_ledger(line: Any, ledger: Ledger) -> None:
-    clock, _ = line(toy.recipe(0.03))
+    clock, _ = line(toy.recipe(0.035))
     [*_, last] = run_out(clock)
     for name in (str(last.id), last.candidate.id[:8]):
-        assert planned(Request(start=name), ledger).start == canonical(toy.recipe(0.03))
+        assert planned(Request(start=name), ledger).start == canonical(toy.recipe(0.035))
 
 
 def test_resuming_nothing_or_another_question_is_refused(ledger: Ledger) -> None:
@@ -618,7 +652,7 @@ def test_a_run_of_an_older_mendel_is_refused_and_not_touched(ledger: Ledger) -> 
 def test_two_runs_on_one_ledger_proceed_on_their_own_lines(
     line: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, _ = line(toy.recipe(0.03))
+    one, _ = line(toy.recipe(0.035))
     other, _ = line(toy.recipe(0.0, 1), toy.recipe(0.035))
     drivers = [Driver(clock, ledger) for clock in (one, other)]
     for driver in drivers:
@@ -626,7 +660,7 @@ def test_two_runs_on_one_ledger_proceed_on_their_own_lines(
     while any([driver.turn() is not None for driver in drivers]):
         pass
     assert one.line != other.line and one.line.task == other.line.task
-    assert one.champion().candidate.state == toy.recipe(0.03).to_dict()
+    assert one.champion().candidate.state == toy.recipe(0.035).to_dict()
     assert other.champion().candidate.state == toy.recipe(0.035).to_dict()
     assert ledger.account(one.line).n_kept == 2  # they share one error budget
 
@@ -648,7 +682,7 @@ def test_the_newest_run_is_the_one_begun_last_whatever_the_clock_says(ledger: Le
 @pytest.mark.parametrize("jump", [-1e8, 1e8])
 def test_a_clock_that_jumps_loses_and_doubles_nothing(jump: float, line: Any) -> None:
     """Forward, every lease is over at once; back, none ever is until the session frees it."""
-    clock, _ = line(toy.recipe(0.03), *[toy.recipe(0.0, i) for i in range(1, 4)])
+    clock, _ = line(toy.recipe(0.035), *[toy.recipe(0.0, i) for i in range(1, 4)])
     now, jumps = [1.8e9], [jump]
 
     def jumping() -> float:
@@ -661,13 +695,13 @@ def test_a_clock_that_jumps_loses_and_doubles_nothing(jump: float, line: Any) ->
     rounds = [(turn.trial, turn.round) for turn in turns]
     assert len(rounds) == len(set(rounds))
     assert {t.candidate.id for t in turns} == {c.id for c in clock.proposer.candidates}  # type: ignore[attr-defined]
-    assert clock.champion().candidate.state == toy.recipe(0.03).to_dict()
+    assert clock.champion().candidate.state == toy.recipe(0.035).to_dict()
 
 
 def test_a_full_disk_stops_the_session_and_nothing_is_held_against_the_candidate(
     line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, _ = line(toy.recipe(0.03))
+    clock, _ = line(toy.recipe(0.035))
 
     def full(target: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -34,7 +34,7 @@ AT_WORK = "seconds"  # the one fact that no two measurements share
 @pytest.fixture
 def driver(line: Any) -> Driver:
     """Of a line with a gain to find, at its start."""
-    clock, _ = line(toy.recipe(0.0, 1), toy.recipe(0.03, 2), toy.recipe(0.0, 3))
+    clock, _ = line(toy.recipe(0.0, 1), toy.recipe(0.035, 2), toy.recipe(0.0, 3))
     driver = Driver(clock, clock.ledger)
     driver.start()
     return driver

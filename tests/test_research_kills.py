@@ -32,7 +32,7 @@ def test_kill_9_at_random_lines_loses_and_doubles_nothing(
 ) -> None:
     ledger = Ledger()
     recipes = [toy.recipe(0.0, i) for i in range(1, 2000)]
-    recipes[20], recipes[60] = toy.recipe(0.03), toy.recipe(0.06)
+    recipes[20], recipes[60] = toy.recipe(0.035), toy.recipe(0.07)
     clock, _ = toy.line(ledger, monkeypatch, *recipes, audited=tmp_path / "audits")
     Driver(clock, ledger).start()
     folder = clock.run.folder

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from research_sections import power
 
-from mendel.clocks.research.race import N_SCREEN
+from mendel.clocks.research.race import N_ROUND
 from mendel.clocks.research.verdict import MAX_PAIRS, MIN_PAIRS, MIN_T, max_pairs
 from mendel.evidence import next_level, power_of
 from mendel.judge import superiority
@@ -23,12 +24,12 @@ def confirmed(gain: float, level: float, most: int, rng: np.random.Generator) ->
     """Was it kept, and after how many pairs, in rounds as a line has them."""
     rounds = [Result((1.0, 2.0, 3.0, 4.0), (0.0, 0.0, 0.0, 0.0))]
     while True:
-        mine, its = rng.normal(gain, 0.5**0.5, N_SCREEN), rng.normal(0.0, 0.5**0.5, N_SCREEN)
+        mine, its = rng.normal(gain, 0.5**0.5, N_ROUND), rng.normal(0.0, 0.5**0.5, N_ROUND)
         rounds.append(Result(tuple(mine), tuple(its)))
         trial = Trial("t", Line("test", "0"), Candidate({"x": 1}), HERE, tuple(rounds), level)
         found = superiority(trial, Account(), max_pairs=most, min_t=MIN_T, ceiling=1.0)
         if found.decision is not Decision.CONTINUE:
-            return found.keep, N_SCREEN * (len(rounds) - 1)
+            return found.keep, N_ROUND * (len(rounds) - 1)
 
 
 @pytest.mark.parametrize("n_begun", [0, 20, 160])
@@ -48,14 +49,14 @@ def test_a_no_op_is_given_up_after_a_third_of_the_pairs(n_begun: int) -> None:
     most = max_pairs(level)
     found = [confirmed(0.0, level, most, rng) for _ in range(N_LINES)]
     assert sum(kept for kept, _ in found) <= 8  # at a level of 1 % three are expected at most
-    assert sum(n for _, n in found) / N_LINES < most / 3 + N_SCREEN
+    assert sum(n for _, n in found) / N_LINES < most / 3 + N_ROUND
 
 
 def test_the_pairs_follow_the_level_and_the_level_alone() -> None:
     counts = [max_pairs(level_after(n)) for n in (0, 3, 10, 20, 40, 80, 160, 1000)]
     assert counts == sorted(counts)
     assert counts[0] < counts[2] < counts[4] < counts[-1] == MAX_PAIRS
-    assert all(n % N_SCREEN == 0 and MIN_PAIRS <= n <= MAX_PAIRS for n in counts)
+    assert all(n % N_ROUND == 0 and MIN_PAIRS <= n <= MAX_PAIRS for n in counts)
     assert max_pairs(0.5) == MIN_PAIRS
     assert max_pairs(None) == MAX_PAIRS  # whether a level can be reached at all is asked of the cap
 
@@ -72,4 +73,20 @@ def test_the_fewest_pairs_are_taken_that_have_the_power() -> None:
     for n_begun in (0, 5, 20, 80):
         level = level_after(n_begun)
         most = max_pairs(level)
-        assert power_of(level, most) >= 0.8 > power_of(level, most - N_SCREEN)
+        assert power_of(level, most) >= 0.8 > power_of(level, most - N_ROUND)
+
+
+def test_more_of_a_planted_gain_goes_through_than_by_the_screens_of_before() -> None:
+    gains = power.KINDS["parity .2, .03 elsewhere"]
+    begun = {name: power.explored(rule, gains, 10, 20)[0] for name, rule in power.RULES.items()}
+    shown = {name: power.confirmed(rule, gains, 30)[0] for name, rule in power.RULES.items()}
+    assert begun["now"] > 1.2 * begun["before"] > 0
+    assert shown["now"] > 1.2 * shown["before"] > 0
+
+
+def test_a_confirmation_costs_what_it_did_before_parity_was_trained_twice() -> None:
+    costs = {
+        name: sum(leg.n_trainings * power.SECONDS[leg.name] for leg in rule.suites.confirm)
+        for name, rule in power.RULES.items()
+    }
+    assert costs["now"] <= 1.02 * costs["before"]

@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.clock import ResearchClock, recipe_of
 from mendel.clocks.research.measure import Measured
-from mendel.clocks.research.race import GAIN, confirmation, first_round, numbers
+from mendel.clocks.research.race import SCREEN, SELECTION, confirmation, first_round, fresh
 from mendel.clocks.research.request import START
 from mendel.clocks.research.run import Run, RunSpec
 from mendel.clocks.research.suite import Leg, Suites
@@ -58,8 +58,8 @@ Noise = Mapping[str, Sequence[float]]  # of each proxy, how far off single seeds
 def noise_of(turns: Sequence[Turn]) -> dict[str, list[float]]:
     """From paired differences of real trials to their champions, each around its trial's mean.
 
-    A difference has the noise of two seeds, and a mean of n takes 1/n of it away: what is given
-    back is scaled to one seed.
+    A difference has the noise of two seeds, or of what each side was trained on for a pair, and a
+    mean of n takes 1/n of it away: what is given back is scaled to one seed.
     """
     found = defaultdict[str, list[float]](list)
     for turn in turns:
@@ -68,7 +68,9 @@ def noise_of(turns: Sequence[Turn]) -> dict[str, list[float]]:
             its = facts.get("champion", {}).get(proxy, ())
             if turn.result.error is None and 1 < len(mine) == len(its):
                 apart = [a - b for a, b in zip(mine, its, strict=True)]
-                mean, scale = statistics.fmean(apart), math.sqrt(len(mine) / (len(mine) - 1) / 2)
+                a, b = facts.get("trained", {}).get(proxy, (1, 1))
+                noise = (1 / a + 1 / b) * (1 - 1 / len(mine))
+                mean, scale = statistics.fmean(apart), math.sqrt(1 / noise)
                 found[proxy] += [scale * (each - mean) for each in apart]
     return dict(found)
 
@@ -165,11 +167,10 @@ class DrawnClock(ResearchClock):
         assert isinstance(bench, DrawnBench)
         bench.names = {id(mine): trial.candidate.id, id(its): trial.champion.candidate.id}
         if trial.round:
-            fresh = numbers(trial.id, str(trial.round))
-            sheet = confirmation(bench, mine, its, fresh, seeds.tuning)
+            sheet = confirmation(bench, mine, its, fresh(trial.id, trial.round), seeds.tuning)
         else:
-            gain = 0.0 if self._is_selection(trial) else GAIN
-            sheet = first_round(bench, mine, its, seeds, gain)
+            bar = SELECTION if self._is_selection(trial) else SCREEN
+            sheet = first_round(bench, mine, its, seeds, bar)
         paid = price(mine, self.run.spec.caps.vocab, self.run.spec.caps.n_tokens)
         facts = {**sheet.facts(), **paid._asdict(), "audit": AUDIT, "null": True}
         cost = Cost(10.0 * len(sheet.mine), sheet.flops, paid.n_params, paid.state_bytes)

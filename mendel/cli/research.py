@@ -171,8 +171,10 @@ class Screen:
         self._live.update(Group(self._head(told, spent_s), table(told)))
 
     def _head(self, told: list[Turn], spent_s: float) -> Table:
+        from mendel.clocks.research.clock import trials_of
+
         assert self._run is not None
-        spec, n = self._run.spec, len({turn.trial for turn in told if turn.trial})
+        spec, n = self._run.spec, len(trials_of(told))
         done, whole = (spent_s, spec.budget_s) if spec.budget_s else (n, spec.trials or 1)
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=whole, completed=min(done, whole), width=40)

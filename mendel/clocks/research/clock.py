@@ -16,7 +16,15 @@ from mendel.audit import AuditReport, check_spec, report_file
 from mendel.audit.auditor import Profile
 from mendel.clocks.live import LiveFile
 from mendel.clocks.research.bench import Bench
-from mendel.clocks.research.race import GAIN, Seeds, Sheet, confirmation, first_round, numbers
+from mendel.clocks.research.race import (
+    SCREEN,
+    SELECTION,
+    Seeds,
+    Sheet,
+    confirmation,
+    first_round,
+    fresh,
+)
 from mendel.clocks.research.run import Run
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.verdict import Court, believed, is_too_good
@@ -34,6 +42,7 @@ from mendel.types import (
     Candidate,
     Champion,
     Cost,
+    Decision,
     Digest,
     History,
     InputError,
@@ -65,6 +74,7 @@ class ResearchClock:
         self._learned: int | None = None  # the newest turn that the proposer has seen
         self._trials: set[str] = set()
         self._again: dict[Digest, Candidate] = {}  # measured beside a champion that was replaced
+        self.since: dict[int, str] = {}  # of a champion's turn, the trial that lost to it the last
         self.proposing_s = 0.0  # by this process
 
     # -- champion --
@@ -109,6 +119,8 @@ class ResearchClock:
             else:
                 self._again.pop(turn.candidate.id, None)
                 self._trials.add(turn.trial)
+                if turn.round and turn.verdict.decision is Decision.DISCARD:
+                    self.since[turn.champion] = turn.trial
 
     def _earlier(self) -> list[Turn]:
         """What other lines had taught before this one began; luck teaches nothing.
@@ -167,11 +179,10 @@ class ResearchClock:
         audited_s = time.perf_counter() - began
         seeds = self.seeds(trial)
         if trial.round:
-            fresh = numbers(trial.id, str(trial.round))
-            sheet = confirmation(self.bench, mine, its, fresh, seeds.tuning)
+            sheet = confirmation(self.bench, mine, its, fresh(trial.id, trial.round), seeds.tuning)
         else:
-            gain = 0.0 if self._is_selection(trial) else GAIN
-            sheet = first_round(self.bench, mine, its, seeds, gain)
+            bar = SELECTION if self._is_selection(trial) else SCREEN
+            sheet = first_round(self.bench, mine, its, seeds, bar)
         result = self._result(sheet, mine, audit)
         if self._is_suspect(trial, result):
             began_full = time.perf_counter()
@@ -186,7 +197,7 @@ class ResearchClock:
             result.baseline,
             Cost(whole_s, sheet.flops, paid.n_params, paid.state_bytes),
             {},
-            {**result.facts, "seconds": rounded(seconds)},
+            {**result.facts, "seconds": rounded(seconds), "since": self._since(trial)},
             sheet.error,
         )
 
@@ -227,16 +238,26 @@ class ResearchClock:
 
     def kept_keys(self, trial: Trial) -> list[Digest]:
         """Names of all that a round of the trial may keep of its two sides, or may find kept."""
-        seeds, suites = self.seeds(trial), self.run.spec.suites
-        asked = [(leg, seeds.tuning) for leg in suites.race]
-        asked += [(leg, seed) for leg in suites.screen for seed in seeds.screen]
+        seeds = self.seeds(trial)
+        asked = seeds.asked(self.run.spec.suites)
         sides = (trial.candidate, trial.champion.candidate)
         return [k for s in sides for k in self.bench.keys(recipe_of(s), asked, seeds.tuning)]
 
     def seeds(self, trial: Trial) -> Seeds:
         """Those of the selection, or those of the champion's reign."""
         name = "menu" if self._is_selection(trial) else f"champion {trial.champion.turn}"
-        return Seeds.of(self.line.task, f"{self.line.run} {name}")
+        return Seeds.of(self.line.task, f"{self.line.run} {name}", self._since(trial))
+
+    def _since(self, trial: Trial) -> str:
+        """The confirmation whose seeds the screen is on; empty: the first ones of the reign.
+
+        A champion that was lucky on the screen's seeds would be hard to beat for all its reign, one
+        that was not would send everybody to a confirmation. Where one was lost it was measured on
+        seeds that no challenger was chosen by: those are the screen's from then on, at no cost.
+        That it won there says little: what is no better loses, whatever the champion's luck
+        (simulated: its first six pairs are off by 0.00 of a pair's deviation, give or take 0.01).
+        """
+        return "" if self._is_selection(trial) else self.since.get(trial.champion.turn, "")
 
     def _is_selection(self, trial: Trial) -> bool:
         """Both are of the menu, or the champion is where a line starts that nobody gave."""
@@ -267,9 +288,11 @@ def recipe_of(candidate: Candidate) -> Recipe:
 
 
 def trials_of(turns: Sequence[Turn]) -> list[Turn]:
-    """Of each trial the turn of its first round; those to be proposed again do not count."""
-    first = (turn for turn in turns if turn.kind is Kind.TRIAL and turn.round == 0)
-    return [turn for turn in first if turn.verdict.reason != REPLACED]
+    """Of each trial the turn of its first round; those to be proposed again do not count, in
+    whichever round that was found."""
+    told = [turn for turn in turns if turn.kind is Kind.TRIAL]
+    again = {turn.trial for turn in told if turn.verdict.reason == REPLACED}
+    return [turn for turn in told if turn.round == 0 and turn.trial not in again]
 
 
 def _accused(report: AuditReport) -> str:

@@ -62,6 +62,7 @@ class Order(Spec):
     mine: Recipe
     its: Recipe
     champion: int  # the turn that made it
+    since: str  # the trial on whose seeds it is met
     kept: dict[Digest, Measured]  # of both sides, as far as the run knows
 
 
@@ -92,7 +93,7 @@ def measured(order: str) -> str:
 
 def _replied(asked: Order, run: Run, ledger: Ledger) -> dict[str, Any]:
     clock = ResearchClock(run, ledger)
-    clock.named = set(asked.named)
+    clock.named, clock.since = set(asked.named), {asked.champion: asked.since}
     for key, each in asked.kept.items():
         clock.bench.write(key, each)
     champion = Champion(Candidate(asked.its.to_dict()), turn=asked.champion)
@@ -248,6 +249,7 @@ class Tasks:
             mine=recipe_of(trial.candidate),
             its=recipe_of(trial.champion.candidate),
             champion=trial.champion.turn,
+            since=clock.since.get(trial.champion.turn, ""),
             kept={key: each for key in keys if (each := clock.bench.read(key))},
         )
         return Sent(trial, json.dumps(order.to_dict()), frozenset(keys))

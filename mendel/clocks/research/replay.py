@@ -57,6 +57,7 @@ def replay(id: int, ledger: Ledger) -> Replay:
         turn.trial, turn.line, turn.candidate, champion, tuple(each.result for each in rounds),
         turn.verdict.level,
     )  # fmt: skip
+    clock.since = {champion.turn: turn.result.facts.get("since", "")}
     with tempfile.TemporaryDirectory(prefix="mendel-replay-") as empty:
         clock.bench = _with_rates(clock, Path(empty), trial)
         try:

@@ -17,6 +17,7 @@ from mendel.clocks.research.lookup import parents
 from mendel.clocks.research.rates import Counted, rate, words
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.verdict import believed
+from mendel.driver import REPLACED
 from mendel.ledger import Ledger
 from mendel.propose.analyst import shares
 from mendel.propose.changes import difference
@@ -185,6 +186,7 @@ def _row(rounds: Sequence[Turn]) -> dict[str, Any]:
         "c": [facts.get("n_params"), facts.get("flops"), facts.get("state_bytes")],
         "s": sum(turn.result.cost.seconds for turn in rounds),
         "h": 0.0,  # core hours of the line up to here
+        "again": any(turn.verdict.reason == REPLACED for turn in rounds),  # so it counts there
         "audit": facts.get("audit", {}).get("verdict", ""),
         "repairs": facts.get("repairs", []),
         "null": bool(facts.get("null")),
@@ -231,9 +233,10 @@ def _claim(turn: Turn) -> dict[str, Any]:
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    stages = [row["stage"] for row in rows]
+    """Of trials as `trials_of` has them; their hours are all that was spent."""
+    stages = [row["stage"] for row in rows if not row["again"]]
     return {
-        "trials": len(rows),
+        "trials": len(stages),
         "cut by the race": stages.count("race"),
         "screened": stages.count("screen"),
         "confirmed on fresh seeds": stages.count("confirm"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from mendel.clocks.research.clock import ResearchClock, recipe_of, trials_of
 from mendel.propose.novelty import key
-from mendel.types import Account, Champion, Turn
+from mendel.types import Account, Champion, Kind, Turn
 
 
 @dataclass
@@ -90,7 +90,9 @@ def summary(clock: ResearchClock, told: Sequence[Turn], spent_s: float) -> Summa
         n_failed=sum(turn.result.error is not None for turn in trials),
         n_cut=stages.count("race"),
         n_screened=stages.count("screen"),
-        n_confirmed=sum(turn.verdict.level is not None for turn in trials),
+        n_confirmed=sum(
+            t.kind is Kind.TRIAL and t.round == 0 and t.verdict.level is not None for t in told
+        ),
         kept=tuple(turn for turn in kept if turn.verdict.level is not None),
         selected=tuple(selected),
         leader=names[key(recipe_of(selected[-1].candidate))] if selected else "",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from mendel.clocks.research.race import N_SCREEN
+from mendel.clocks.research.race import N_ROUND, SCREEN, SELECTION, Bar
 from mendel.clocks.research.suite import Suites
 from mendel.evidence import pairs_for
 from mendel.judge import superiority
@@ -38,6 +38,10 @@ class Court:
     null: bool
     paid: Price
     selected: bool
+
+    @property
+    def bar(self) -> Bar:
+        return SELECTION if self.selected else SCREEN
 
     def decide(self, trial: Trial, account: Account) -> Verdict:
         """Verdict on all rounds so far; a result that cannot be what was measured loses."""
@@ -90,7 +94,8 @@ class Court:
             "confirm": self.suites.confirm,
         }
         legs = [leg.name for leg in of[stage]]
-        most, least = (1, 1) if stage == "race" else (N_SCREEN, 1 if cut else N_SCREEN)
+        n = {"race": 1, "screen": self.bar.n_seeds, "confirm": N_ROUND}[stage]
+        most, least = n, 1 if cut else n
         if stage == "race" and not cut:
             return "a race that was not cut goes on to the screen"
         for name, told in (("proxies", result.scores), ("champion", result.baseline)):
@@ -149,7 +154,7 @@ def max_pairs(level: float | None) -> int:
     """
     if level is None:
         return MAX_PAIRS
-    return pairs_for(level, least=MIN_PAIRS, most=MAX_PAIRS, step=N_SCREEN)
+    return pairs_for(level, least=MIN_PAIRS, most=MAX_PAIRS, step=N_ROUND)
 
 
 def believed(turn: Turn) -> Turn:
