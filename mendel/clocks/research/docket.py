@@ -9,10 +9,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mendel.clocks.research.contest import Terms, far
-from mendel.clocks.research.suite import rounded
+from mendel.clocks.research.terms import Terms, terms
 from mendel.clocks.research.twins import Condition
-from mendel.evidence import next_level
 from mendel.ledger import Ledger
 from mendel.propose.spelling import key
 from mendel.spec import Recipe
@@ -60,12 +58,13 @@ class Docket:
             for turn in self._told(Kind.OPENING):
                 if "terms" in turn.result.facts:
                     told = turn.result.facts["terms"]
-                    return Terms(Account(**told["account"]), told["far"])
-            distance = rounded(far(self.ledger.turns(line, kinds=[Kind.TRIAL])))
-            terms = Terms(self.ledger.account(line, connection), distance)
-            self.ledger.append(connection, self._opening(self.first, {"terms": asdict(terms)}))
+                    return Terms(Account(**told["account"]), told["far"], told.get("repeats", {}))
+            trials = self.ledger.turns(line, kinds=[Kind.TRIAL])
+            account = self.ledger.account(line, connection)
+            found = terms(trials, self.first.twins.open, account)
+            self.ledger.append(connection, self._opening(self.first, {"terms": asdict(found)}))
             self.ledger.charge(connection, line, begun=1, kept=0)
-        return terms
+        return found
 
     def favourites(self) -> list[str]:
         """Rivals in the first condition whose designs once led the line."""
@@ -90,9 +89,6 @@ class Docket:
             if verdict.keep:
                 self.ledger.charge(connection, self.turn.line, begun=0, kept=1)
             return self.ledger.append(connection, turn)
-
-    def level(self, terms: Terms) -> float:
-        return next_level(terms.account)
 
     def _opening(self, condition: Condition, more: dict[str, Any]) -> Turn:
         words = f"sealed {' and '.join(condition.twins.names)} opened, {condition.name}"

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mendel.audit import check_spec
-from mendel.clocks.research.contest import MINE, Card, Contest, Job, Terms, measured
+from mendel.clocks.research.card import Card, Job, measured
+from mendel.clocks.research.contest import MINE, Contest
 from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.docket import Docket
 from mendel.clocks.research.lookup import run_of
 from mendel.clocks.research.outcome import Outcome, beaten_by, counts, on_the_menu, won
 from mendel.clocks.research.run import Run
+from mendel.clocks.research.terms import Terms
 from mendel.clocks.research.twins import CONDITIONS, Condition
 from mendel.clocks.workers import die_with_parent, interruptible, n_workers
 from mendel.data.vault import Vault
@@ -136,6 +138,7 @@ class _Session:
             return self._claim([], None, "rediscovery", f"its design is {same}")
         terms = self.docket.begin()
         favourites = self.docket.favourites()
+        only: frozenset[str] | None = None
         contests: list[Contest] = []
         with interruptible() as interrupted, _pool(self.workers) as pool:
             self._at_work = pool, interrupted
@@ -143,32 +146,45 @@ class _Session:
                 first = self.docket.first
                 condition = first if name == first.name else Condition.of(name, recipe, run)
                 self.docket.open(condition)
-                contests.append(self._contest(condition, terms, favourites))
+                contests.append(self._contest(condition, terms, favourites, only))
                 self._fight(contests[-1])
                 lost = self._lost(contests[-1])
                 if lost is not None:
                     return self._claim(contests, terms, *lost)
                 favourites = contests[-1].near
+                only = only or contenders(contests[0], self.docket.favourites())
         return self._claim(contests, terms, "verified win", won(contests))
 
-    def _contest(self, condition: Condition, terms: Terms, favourites: Sequence[str]) -> Contest:
+    def _contest(
+        self,
+        condition: Condition,
+        terms: Terms,
+        favourites: Sequence[str],
+        only: frozenset[str] | None,
+    ) -> Contest:
+        met = None if only is None else only | self._new(condition)
         folder = self.ledger.folder / "vault" / "research" / condition.key[:24]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Contest(condition, folder, terms, favourites)
+        return Contest(condition, folder, terms, favourites, met)
+
+    def _new(self, condition: Condition) -> frozenset[str]:
+        """Rivals that fit at this size alone."""
+        known = {each.name for each in self.docket.first.rivals}
+        return frozenset(each.name for each in condition.rivals) - known
 
     def _fight(self, contest: Contest) -> None:
-        name, n = contest.condition.name, len(contest.condition.rivals)
+        name, n = contest.condition.name, len(contest.met)
         told = f"{len(contest.condition.menu)} designs of the menu"
         alike = ", as they are trained and as the recipe is" if contest.condition.alike else ""
         self.watcher.note(f"{name}: sealed twins of {told}{alike}")
         while jobs := contest.wanted:
-            what = "on the first seed" if jobs[0].screens else "on fresh pairs"
+            what = "on the first seed" if jobs[0].screens else "on more pairs"
             contest.add(self._measured(jobs, f"{name}, {what}"))
             if contest.screen[MINE].error:
                 return
             if len(contest.screen) == 1:
                 hours = n * contest.screen[MINE].seconds / 3600
-                told = f"{hours:.1f} core hours to screen {n}, as many again for fresh pairs"
+                told = f"{hours:.1f} core hours at most for the first seed of {n}, then pairs"
                 self.watcher.note(f"{name}: about {told}; one loss ends it")
 
     def _measured(self, jobs: Sequence[Job], what: str) -> list[Card]:
@@ -212,7 +228,7 @@ class _Session:
         self, contests: Sequence[Contest], terms: Terms | None, outcome: Outcome, words: str
     ) -> Verified:
         decision = Decision.KEEP if outcome == "verified win" else Decision.DISCARD
-        level = None if terms is None else self.docket.level(terms)
+        level = None if terms is None else terms.level
         verdict = Verdict(decision, f"{outcome}: {words}", level)
         facts = {
             "outcome": outcome,
@@ -221,6 +237,15 @@ class _Session:
         }
         scores = {each.condition.name: each.told() for each in contests}
         return Verified(self.docket.claim(verdict, facts, scores))
+
+
+def contenders(first: Contest, led: Sequence[str]) -> frozenset[str]:
+    """Whom a recipe meets at twice the size: the best of each kind, who was near, who led the line.
+
+    The others were far behind as found; a kind whose best is beaten again is taken for beaten, and
+    the claim says how many were met as found alone.
+    """
+    return frozenset((*first.near, *first.best_of_kinds, *led))
 
 
 @contextmanager
