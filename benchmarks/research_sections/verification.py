@@ -25,8 +25,8 @@ from mendel.clocks.research import card
 from mendel.clocks.research.bench import Bench
 from mendel.clocks.research.contest import MINE, Contest
 from mendel.clocks.research.measure import Measured
-from mendel.clocks.research.suite import Leg, Suites
-from mendel.clocks.research.terms import SECONDS, Terms, terms
+from mendel.clocks.research.suite import Leg
+from mendel.clocks.research.terms import SECONDS, Terms, noise_of, terms_of
 from mendel.clocks.research.twins import CONDITIONS, Condition, Twins
 from mendel.clocks.research.verify import contenders
 from mendel.data.proxies import TWINS
@@ -148,26 +148,23 @@ def settings(menu: Menu, n: int | None = None) -> list[Condition]:
     return found
 
 
-def held_to(suites: Suites) -> Terms:
-    return terms([], suites, Account(n_begun=N_BEGUN, n_kept=N_KEPT))
+def held_to(kind: str) -> Terms:
+    """As of a line that has seen the noise of what it screens and confirms."""
+    noise = noise_of([], SUITES.whole)
+    noise["parity"] = 0.4 if kind == "torn" else noise["word_z60"]
+    return terms_of(noise, SUITES, Account(n_begun=N_BEGUN, n_kept=N_KEPT))
 
 
 def fought(world: World, condition: Condition, terms: Terms, **more: Any) -> tuple[Contest, float]:
     """A contest to its end, and its core seconds."""
     DrawnBench.world, DrawnBench.where = world, condition.name
-    key = replace(condition, mine=condition.mine)
-    contest = Contest(key, Path(f"nowhere/{world.seed}"), terms, **more)
+    contest = Contest(condition, Path(f"nowhere/{world.seed}"), terms, **more)
     spent = 0.0
     while jobs := contest.wanted:
-        jobs = [_of(job, world) for job in jobs]
         cards = [card.measured(job) for job in jobs]
         spent += sum(each.seconds for each in cards)
         contest.add(cards)
     return contest, spent
-
-
-def _of(job: card.Job, world: World) -> card.Job:
-    return job
 
 
 def verified(world: World, terms: Terms, everywhere: bool) -> tuple[bool, float, list[int]]:
@@ -186,7 +183,7 @@ def verified(world: World, terms: Terms, everywhere: bool) -> tuple[bool, float,
 
 
 def power(menu: Menu, n: int, kind: str, gain: float, everywhere: bool) -> Row:
-    conditions, held = settings(menu), held_to(SUITES)
+    conditions, held = settings(menu), held_to(kind)
     found = [verified(World(conditions, kind, i, gain), held, everywhere) for i in range(n)]
     hours = sorted(each[1] for each in found if each[0]) or [float("nan")]
     lost = [each[1] for each in found if not each[0]]
@@ -202,7 +199,7 @@ def power(menu: Menu, n: int, kind: str, gain: float, everywhere: bool) -> Row:
 
 def false(menu: Menu, n: int, kind: str, shape: str) -> Row:
     """One design of the same mean, in one condition."""
-    condition, held = settings(menu)[0], held_to(SUITES)
+    condition, held = settings(menu)[0], held_to(kind)
     signed = next(each for each in menu.designs if each.name == "delta_net_signed")
     alone = replace(condition, menu=(signed,))
     taken = 0
@@ -215,11 +212,10 @@ def false(menu: Menu, n: int, kind: str, shape: str) -> Row:
 def verification(options: argparse.Namespace) -> dict[str, Any]:
     """--runs verifications of each world and gain, ten times as many of a level recipe."""
     menu, found = Menu(), dict[str, Any]()
-    held = held_to(SUITES)
-    print(f"level {held.level:.4f}, far {held.far:.3f}, repeats {dict(held.repeats)}", flush=True)
     real, card.Bench = card.Bench, DrawnBench  # type: ignore[misc]
     try:
         for kind in WORLDS:
+            print(kind, held_to(kind), flush=True)
             for shape in SHAPES:
                 key = f"false, {kind}, {shape}"
                 found[key] = false(menu, 10 * options.runs, kind, shape)

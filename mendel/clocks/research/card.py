@@ -28,7 +28,7 @@ class Job:
 
     repeats  how many seeds of a proxy it asks, where more than one
     order    of the proxies, behind those that sweep a rate
-    least    a mean that it gives up beneath
+    least    means that it gives up beneath: of one seed each, and of all
     """
 
     design: str
@@ -37,7 +37,7 @@ class Job:
     folder: Path  # in the vault: what was measured is kept there, and not measured again
     seed: int
     tuning: int  # the seed that rates are swept on, which is the screen's
-    least: float | None = None
+    least: tuple[float, float] | None = None
     repeats: Mapping[str, int] = field(default_factory=dict)
     order: Sequence[str] = ()
 
@@ -61,7 +61,7 @@ class Card:
     seed: int
     proxies: Mapping[str, float]  # normalised, the mean of its seeds; those that were asked
     mean: float  # of the suites; what was left when it gave up counts in full
-    gave_up: bool = False
+    gave_up: bool = False  # it is far behind, and was not asked all
     error: str | None = None
     seconds: float = 0.0  # of training, in whichever sitting
     by_seed: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -76,17 +76,18 @@ def measured(job: Job) -> Card:
     if os.environ.get(TRIAL):
         raise SealedError("a trial reached for sealed proxies. Wanted the judge.")
     bench, scores = Bench(job.twins, job.folder), dict[str, list[float]]()
-    asks = [(leg, i) for leg in job.legs for i in range(job.repeats.get(leg.name, 1))]
+    asks = sorted(
+        ((leg, i) for leg in job.legs for i in range(job.repeats.get(leg.name, 1))),
+        key=lambda ask: ask[1],  # each once, then again
+    )
     error, n_asked, costs = None, 0, dict[str, float]()
     for leg, i in asks:
         found = _asked(bench, job, leg, i)
         error, n_asked = error or found.error, n_asked + 1
         costs[leg.name] = costs.get(leg.name, 0.0) + found.seconds
         scores.setdefault(leg.name, []).append(0.0 if found.score is None else found.score)
-        if leg.swept or job.least is None:  # no rate is left unswept: it may meet fresh pairs
-            continue
-        if best_case(job.twins, scores, job.repeats) < job.least:
-            break
+        if n_asked < len(asks) and not (leg.swept and i == 0) and _is_far(job, scores):
+            break  # no rate is left unswept: it may meet fresh pairs
     return Card(
         job.design,
         job.seed,
@@ -98,6 +99,15 @@ def measured(job: Job) -> Card:
         scores,
         {name: spent / len(scores[name]) for name, spent in costs.items()},
     )
+
+
+def _is_far(job: Job, scores: Mapping[str, Sequence[float]]) -> bool:
+    """Full marks on what is left would not do, for one of the two."""
+    if job.least is None:
+        return False
+    once = {name: told[:1] for name, told in scores.items()}
+    found = best_case(job.twins, once, {}), best_case(job.twins, scores, job.repeats)
+    return any(mean < least for mean, least in zip(found, job.least, strict=True))
 
 
 def _asked(bench: Bench, job: Job, leg: Leg, i: int) -> Measured:
@@ -135,3 +145,8 @@ def telling(suites: Suites, mine: Card) -> list[str]:
     weight = weights(suites)
     gain = {n: w * (1 - USUAL * mine.proxies.get(n, 0.0)) for n, w in weight.items()}
     return sorted(weight, key=lambda n: -gain[n] / max(mine.costs.get(n, 1.0), 1e-9))
+
+
+def likely(suites: Suites, card: Card, mine: Card) -> float:
+    """A mean to compare designs by: what was not asked is taken to be as the recipe has it."""
+    return suites.mean({n: [s] for n, s in {**mine.proxies, **card.proxies}.items()})[0]

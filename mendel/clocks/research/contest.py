@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from mendel import judge
-from mendel.clocks.research.card import Card, Job, telling
+from mendel.clocks.research.card import Card, Job, likely, telling
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.terms import LEAST_SD, LOOKS, Terms, weights
 from mendel.clocks.research.twins import Condition
@@ -107,18 +107,27 @@ class Contest:
     @property
     def near(self) -> list[str]:
         """Those whom one seed does not show to be far behind, and the best in any case, first."""
-        rivals = sorted((n for n in self.screen if n != MINE), key=lambda n: -self.screen[n].mean)
-        return [n for i, n in enumerate(rivals) if not i or self.screen[n].mean >= self.least]
+        near = [n for i, n in enumerate(self.ranked) if not i or not self._is_far(n)]
+        return near
+
+    @property
+    def ranked(self) -> list[str]:
+        """Rivals by what they are likely to have."""
+        twins, mine = self.condition.twins, self.screen[MINE]
+        means = {n: likely(twins, card, mine) for n, card in self.screen.items() if n != MINE}
+        return sorted(means, key=lambda name: -means[name])
+
+    def _is_far(self, name: str) -> bool:
+        return self.screen[name].gave_up or self.screen[name].mean < self.least
 
     @property
     def best_of_kinds(self) -> list[str]:
-        """Of each way to remember, erase and forget, whoever is or may be the best."""
+        """Of each way to remember and erase, whoever is likely to be the best."""
         recipes = {each.name: each.recipe for each in self.condition.rivals}
-        found: dict[tuple[str, str, str], str] = {}
-        for name in sorted(recipes, key=lambda n: -self.screen[n].mean if n in self.screen else 0):
-            _, *kind = cell_of(recipes[name], self.condition.caps)
-            if name in self.screen:
-                found.setdefault((kind[0], kind[1], kind[2]), name)
+        found: dict[tuple[str, str], str] = {}
+        for name in self.ranked:
+            cell = cell_of(recipes[name], self.condition.caps)
+            found.setdefault((cell.remembers, cell.erases), name)
         return list(found.values())
 
     @property
@@ -227,8 +236,9 @@ class Contest:
         if place or name == MINE:
             return Job(name, recipe, c.twins, self.folder, seed, tuning, repeats=repeats)
         order = telling(c.twins, self.screen[MINE])
+        bars = self.screen[MINE].mean - self.terms.sooner, self.least
         return Job(
-            name, recipe, c.twins, self.folder, seed, tuning, self.least, repeats, tuple(order)
+            name, recipe, c.twins, self.folder, seed, tuning, bars, repeats, tuple(order)
         )
 
 

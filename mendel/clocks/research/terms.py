@@ -27,7 +27,7 @@ PRIOR_SD = {"parity": 0.4}  # of a pair, where fewer than N_KNOWN of the line ar
 KNOWN_SD, UNKNOWN_SD = 0.05, 0.1  # of other proxies: seen before; asked by a verification alone
 N_KNOWN = 8
 LEAST_SD = 0.03  # whatever a line says: its own pairs are of recipes that are much alike
-LEAST_FAR_SD = 0.025  # of the whole of a pair
+LEAST_FAR_SD = 0.02  # of the whole of a pair
 MOST = 8  # seeds of one proxy in a pair
 
 # CPU seconds of a seed at the seconds preset; only their ratios count
@@ -44,13 +44,15 @@ class Terms:
     """Of one verification.
 
     account  of the line: one level for all that is claimed
-    far      behind on the first seed, who is beaten without a look
+    far      behind on the first pair, who is beaten without a look
     repeats  seeds of a proxy's twin in one pair, where more than one
+    sooner   behind when each proxy was asked once, who is beaten already
     """
 
     account: Account
     far: float
     repeats: Mapping[str, int] = field(default_factory=dict)
+    sooner: float = 1.0  # nobody is
 
     @property
     def level(self) -> float:
@@ -59,9 +61,14 @@ class Terms:
 
 def terms(turns: Sequence[Turn], suites: Suites, account: Account) -> Terms:
     """As the trials of a line have it."""
-    noise = noise_of(turns, suites.whole)
-    asked = repeats(suites, noise)
-    return Terms(account, rounded(far(suites, noise, asked, next_level(account))), asked)
+    return terms_of(noise_of(turns, suites.whole), suites, account)
+
+
+def terms_of(noise: Mapping[str, float], suites: Suites, account: Account) -> Terms:
+    """Of the deviation of a pair on each proxy."""
+    asked, level = repeats(suites, noise), next_level(account)
+    behind = (far(suites, noise, asked, level), sooner(suites, noise, asked, level))
+    return Terms(account, rounded(behind[0]), asked, rounded(behind[1]))
 
 
 def noise_of(turns: Iterable[Turn], legs: Sequence[Leg]) -> dict[str, float]:
@@ -119,9 +126,23 @@ def far(
     return n_sd(level) * max(math.sqrt(found), LEAST_FAR_SD)
 
 
+def sooner(
+    suites: Suites, noise: Mapping[str, float], asked: Mapping[str, int], level: float
+) -> float:
+    """The same of one seed each: what is repeated is luck, whatever its deviation.
+
+    A seed that fails parity says nothing of the next one: a difference of 1 on it is taken for
+    chance, with the others' deviation beside it.
+    """
+    weight = weights(suites)
+    torn = [name for name in weight if TWINS[name][0] in asked]
+    quiet = {**noise, **dict.fromkeys(torn, 0.0)}
+    return sum(weight[name] for name in torn) + far(suites, quiet, asked, level)
+
+
 def n_sd(level: float) -> float:
-    """Deviations of a pair that `far` is."""
-    return NormalDist().inv_cdf(1 - FAR * level)
+    """Deviations of a pair that `far` is; `sooner` has the other half of their share."""
+    return NormalDist().inv_cdf(1 - FAR / 2 * level)
 
 
 def weights(suites: Suites) -> dict[str, float]:
