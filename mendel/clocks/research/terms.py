@@ -21,14 +21,17 @@ from mendel.types import Account, Turn
 # sum to 1, so a design that is level is taken for beaten with at most that chance, by whichever;
 # and since every design has to be beaten, and each condition won, the claim has no larger one.
 FAR = 0.1
-LOOKS: Mapping[int, float] = {2: 0.15, 4: 0.2, 8: 0.2, 16: 0.2, 32: 0.15}  # pairs -> share
+LOOKS: Mapping[int, float] = {  # pairs -> share
+    2: 0.2, 3: 0.15, 4: 0.1, 6: 0.1, 8: 0.1, 12: 0.1, 16: 0.1, 32: 0.05,
+}  # fmt: skip
 
 PRIOR_SD = {"parity": 0.4}  # of a pair, where fewer than N_KNOWN of the line are known
 KNOWN_SD, UNKNOWN_SD = 0.05, 0.1  # of other proxies: seen before; asked by a verification alone
 N_KNOWN = 8
 LEAST_SD = 0.03  # whatever a line says: its own pairs are of recipes that are much alike
 LEAST_FAR_SD = 0.02  # of the whole of a pair
-MOST = 8  # seeds of one proxy in a pair
+TORN = 0.15  # from here on a proxy is learned or not, rather than a little better or worse
+MOST = 6  # seeds of one proxy in a pair
 
 # CPU seconds of a seed at the seconds preset; only their ratios count
 SECONDS = {
@@ -103,13 +106,16 @@ def repeats(suites: Suites, noise: Mapping[str, float]) -> dict[str, int]:
     With k seeds of a proxy of weight w, deviation s and cost c beside others that have the
     variance V and cost C, variance times cost, (V + w^2 s^2 / k) (C + c k), is least at
     k = w s sqrt(C / (c V)): Neyman's allocation. Parity, learned or not, is 14 s of 134 and nine
-    tenths of the variance: eight seeds of it are worth ten pairs of everything.
+    tenths of the variance: six seeds of it in a pair cost half a pair more
+    and leave a sixth of that.
     """
     weight = weights(suites)
     parts = {name: (weight[name] * noise[name]) ** 2 for name in weight}
     costs = {name: SECONDS.get(name, USUAL_S) for name in weight}
     found = {}
     for name, part in parts.items():
+        if noise[name] < TORN:
+            continue
         others, beside = sum(parts.values()) - part, sum(costs.values()) - costs[name]
         best = math.sqrt(part * beside / (costs[name] * others)) if others else 1.0
         if (k := min(MOST, round(best))) > 1:

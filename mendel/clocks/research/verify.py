@@ -13,6 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Protocol
 
 from mendel.audit import check_spec
@@ -32,6 +33,7 @@ from mendel.spec import Recipe
 from mendel.types import Decision, InputError, Kind, Turn, Verdict
 
 TICK_S = 0.2
+N_NEAREST = 3  # of as found, who are met again at twice the size
 
 
 class Watcher(Protocol):
@@ -240,12 +242,14 @@ class _Session:
 
 
 def contenders(first: Contest, led: Sequence[str]) -> frozenset[str]:
-    """Whom a recipe meets at twice the size: the best of each kind, who was near, who led the line.
+    """Whom a recipe meets at twice the size: who came nearest, the best of each kind, who led.
 
-    The others were far behind as found; a kind whose best is beaten again is taken for beaten, and
-    the claim says how many were met as found alone.
+    The others were beaten by more as found, and each has one of its kind among them; that a larger
+    size would bring one of them to the front is not excluded, so the claim says how many were met
+    as found alone.
     """
-    return frozenset((*first.near, *first.best_of_kinds, *led))
+    nearest = sorted(first.near, key=lambda name: fmean(first.gains(name)))[:N_NEAREST]
+    return frozenset((*nearest, *first.best_of_kinds, *led))
 
 
 @contextmanager
