@@ -14,7 +14,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean, variance
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -236,7 +236,12 @@ def total(strata: Sequence[Stratum]) -> Total | None:
     if not math.isfinite(mean):
         return None
     parts = [
-        (each.weight**2 * max(variance(each.gains), each.least_sd**2) / len(each.gains), each)
+        (
+            each.weight**2
+            * max(float(np.var(each.gains, ddof=1)), each.least_sd**2)
+            / len(each.gains),
+            each,
+        )
         for each in strata
     ]
     whole = sum(part for part, _ in parts)

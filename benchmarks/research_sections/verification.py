@@ -6,8 +6,8 @@ has cost. Two worlds of parity: torn, learned or not by chance, a pair's deviati
 
 power   the recipe is the best of the menu and a gain on each proxy: core hours, share won
 false   the recipe's mean is that of a design in one condition: how often that one is taken for
-        beaten. alike: the same distribution; steady: parity always learned in part, and not by luck;
-        rare: the design fails a proxy of recall on one seed in ten, and makes up for it
+        beaten. alike: the same distribution; steady: parity always learned in part, never by
+        luck; rare: the design fails a proxy of recall on one seed in ten, and makes up for it
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class World:
         return {name: draw.uniform(*QUIET) for name in TWINS}
 
     def _levels(self, design: Named, condition: Condition) -> dict[str, float]:
-        _, _, erases, forgets = cell_of(design.recipe, condition.caps)
+        erases = cell_of(design.recipe, condition.caps).erases
         like = 2 if erases == "signed" else 0 if erases != "no" else 1
         draw = random.Random(f"{self.seed} {design.name}")
         found = {}

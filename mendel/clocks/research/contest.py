@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -107,8 +108,7 @@ class Contest:
     @property
     def near(self) -> list[str]:
         """Those whom one seed does not show to be far behind, and the best in any case, first."""
-        near = [n for i, n in enumerate(self.ranked) if not i or not self._is_far(n)]
-        return near
+        return [n for i, n in enumerate(self.ranked) if not i or not self._is_far(n)]
 
     @property
     def ranked(self) -> list[str]:
@@ -173,11 +173,14 @@ class Contest:
         self, pairs: Sequence[tuple[Card, Card]], suite: str | None = None
     ) -> list[Stratum]:
         """Each proxy is a part of the mean, and its seeds are its own."""
-        twins = self.condition.twins
-        share = weights(twins)
-        legs = [leg for leg in twins.whole if suite in (None, leg.suite)]
+        share = self._weights
+        legs = [leg for leg in self.condition.twins.whole if suite in (None, leg.suite)]
         whole = sum(share[leg.name] for leg in legs)
         return [Stratum(_apart(pairs, leg.name), share[leg.name] / whole, LEAST_SD) for leg in legs]
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        return weights(self.condition.twins)
 
     def gains(self, name: str, suite: str | None = None) -> list[float]:
         """Of the recipe over a design, by pair; on what was asked where it gave up at once."""
@@ -237,9 +240,7 @@ class Contest:
             return Job(name, recipe, c.twins, self.folder, seed, tuning, repeats=repeats)
         order = telling(c.twins, self.screen[MINE])
         bars = self.screen[MINE].mean - self.terms.sooner, self.least
-        return Job(
-            name, recipe, c.twins, self.folder, seed, tuning, bars, repeats, tuple(order)
-        )
+        return Job(name, recipe, c.twins, self.folder, seed, tuning, bars, repeats, tuple(order))
 
 
 def _apart(pairs: Sequence[tuple[Card, Card]], proxy: str) -> list[float]:

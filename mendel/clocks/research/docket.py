@@ -57,8 +57,8 @@ class Docket:
         with self.ledger.writing(line) as connection:
             for turn in self._told(Kind.OPENING):
                 if "terms" in turn.result.facts:
-                    told = turn.result.facts["terms"]
-                    return Terms(Account(**told["account"]), told["far"], told.get("repeats", {}))
+                    told = dict(turn.result.facts["terms"])
+                    return Terms(Account(**told.pop("account")), **told)
             trials = self.ledger.turns(line, kinds=[Kind.TRIAL])
             account = self.ledger.account(line, connection)
             found = terms(trials, self.first.twins.open, account)
