@@ -44,6 +44,7 @@ from mendel.clocks.research.terms import (
     weights,
 )
 from mendel.clocks.research.twins import ALIKE, Condition, Twins, trained_alike, wider
+from mendel.clocks.research.verify import contenders
 from mendel.data.proxies import TWINS
 from mendel.ledger import Ledger, View
 from mendel.presets import discoveries, load_recipe
@@ -167,6 +168,27 @@ def test_who_was_strongest_before_is_met_first_and_a_loss_to_it_ends_it() -> Non
     seeds = {name: [card.seed for card in cards] for name, cards in won_all.fresh.items()}
     assert all(each == seeds[MINE][: len(each)] for each in seeds.values())
     assert len(set(seeds[MINE])) == won_all.n_pairs - 1  # the others were met on the same pairs
+
+
+def test_at_twice_the_size_it_meets_the_nearest_the_best_of_each_kind_and_who_led() -> None:
+    means = {MINE: 0.6, "a": 0.55, "b": 0.56, "c": 0.57, "d": 0.54, "e": 0.53}
+
+    def skill(design: str, suite: str, rng: np.random.Generator) -> float:
+        return means.get(design, 0.3) + rng.normal(0, 0.005)
+
+    first = fought(skill, np.random.default_rng(10), "abcdefgh")
+    assert set(first.near) == set("abcde") and first.stopper is None
+    filters = PartSpec(part="short_conv")
+    of_another = made_recipe().model.model_copy(update={"mixers": (filters,)})
+    menu = first.condition.menu
+    menu = (*menu[:-1], Named("h", made_recipe().model_copy(update={"model": of_another})))
+    first.condition = replace(first.condition, menu=menu)
+    assert contenders(first, ["g"]) == set("abc") | {"h", "g"}
+
+    larger = fought(skill, np.random.default_rng(10), "abcdefgh", only="abcgh")
+    assert set(larger.screen) == {MINE, *"abcgh"}
+    assert "3 of those as found alone" in won([first, larger])
+    assert "as found alone" not in won([first, first])
 
 
 def test_noise_is_that_of_the_lines_own_pairs_proxy_by_proxy(ledger: Ledger) -> None:

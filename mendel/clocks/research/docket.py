@@ -32,17 +32,20 @@ from mendel.types import (
 class Docket:
     """One recipe's; the same recipe against another menu is another question.
 
-    turn     the trial that is verified
-    first    the condition that it begins with
+    turn         the trial that is verified
+    first        the condition that it begins with
+    everywhere   the whole menu is met at each size: another question
     """
 
     ledger: Ledger
     turn: Turn
     first: Condition
+    everywhere: bool = False
 
     @property
     def question(self) -> Digest:
-        return digest([self.turn.candidate.id, self.first.key])
+        asked = [self.turn.candidate.id, self.first.key]
+        return digest([*asked, "everywhere"] if self.everywhere else asked)
 
     def claimed(self) -> Turn | None:
         """What was found before; a win joined the menu, and would only meet itself."""

@@ -112,6 +112,7 @@ def counts(contest: Contest) -> dict[str, Any]:
         "sealed": contest.condition.sealed,
         "designs": len(contest.condition.menu),
         "trained_alike": len(contest.condition.alike),
+        "met": len(contest.met),
         "judged": contest.near if MINE in contest.screen else [],
         "screened_out": max(0, len(contest.screen) - 1 - len(contest.near)),
         "far": contest.terms.far,

@@ -75,20 +75,22 @@ def verify(
     *,
     workers: int = 0,
     until: float | None = None,
+    everywhere: bool = False,
 ) -> Verified | None:
     """Verify the recipe of a turn; the same call goes on where an earlier one stopped.
 
-    workers  processes, one thread each; 0: one a core
-    until    unix seconds; None: however long it takes
-    returns  None where it was stopped
-    raises   InputError for a turn that cannot be verified, SealedError inside a trial
+    workers     processes, one thread each; 0: one a core
+    until       unix seconds; None: however long it takes
+    everywhere  all of the menu at twice the size too, not `contenders` alone: twice as long
+    returns     None where it was stopped
+    raises      InputError for a turn that cannot be verified, SealedError inside a trial
     """
     Vault(ledger)  # refuses a process that runs a trial
     turn = ledger.turn(id)
     run = _verifiable(turn, ledger)
     recipe = Recipe.parse(dict(turn.candidate.state))
     first = Condition.of("as found", recipe, run)
-    docket = Docket(ledger, turn, first)
+    docket = Docket(ledger, turn, first, everywhere)
     watcher = watcher or Silent()
     if (before := docket.claimed()) is not None:
         watcher.note(f"turn {id} was verified before, in turn {before.id}")
@@ -154,7 +156,8 @@ class _Session:
                 if lost is not None:
                     return self._claim(contests, terms, *lost)
                 favourites = contests[-1].near
-                only = only or contenders(contests[0], self.docket.favourites())
+                if not self.docket.everywhere:
+                    only = only or contenders(contests[0], self.docket.favourites())
         return self._claim(contests, terms, "verified win", won(contests))
 
     def _contest(
