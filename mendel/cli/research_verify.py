@@ -35,7 +35,8 @@ def verify(
 ) -> None:
     """Compare recipes with every design of the menu on sealed tasks: hours, if need be.
 
-    As found, then with who came nearest and the best of each kind at 2x width and 2x tokens. Ctrl-C stops; the same command goes on.
+    As found, then with who came nearest and the best of each kind at 2x width and 2x tokens.
+    Ctrl-C stops; the same command goes on.
     Exit 0: verified wins, 1: at least one is none, 130: stopped.
     """
     from mendel.clocks.research.verify import verify as check
