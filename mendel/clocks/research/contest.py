@@ -48,8 +48,9 @@ class Contest:
     @property
     def wanted(self) -> list[Job]:
         """What to measure now; nothing: it is decided."""
-        if MINE not in self.screen:
-            return [self._job(MINE, 0)]
+        if MINE not in self.screen:  # beside it one that will hardly give up: no core is idle
+            beside = [name for name in self.favourites if name in self.met][:1]
+            return [self._job(name, 0) for name in (MINE, *beside)]
         for group in ([name for name in self.met if name in self.favourites], self.met):
             if left := [name for name in group if name not in self.screen]:
                 return [self._job(name, 0) for name in left]
@@ -236,7 +237,7 @@ class Contest:
         known = {each.name: each.recipe for each in c.rivals}
         tuning, seed = (int(digest([c.key, "verify", str(at)])[:12], 16) for at in (0, place))
         recipe, repeats = c.mine if name == MINE else known[name], self.terms.repeats
-        if place or name == MINE:
+        if place or MINE not in self.screen:
             return Job(name, recipe, c.twins, self.folder, seed, tuning, repeats=repeats)
         order = telling(c.twins, self.screen[MINE])
         bars = self.screen[MINE].mean - self.terms.sooner, self.least

@@ -183,11 +183,12 @@ class _Session:
         alike = ", as they are trained and as the recipe is" if contest.condition.alike else ""
         self.watcher.note(f"{name}: sealed twins of {told}{alike}")
         while jobs := contest.wanted:
+            begins = MINE not in contest.screen
             what = "on the first seed" if jobs[0].screens else "on more pairs"
             contest.add(self._measured(jobs, f"{name}, {what}"))
             if contest.screen[MINE].error:
                 return
-            if len(contest.screen) == 1:
+            if begins:
                 hours = n * contest.screen[MINE].seconds / 3600
                 told = f"{hours:.1f} core hours at most for the first seed of {n}, then pairs"
                 self.watcher.note(f"{name}: about {told}; one loss ends it")
