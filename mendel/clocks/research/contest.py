@@ -17,7 +17,7 @@ from typing import Any
 from mendel import judge
 from mendel.clocks.research.card import Card, Job, likely, telling
 from mendel.clocks.research.suite import rounded
-from mendel.clocks.research.terms import LEAST_SD, LOOKS, Terms, weights
+from mendel.clocks.research.terms import LEAST_SD, LOOKS, TORN_LEAST_SD, Terms, weights
 from mendel.clocks.research.twins import Condition
 from mendel.clocks.research.verdict import MARGIN, TOO_GOOD
 from mendel.evidence import Stratum, Total, total
