@@ -33,7 +33,6 @@ from mendel.clocks.research.terms import (
 )
 from mendel.clocks.research.terms import (
     LOOKS,
-    MOST,
     PRIOR_SD,
     Terms,
     n_sd,
@@ -208,7 +207,7 @@ def test_noise_is_that_of_the_lines_own_pairs_proxy_by_proxy(ledger: Ledger) -> 
 def test_a_proxy_that_is_learned_or_not_is_asked_on_more_seeds_and_others_on_one() -> None:
     suites = Suites(names=("states", "recall"))
     noise = noise_of([], suites.whole)
-    assert repeats(suites, noise) == {"parity_twin": MOST}
+    assert repeats(suites, noise) == {"parity_twin": 7}
     quiet = {**noise, "parity": 0.05}
     assert repeats(suites, quiet) == {}
     torn, calm = (terms_of(each, suites, Account()) for each in (noise, quiet))
@@ -425,7 +424,7 @@ def kept(ledger: Ledger) -> Turn:
 def test_what_a_verification_is_held_to_is_fixed_when_it_begins(ledger: Ledger, kept: Turn) -> None:
     docket = Docket(ledger, kept, condition())
     found = docket.begin()
-    assert found.account == Account() and found.repeats == {"parity_twin": MOST}
+    assert found.account == Account() and found.repeats == {"parity_twin": 7}
     for gain in (0.0, 0.1):
         trial(ledger, kept.line, made_recipe(), kept, gain=gain)
     later = terms(ledger.turns(kept.line, kinds=[Kind.TRIAL]), docket.first.twins.open, Account())

@@ -177,7 +177,13 @@ class Contest:
         share = self._weights
         legs = [leg for leg in self.condition.twins.whole if suite in (None, leg.suite)]
         whole = sum(share[leg.name] for leg in legs)
-        return [Stratum(_apart(pairs, leg.name), share[leg.name] / whole, LEAST_SD) for leg in legs]
+        return [
+            Stratum(_apart(pairs, leg.name), share[leg.name] / whole, self._least_sd(leg.name))
+            for leg in legs
+        ]
+
+    def _least_sd(self, proxy: str) -> float:
+        return TORN_LEAST_SD if proxy in self.terms.repeats else LEAST_SD
 
     @cached_property
     def _weights(self) -> dict[str, float]:
