@@ -460,9 +460,9 @@ class Steady:
         rng = np.random.default_rng(job.seed % 2**32)
         skill = 0.6 + self.gain * (job.design == MINE)
         scores = {leg.name: skill + rng.normal(0, 0.02) for leg in job.twins.whole}
-        return Card(
-            job.design, job.seed, scores, job.twins.mean({k: [v] for k, v in scores.items()})[0]
-        )
+        mean = job.twins.mean({k: [v] for k, v in scores.items()})[0]
+        by_seed = {name: [score] * job.repeats.get(name, 1) for name, score in scores.items()}
+        return Card(job.design, job.seed, scores, mean, by_seed=by_seed)
 
 
 @pytest.fixture
