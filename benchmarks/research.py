@@ -7,6 +7,7 @@ python benchmarks/research.py rediscovery --runs 5 [--mechanism erase] [--folder
 python benchmarks/research.py run [--home FOLDER] [--run ID]
 python benchmarks/research.py power --runs 60 [--out FILE.json]
 python benchmarks/research.py simulated [--workers 1000] [--turns 300]
+python benchmarks/research.py verification [--runs 40]
 
 tables: trials to the top 0.1 % on each set, beside random search, evolution, TPE, hill climbing.
 across: after 100 turns on NATS-Bench, CIFAR-10, the same on CIFAR-100 and ImageNet16-120.
@@ -19,6 +20,7 @@ rediscovery: trials until a mechanism is found again that menu, notes and start 
 power: what a trial costs and finds where gains are planted, by the rule before and as it is.
 run: a real run's row of the table, read from its ledger.
 simulated: asks and tells a second with so many leases in flight.
+verification: drawn scores, --runs verifications a row: core hours, power, false claims.
 null and rediscovery keep each row in FILE.rows.jsonl and go on from there.
 --shared holds nats_bench_tss_csv and nasbench_macro (default ../shared/data).
 """
@@ -47,11 +49,12 @@ from research_sections import (  # noqa: E402
     rediscovery,
     simulated,
     tables,
+    verification,
 )
 
 SECTIONS = tables.SECTIONS | landscape.SECTIONS | kills.SECTIONS
 EVIDENCE = null.SECTIONS | rediscovery.SECTIONS | ran.SECTIONS | simulated.SECTIONS
-EVIDENCE |= power.SECTIONS
+EVIDENCE |= power.SECTIONS | verification.SECTIONS
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
     pairs -> e_process -> e, kept at e >= 1/level <- next_level <- Account
     level -> pairs_for -> how many pairs a confirmation may take
+    strata -> total -> mean, spread and degrees of freedom of a sum of independent parts
 
 Each function says why it holds; what is done with it is the judge's.
 """
@@ -10,7 +11,10 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -181,3 +185,65 @@ def _growth() -> tuple[Floats, Floats]:
 
 def _phi(z: float) -> float:
     return math.erfc(-z / math.sqrt(2)) / 2
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One part of a weighted sum: paired differences on seeds that no other part was given."""
+
+    gains: Sequence[float]
+    weight: float
+    least_sd: float = 0.0  # of a difference: two seeds that happen to agree are no certainty
+
+
+@dataclass(frozen=True)
+class Total:
+    """Of strata: the weighted sum of their means, its standard error, degrees of freedom."""
+
+    mean: float
+    error: float
+    freedom: float
+
+    def p(self) -> float:
+        """One-sided, of a mean of 0 or less; by Student's t."""
+        from scipy.special import stdtr  # takes a while, which workers do not need
+
+        if self.error == 0:
+            return 1.0  # constant gains are no evidence
+        return float(stdtr(self.freedom, -self.mean / self.error))
+
+    def at_least(self, sure: float) -> float:
+        """The lower end of the mean's one-sided interval."""
+        from scipy.special import stdtrit
+
+        return self.mean - float(stdtrit(self.freedom, sure)) * self.error
+
+
+def total(strata: Sequence[Stratum]) -> Total | None:
+    """Of the sum over strata of weight * mean; None where a stratum has fewer than two gains.
+
+    The parts are independent, so the variance of the sum is the sum of weight^2 s^2 / n, and each
+    part brings n - 1 degrees of freedom of its own: twelve parts of two gains know their spread
+    far better than two gains of the sum do (1 degree), and a part that spreads the most can be
+    given more seeds. Freedom as of Welch and Satterthwaite: V^2 / sum (V_i^2 / (n_i - 1)). Exact
+    for one Gaussian part; else approximate. `least_sd` only ever widens it.
+
+    source   Satterthwaite 1946; Cochran, Sampling Techniques, 1977: 5.4 (stratified means)
+    """
+    if not strata or any(len(each.gains) < 2 for each in strata):
+        return None
+    mean = sum(each.weight * fmean(each.gains) for each in strata)
+    if not math.isfinite(mean):
+        return None
+    parts = [
+        (
+            each.weight**2
+            * max(float(np.var(each.gains, ddof=1)), each.least_sd**2)
+            / len(each.gains),
+            each,
+        )
+        for each in strata
+    ]
+    whole = sum(part for part, _ in parts)
+    shares = sum(part**2 / (len(each.gains) - 1) for part, each in parts)
+    return Total(mean, math.sqrt(whole), whole**2 / shares if shares else 1.0)

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.evidence import Floats, e_process, e_process_of_mean, next_level
+from mendel.evidence import Floats, Stratum, e_process, e_process_of_mean, next_level, total
 from mendel.types import Account, Cost, Decision, InputError, Result, Trial, Verdict
 
 N_EXCHANGES = 1_000
@@ -81,6 +81,24 @@ def better_than(
     """
     result = Result(scores=tuple(scores), baseline=tuple(baseline))
     return _confirm((result,), next_level(account), Rule(max_pairs=len(scores), ceiling=ceiling))
+
+
+def better_on_the_whole(strata: Sequence[Stratum], level: float) -> Verdict:
+    """Is a weighted sum of independent parts above 0? For where a pair takes minutes.
+
+    strata   at a number of gains that was fixed in advance; of one look, if there are several
+    level    that this look was given, before anything was measured: those of all looks sum to the
+             claim's. As 1{p <= level} / level is an e-value for gains that are new, `next_level`
+             may charge it like any other
+    returns  KEEP, or CONTINUE; fewer than two gains in a part, or a NaN, never keep
+    """
+    found = total(strata)
+    if found is None:
+        return Verdict(Decision.CONTINUE, "too few gains", level)
+    n, p = sum(len(each.gains) for each in strata), found.p()
+    told = f"mean difference {found.mean:+.4g} +- {found.error:.2g} on {n} gains, p = {p:.2g}"
+    decision = Decision.KEEP if p <= level else Decision.CONTINUE
+    return Verdict(decision, told, level)
 
 
 def screen(scores: Sequence[float], baseline: Sequence[float], *, min_t: float = 1.0) -> Verdict:

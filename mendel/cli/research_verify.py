@@ -29,10 +29,14 @@ def verify(
         float | None,
         typer.Option(parser=hours, metavar="TIME", help="Stop after it; the same command goes on."),
     ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="All of the menu at twice the size too.")
+    ] = False,
 ) -> None:
     """Compare recipes with every design of the menu on sealed tasks: hours, if need be.
 
-    As found, at 2x width and at 2x tokens, on fresh seeds. Ctrl-C stops; the same command goes on.
+    As found, then with who came nearest and the best of each kind at 2x width and 2x tokens.
+    Ctrl-C stops; the same command goes on.
     Exit 0: verified wins, 1: at least one is none, 130: stopped.
     """
     from mendel.clocks.research.verify import verify as check
@@ -44,7 +48,9 @@ def verify(
         with _Screen(Console(stderr=True)) as screen:
             found = []
             for id in ids:
-                one = check(id, ledger, screen, workers=workers or 0, until=until)
+                one = check(
+                    id, ledger, screen, workers=workers or 0, until=until, everywhere=everywhere
+                )
                 if one is None:
                     raise KeyboardInterrupt
                 found.append(one)

@@ -1,143 +1,32 @@
-"""One condition of a verification: a recipe against every design of the menu, on paired seeds.
+"""One condition of a verification: a recipe against designs of the menu, on paired seeds.
 
-screen: one seed; who is so far behind as no luck explains is beaten, and not looked at again
-confirm: fresh seeds for the others, until the judge is sure of each or one cannot be beaten
+first pair: who is so far behind as luck hardly explains is beaten, and not looked at again
+looks: at 2, 4, 8 ... pairs of the others, until the judge is sure of each or one cannot be beaten
 Who was the strongest before is met first: a loss to one ends it.
 """
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from mendel import judge
-from mendel.clocks.research.bench import Bench
-from mendel.clocks.research.measure import Measured
-from mendel.clocks.research.suite import Leg, Suites, rounded
-from mendel.clocks.research.twins import Condition, Twins
-from mendel.clocks.research.verdict import MARGIN, TOO_GOOD, believed, max_pairs
-from mendel.evidence import next_level
-from mendel.spec import Recipe
-from mendel.types import TRIAL, Account, InputError, SealedError, Turn, Verdict, digest
+from mendel.clocks.research.card import Card, Job, likely, telling
+from mendel.clocks.research.suite import rounded
+from mendel.clocks.research.terms import LEAST_SD, LOOKS, TORN_LEAST_SD, Terms, weights
+from mendel.clocks.research.twins import Condition
+from mendel.clocks.research.verdict import MARGIN, TOO_GOOD
+from mendel.evidence import Stratum, Total, total
+from mendel.propose.archive import cell_of
+from mendel.types import Decision, Verdict, digest
 
-N_SD = 3  # of the difference of one pair, that who is beaten on one seed is behind by
-PRIOR_SD, N_KNOWN = 0.07, 8  # of a pair, as seen before; where fewer pairs of the line are known
-LEAST_SD = 0.05  # whatever a line says: its own pairs are of recipes that are much alike
-N_FRESH = 4  # seeds a round of the confirmation
 SURE = 0.95  # one-sided, of what a suite may have lost
-N_FUTILE = 8  # pairs after which who is not ahead is given up: that costs no validity
+N_FUTILE = 4  # pairs after which who is not ahead is given up: that costs no validity
 MINE = "the recipe"
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a verification is held to; fixed when it begins, before anything sealed is seen.
-
-    account  of the line: one level for all that is claimed
-    far      behind on one seed, who is beaten without a judge
-    """
-
-    account: Account
-    far: float
-
-
-def far(turns: Sequence[Turn]) -> float:
-    """N_SD deviations of a paired difference, as the trials of a line have shown it.
-
-    Pooled over the differences within each round. Sealed twins are more proxies than a screen
-    asks, and a mean over more differs by less: what comes out is rather too far than too near.
-    """
-    rounds = [pairs for turn in turns if len(pairs := _pairs(turn)) > 1]
-    spread = sum((each - fmean(pairs)) ** 2 for pairs in rounds for each in pairs)
-    n_pairs = sum(map(len, rounds))
-    sd = math.sqrt(spread / (n_pairs - len(rounds))) if n_pairs >= N_KNOWN else PRIOR_SD
-    return N_SD * max(sd, LEAST_SD)
-
-
-def _pairs(turn: Turn) -> list[float]:
-    """Differences by seed, of a screen or a confirmation whose numbers are believed."""
-    found = believed(turn).result
-    if found.error is not None or found.facts.get("stage") not in ("screen", "confirm"):
-        return []
-    return [a - b for a, b in zip(found.scores, found.baseline, strict=False)]
-
-
-def at_least(gains: Sequence[float]) -> float:
-    """The lower end of a mean's one-sided interval, by Student's t; -inf of fewer than two."""
-    from scipy.special import stdtrit  # takes a while, which workers do not need
-
-    if (n := len(gains)) < 2:
-        return -math.inf
-    return fmean(gains) - float(stdtrit(n - 1, SURE)) * stdev(gains) / math.sqrt(n)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One design on one seed of all sealed proxies, for a worker process."""
-
-    design: str
-    recipe: Recipe
-    twins: Twins
-    folder: Path  # in the vault: what was measured is kept there, and not measured again
-    seed: int
-    tuning: int  # the seed that rates are swept on, which is the screen's
-    least: float | None = None  # a mean that it gives up beneath
-
-    @property
-    def screens(self) -> bool:
-        return self.seed == self.tuning
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a job showed. An error, or a score that is none, counts as a guess."""
-
-    design: str
-    seed: int
-    proxies: Mapping[str, float]  # normalised; those that were asked
-    mean: float  # of the suites; what was left when it gave up counts in full
-    gave_up: bool = False
-    error: str | None = None
-    seconds: float = 0.0  # of training, in whichever sitting
-
-
-def measured(job: Job) -> Card:
-    """Train and ask, leg by leg; raises SealedError in a process that runs a trial."""
-    if os.environ.get(TRIAL):
-        raise SealedError("a trial reached for sealed proxies. Wanted the judge.")
-    bench, scores = Bench(job.twins, job.folder), dict[str, float]()
-    error, seconds = None, 0.0
-    for leg in job.twins.heaviest:
-        found = _asked(bench, job, leg)
-        error, seconds = error or found.error, seconds + found.seconds
-        scores[leg.name] = 0.0 if found.score is None else found.score
-        if leg.swept or job.least is None:  # no rate is left unswept: it may meet fresh pairs
-            continue
-        if best_case(job.twins, scores) < job.least:
-            break
-    mean, gave_up = best_case(job.twins, scores), len(scores) < len(job.twins.whole)
-    return Card(job.design, job.seed, scores, mean, gave_up, error, seconds)
-
-
-def _asked(bench: Bench, job: Job, leg: Leg) -> Measured:
-    """At the rate of the leg's suite, which the screen sweeps."""
-    try:
-        if job.screens:
-            return bench.tuned(job.recipe, leg, job.seed, job.tuning)
-        rate = bench.factor(job.recipe, leg.suite, job.tuning)
-        return bench.kept(job.recipe, leg, job.seed, 1.0 if rate is None else rate)
-    except InputError as error:  # it cannot run there
-        return Measured(factor=1.0, error=str(error))
-
-
-def best_case(suites: Suites, scores: Mapping[str, float]) -> float:
-    """The mean of the suites if all that was not asked yet were answered in full."""
-    return suites.mean({leg.name: [scores.get(leg.name, 1.0)] for leg in suites.whole})[0]
 
 
 @dataclass
@@ -145,22 +34,24 @@ class Contest:
     """What is known in a condition, and what is to be measured next.
 
     favourites   who is screened and judged before all others are screened
+    only         of the menu, who is met; None: all
     """
 
     condition: Condition
     folder: Path
     terms: Terms
     favourites: Sequence[str] = ()
+    only: Collection[str] | None = None
     screen: dict[str, Card] = field(default_factory=dict)
     fresh: dict[str, list[Card]] = field(default_factory=dict)
 
     @property
     def wanted(self) -> list[Job]:
         """What to measure now; nothing: it is decided."""
-        if MINE not in self.screen:
-            return [self._job(MINE, 0)]
-        names = [each.name for each in self.condition.rivals]
-        for group in ([name for name in names if name in self.favourites], names):
+        if MINE not in self.screen:  # beside it one that will hardly give up: no core is idle
+            beside = [name for name in self.favourites if name in self.met][:1]
+            return [self._job(name, 0) for name in (MINE, *beside)]
+        for group in ([name for name in self.met if name in self.favourites], self.met):
             if left := [name for name in group if name not in self.screen]:
                 return [self._job(name, 0) for name in left]
             if self.stopper:
@@ -169,12 +60,26 @@ class Contest:
                 return self._round()
         return []
 
+    @property
+    def met(self) -> list[str]:
+        """Rivals of this condition."""
+        names = [each.name for each in self.condition.rivals]
+        return names if self.only is None else [name for name in names if name in self.only]
+
     def _round(self) -> list[Job]:
-        """The next pairs of the open ones that have the fewest, on the seeds of all others."""
-        n = min(len(self.fresh.get(name, [])) for name in self.open)
-        late = [name for name in self.open if len(self.fresh.get(name, [])) == n]
-        who = [MINE, *late] if n == self.n_pairs else late
-        return [self._job(name, 1 + n + i) for i in range(N_FRESH) for name in who]
+        """What the open ones that have the fewest pairs lack until the next look."""
+        n = min(map(self.n_of, self.open))
+        late = [name for name in self.open if self.n_of(name) == n]
+        look = next(at for at in LOOKS if at > n)
+        found = []
+        for name in late:
+            has, least = self.fresh.get(name, []), 0 if self._whole(name) else 1
+            wanted = range(1 + len(has), look + least)
+            found += [(place, name) for place in wanted]
+        mine = len(self.fresh.get(MINE, []))
+        last = max(place for place, _ in found)
+        found += [(place, MINE) for place in range(1 + mine, last + 1)]
+        return [self._job(name, place) for place, name in sorted(found)]
 
     def add(self, cards: Sequence[Card]) -> None:
         for card in cards:
@@ -185,13 +90,46 @@ class Contest:
 
     @property
     def n_pairs(self) -> int:
-        return len(self.fresh.get(MINE, []))
+        """Of the recipe."""
+        return len(self.fresh.get(MINE, [])) + 1
+
+    def n_of(self, name: str) -> int:
+        return len(self.pairs(name))
+
+    def _whole(self, name: str) -> bool:
+        """The first pair counts where it was asked to its end."""
+        return not self.screen[name].gave_up
+
+    def pairs(self, name: str) -> list[tuple[Card, Card]]:
+        """Of the recipe and a design, in the order of their seeds."""
+        theirs, mine = ([self.screen[n], *self.fresh.get(n, [])] for n in (name, MINE))
+        first = 0 if self._whole(name) else 1
+        return list(zip(mine, theirs, strict=False))[first:]
 
     @property
     def near(self) -> list[str]:
         """Those whom one seed does not show to be far behind, and the best in any case, first."""
-        rivals = sorted((n for n in self.screen if n != MINE), key=lambda n: -self.screen[n].mean)
-        return [n for i, n in enumerate(rivals) if not i or self.screen[n].mean >= self.least]
+        return [n for i, n in enumerate(self.ranked) if not i or not self._is_far(n)]
+
+    @property
+    def ranked(self) -> list[str]:
+        """Rivals by what they are likely to have."""
+        twins, mine = self.condition.twins, self.screen[MINE]
+        means = {n: likely(twins, card, mine) for n, card in self.screen.items() if n != MINE}
+        return sorted(means, key=lambda name: -means[name])
+
+    def _is_far(self, name: str) -> bool:
+        return self.screen[name].gave_up or self.screen[name].mean < self.least
+
+    @property
+    def best_of_kinds(self) -> list[str]:
+        """Of each way to remember and erase, whoever is likely to be the best."""
+        recipes = {each.name: each.recipe for each in self.condition.rivals}
+        found: dict[tuple[str, str], str] = {}
+        for name in self.ranked:
+            cell = cell_of(recipes[name], self.condition.caps)
+            found.setdefault((cell.remembers, cell.erases), name)
+        return list(found.values())
 
     @property
     def least(self) -> float:
@@ -206,25 +144,54 @@ class Contest:
     @property
     def stopper(self) -> str | None:
         """A design that cannot be shown to be worse."""
-        most = max_pairs(next_level(self.terms.account))  # as many as a confirmation's level asks
         for name in self.open:
-            gains = self.gains(name)
-            if len(gains) >= most or (len(gains) >= N_FUTILE and fmean(gains) <= 0):
+            n, gain = self.n_of(name), fmean(self.gains(name))
+            if n >= max(LOOKS) or (n >= N_FUTILE and gain <= 0):
                 return name
         return None
 
     def judged(self, name: str) -> Verdict:
-        """On all fresh pairs so far; as each design has to be beaten, none takes a level more."""
-        theirs = self.fresh.get(name, [])
-        mine = self.fresh.get(MINE, [])[: len(theirs)]
-        scores, baseline = ([card.mean for card in side] for side in (mine, theirs))
-        return judge.better_than(scores, baseline, self.terms.account, ceiling=1.0)
+        """At each look that was come to; as each design has to be beaten, none takes a level more.
+
+        A look has its share of the level, and the shares of all looks and of `far` sum to 1. So a
+        design whose mean is the recipe's or higher is taken for beaten with at most that level
+        (union bound, whatever the looks have in common), and the claim, which needs all of them
+        beaten in all conditions, is false with at most the level of any one (an intersection-union
+        test: Berger 1982). Stopping early, or which of the others are met, adds nothing to it.
+        """
+        pairs, found = self.pairs(name), Verdict(Decision.CONTINUE, "no look yet")
+        for n, share in LOOKS.items():
+            if len(pairs) < n or found.keep:
+                break
+            found = judge.better_on_the_whole(self._strata(pairs[:n]), share * self.terms.level)
+        return found
+
+    def gained(self, name: str, suite: str | None = None) -> Total | None:
+        """Over a design, on all pairs, of a suite or of all; None of fewer than two."""
+        return total(self._strata(self.pairs(name), suite))
+
+    def _strata(
+        self, pairs: Sequence[tuple[Card, Card]], suite: str | None = None
+    ) -> list[Stratum]:
+        """Each proxy is a part of the mean, and its seeds are its own."""
+        share = self._weights
+        legs = [leg for leg in self.condition.twins.whole if suite in (None, leg.suite)]
+        whole = sum(share[leg.name] for leg in legs)
+        return [
+            Stratum(_apart(pairs, leg.name), share[leg.name] / whole, self._least_sd(leg.name))
+            for leg in legs
+        ]
+
+    def _least_sd(self, proxy: str) -> float:
+        return TORN_LEAST_SD if proxy in self.terms.repeats else LEAST_SD
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        return weights(self.condition.twins)
 
     def gains(self, name: str, suite: str | None = None) -> list[float]:
-        """Of the recipe over a design, by fresh pair; on the screen's where there is none."""
-        theirs = self.fresh.get(name) or [self.screen[name]]
-        mine = self.fresh.get(MINE, [])[: len(theirs)] if name in self.fresh else None
-        pairs = zip(mine or [self.screen[MINE]], theirs, strict=True)
+        """Of the recipe over a design, by pair; on what was asked where it gave up at once."""
+        pairs = self.pairs(name) or [(self.screen[MINE], self.screen[name])]
         return [self._score(a, suite) - self._score(b, suite) for a, b in pairs]
 
     @property
@@ -246,10 +213,9 @@ class Contest:
 
     @property
     def bounds(self) -> dict[str, float]:
-        """Of each suite, what is gained over the strongest design at least; from fresh pairs."""
-        if self.n_pairs < 2:
-            return {}
-        return {s: at_least(self.gains(self.strongest, s)) for s in self.condition.twins.names}
+        """Of each suite, what is gained over the strongest design at least."""
+        found = {s: self.gained(self.strongest, s) for s in self.condition.twins.names}
+        return {suite: one.at_least(SURE) for suite, one in found.items() if one is not None}
 
     @property
     def is_too_good(self) -> bool:
@@ -276,6 +242,18 @@ class Contest:
         c = self.condition
         known = {each.name: each.recipe for each in c.rivals}
         tuning, seed = (int(digest([c.key, "verify", str(at)])[:12], 16) for at in (0, place))
-        least = self.least if name != MINE and not place else None
-        recipe = c.mine if name == MINE else known[name]
-        return Job(name, recipe, c.twins, self.folder, seed, tuning, least)
+        recipe, repeats = c.mine if name == MINE else known[name], self.terms.repeats
+        if place or MINE not in self.screen:
+            return Job(name, recipe, c.twins, self.folder, seed, tuning, repeats=repeats)
+        order = telling(c.twins, self.screen[MINE])
+        bars = self.screen[MINE].mean - self.terms.sooner, self.least
+        return Job(name, recipe, c.twins, self.folder, seed, tuning, bars, repeats, tuple(order))
+
+
+def _apart(pairs: Sequence[tuple[Card, Card]], proxy: str) -> list[float]:
+    """Differences by seed of a proxy."""
+    return [
+        x - y
+        for mine, its in pairs
+        for x, y in zip(mine.scores(proxy), its.scores(proxy), strict=True)
+    ]

@@ -86,9 +86,8 @@ def _rivals(scores: Mapping[str, Any], run: Run, condition: str) -> list[dict[st
     for name, seeds in scores.items():
         if name == MINE:
             continue
-        fresh = seeds[1:]
-        mine, its = (scores[MINE][1 : len(seeds)], fresh) if fresh else (scores[MINE][:1], seeds)
-        found.append(_row(name, twins, mine, its, judged=bool(fresh)))
+        mine = scores[MINE][: len(seeds)]
+        found.append(_row(name, twins, mine, seeds, judged=len(seeds) > 1))
     return sorted(found, key=lambda row: -row["mean"])
 
 
@@ -97,7 +96,7 @@ def _row(
 ) -> dict[str, Any]:
     whole = [leg.name for leg in twins.whole]
     pairs = [(a, b) for a, b in zip(mine, its, strict=True) if set(b) == set(whole)]
-    row: dict[str, Any] = {"name": name, "pairs": len(its), "judged": judged}
+    row: dict[str, Any] = {"name": name, "pairs": len(pairs) or 1, "judged": judged}
     if not pairs:  # it gave up: what was left counts in full
         full = {leg: [its[0].get(leg, 1.0)] for leg in whole}
         return {**row, "mean": twins.mean(full)[0], "gave_up_after": len(its[0])}

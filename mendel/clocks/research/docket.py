@@ -9,10 +9,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mendel.clocks.research.contest import Terms, far
-from mendel.clocks.research.suite import rounded
+from mendel.clocks.research.terms import Terms, terms
 from mendel.clocks.research.twins import Condition
-from mendel.evidence import next_level
 from mendel.ledger import Ledger
 from mendel.propose.spelling import key
 from mendel.spec import Recipe
@@ -34,17 +32,20 @@ from mendel.types import (
 class Docket:
     """One recipe's; the same recipe against another menu is another question.
 
-    turn     the trial that is verified
-    first    the condition that it begins with
+    turn         the trial that is verified
+    first        the condition that it begins with
+    everywhere   the whole menu is met at each size: another question
     """
 
     ledger: Ledger
     turn: Turn
     first: Condition
+    everywhere: bool = False
 
     @property
     def question(self) -> Digest:
-        return digest([self.turn.candidate.id, self.first.key])
+        asked = [self.turn.candidate.id, self.first.key]
+        return digest([*asked, "everywhere"] if self.everywhere else asked)
 
     def claimed(self) -> Turn | None:
         """What was found before; a win joined the menu, and would only meet itself."""
@@ -59,13 +60,14 @@ class Docket:
         with self.ledger.writing(line) as connection:
             for turn in self._told(Kind.OPENING):
                 if "terms" in turn.result.facts:
-                    told = turn.result.facts["terms"]
-                    return Terms(Account(**told["account"]), told["far"])
-            distance = rounded(far(self.ledger.turns(line, kinds=[Kind.TRIAL])))
-            terms = Terms(self.ledger.account(line, connection), distance)
-            self.ledger.append(connection, self._opening(self.first, {"terms": asdict(terms)}))
+                    told = dict(turn.result.facts["terms"])
+                    return Terms(Account(**told.pop("account")), **told)
+            trials = self.ledger.turns(line, kinds=[Kind.TRIAL])
+            account = self.ledger.account(line, connection)
+            found = terms(trials, self.first.twins.open, account)
+            self.ledger.append(connection, self._opening(self.first, {"terms": asdict(found)}))
             self.ledger.charge(connection, line, begun=1, kept=0)
-        return terms
+        return found
 
     def favourites(self) -> list[str]:
         """Rivals in the first condition whose designs once led the line."""
@@ -90,9 +92,6 @@ class Docket:
             if verdict.keep:
                 self.ledger.charge(connection, self.turn.line, begun=0, kept=1)
             return self.ledger.append(connection, turn)
-
-    def level(self, terms: Terms) -> float:
-        return next_level(terms.account)
 
     def _opening(self, condition: Condition, more: dict[str, Any]) -> Turn:
         words = f"sealed {' and '.join(condition.twins.names)} opened, {condition.name}"

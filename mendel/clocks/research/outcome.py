@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Literal
 
-from mendel.clocks.research.contest import MINE, N_SD, SURE, Contest
+from mendel.clocks.research.contest import MINE, SURE, Contest
 from mendel.clocks.research.suite import rounded
+from mendel.clocks.research.terms import n_sd
 from mendel.clocks.research.twins import Condition, as_trained
 from mendel.clocks.research.verdict import MARGIN
 from mendel.propose.novelty import fingerprint
@@ -53,8 +54,19 @@ def _judged(contests: Sequence[Contest]) -> str:
     """How many of the rivals were, in each condition, and what the screen alone says of others."""
     near = ", ".join(f"{len(each.near)} {each.condition.name}" for each in contests)
     beyond = ", ".join(f"{len(each.screen) - 1 - len(each.near)}" for each in contests)
-    far = f"{contests[0].terms.far:.3g} behind on one, {N_SD} standard deviations of a pair"
-    return f"judged on fresh pairs {near}; not judged {beyond}, more than {far}"
+    terms = contests[0].terms
+    sd = f"{n_sd(terms.level):.1f} standard deviations of a pair"
+    far = f"more than {terms.far:.3g} behind on one, {sd}"
+    return f"judged on pairs {near}; not judged {beyond}, {far}{_unmet(contests)}"
+
+
+def _unmet(contests: Sequence[Contest]) -> str:
+    """Who was met as found alone; empty where all are met at each size."""
+    last = contests[-1]
+    left = len(last.condition.rivals) - len(last.met)
+    if not left:
+        return ""
+    return f", {left} of those as found alone"
 
 
 def _suites(contests: Sequence[Contest]) -> str:
@@ -100,6 +112,7 @@ def counts(contest: Contest) -> dict[str, Any]:
         "sealed": contest.condition.sealed,
         "designs": len(contest.condition.menu),
         "trained_alike": len(contest.condition.alike),
+        "met": len(contest.met),
         "judged": contest.near if MINE in contest.screen else [],
         "screened_out": max(0, len(contest.screen) - 1 - len(contest.near)),
         "far": contest.terms.far,

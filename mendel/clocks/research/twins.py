@@ -42,6 +42,13 @@ class Twins(Suites):
         return cls.parse({**suites.to_dict(), "tokens": tokens})
 
     @property
+    def open(self) -> Suites:
+        """The proxies that these are the twins of."""
+        told = self.to_dict()
+        del told["tokens"]
+        return Suites.parse(told)
+
+    @property
     def heaviest(self) -> tuple[Leg, ...]:
         """Those that sweep a rate, then the smallest suites, which are most of the mean."""
         of = Counter(leg.suite for leg in self.whole)

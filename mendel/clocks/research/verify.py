@@ -13,15 +13,18 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Protocol
 
 from mendel.audit import check_spec
-from mendel.clocks.research.contest import MINE, Card, Contest, Job, Terms, measured
+from mendel.clocks.research.card import Card, Job, measured
+from mendel.clocks.research.contest import MINE, Contest
 from mendel.clocks.research.discovery import publish
 from mendel.clocks.research.docket import Docket
 from mendel.clocks.research.lookup import run_of
 from mendel.clocks.research.outcome import Outcome, beaten_by, counts, on_the_menu, won
 from mendel.clocks.research.run import Run
+from mendel.clocks.research.terms import Terms
 from mendel.clocks.research.twins import CONDITIONS, Condition
 from mendel.clocks.workers import die_with_parent, interruptible, n_workers
 from mendel.data.vault import Vault
@@ -30,6 +33,7 @@ from mendel.spec import Recipe
 from mendel.types import Decision, InputError, Kind, Turn, Verdict
 
 TICK_S = 0.2
+N_NEAREST = 3  # of as found, who are met again at twice the size
 
 
 class Watcher(Protocol):
@@ -71,20 +75,22 @@ def verify(
     *,
     workers: int = 0,
     until: float | None = None,
+    everywhere: bool = False,
 ) -> Verified | None:
     """Verify the recipe of a turn; the same call goes on where an earlier one stopped.
 
-    workers  processes, one thread each; 0: one a core
-    until    unix seconds; None: however long it takes
-    returns  None where it was stopped
-    raises   InputError for a turn that cannot be verified, SealedError inside a trial
+    workers     processes, one thread each; 0: one a core
+    until       unix seconds; None: however long it takes
+    everywhere  all of the menu at twice the size too, not `contenders` alone: twice as long
+    returns     None where it was stopped
+    raises      InputError for a turn that cannot be verified, SealedError inside a trial
     """
     Vault(ledger)  # refuses a process that runs a trial
     turn = ledger.turn(id)
     run = _verifiable(turn, ledger)
     recipe = Recipe.parse(dict(turn.candidate.state))
     first = Condition.of("as found", recipe, run)
-    docket = Docket(ledger, turn, first)
+    docket = Docket(ledger, turn, first, everywhere)
     watcher = watcher or Silent()
     if (before := docket.claimed()) is not None:
         watcher.note(f"turn {id} was verified before, in turn {before.id}")
@@ -136,6 +142,7 @@ class _Session:
             return self._claim([], None, "rediscovery", f"its design is {same}")
         terms = self.docket.begin()
         favourites = self.docket.favourites()
+        only: frozenset[str] | None = None
         contests: list[Contest] = []
         with interruptible() as interrupted, _pool(self.workers) as pool:
             self._at_work = pool, interrupted
@@ -143,32 +150,47 @@ class _Session:
                 first = self.docket.first
                 condition = first if name == first.name else Condition.of(name, recipe, run)
                 self.docket.open(condition)
-                contests.append(self._contest(condition, terms, favourites))
+                contests.append(self._contest(condition, terms, favourites, only))
                 self._fight(contests[-1])
                 lost = self._lost(contests[-1])
                 if lost is not None:
                     return self._claim(contests, terms, *lost)
                 favourites = contests[-1].near
+                if not self.docket.everywhere:
+                    only = only or contenders(contests[0], self.docket.favourites())
         return self._claim(contests, terms, "verified win", won(contests))
 
-    def _contest(self, condition: Condition, terms: Terms, favourites: Sequence[str]) -> Contest:
+    def _contest(
+        self,
+        condition: Condition,
+        terms: Terms,
+        favourites: Sequence[str],
+        only: frozenset[str] | None,
+    ) -> Contest:
+        met = None if only is None else only | self._new(condition)
         folder = self.ledger.folder / "vault" / "research" / condition.key[:24]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Contest(condition, folder, terms, favourites)
+        return Contest(condition, folder, terms, favourites, met)
+
+    def _new(self, condition: Condition) -> frozenset[str]:
+        """Rivals that fit at this size alone."""
+        known = {each.name for each in self.docket.first.rivals}
+        return frozenset(each.name for each in condition.rivals) - known
 
     def _fight(self, contest: Contest) -> None:
-        name, n = contest.condition.name, len(contest.condition.rivals)
+        name, n = contest.condition.name, len(contest.met)
         told = f"{len(contest.condition.menu)} designs of the menu"
         alike = ", as they are trained and as the recipe is" if contest.condition.alike else ""
         self.watcher.note(f"{name}: sealed twins of {told}{alike}")
         while jobs := contest.wanted:
-            what = "on the first seed" if jobs[0].screens else "on fresh pairs"
+            begins = MINE not in contest.screen
+            what = "on the first seed" if jobs[0].screens else "on more pairs"
             contest.add(self._measured(jobs, f"{name}, {what}"))
             if contest.screen[MINE].error:
                 return
-            if len(contest.screen) == 1:
+            if begins:
                 hours = n * contest.screen[MINE].seconds / 3600
-                told = f"{hours:.1f} core hours to screen {n}, as many again for fresh pairs"
+                told = f"{hours:.1f} core hours at most for the first seed of {n}, then pairs"
                 self.watcher.note(f"{name}: about {told}; one loss ends it")
 
     def _measured(self, jobs: Sequence[Job], what: str) -> list[Card]:
@@ -212,7 +234,7 @@ class _Session:
         self, contests: Sequence[Contest], terms: Terms | None, outcome: Outcome, words: str
     ) -> Verified:
         decision = Decision.KEEP if outcome == "verified win" else Decision.DISCARD
-        level = None if terms is None else self.docket.level(terms)
+        level = None if terms is None else terms.level
         verdict = Verdict(decision, f"{outcome}: {words}", level)
         facts = {
             "outcome": outcome,
@@ -221,6 +243,17 @@ class _Session:
         }
         scores = {each.condition.name: each.told() for each in contests}
         return Verified(self.docket.claim(verdict, facts, scores))
+
+
+def contenders(first: Contest, led: Sequence[str]) -> frozenset[str]:
+    """Whom a recipe meets at twice the size: who came nearest, the best of each kind, who led.
+
+    The others were beaten by more as found, and each has one of its kind among them; that a larger
+    size would bring one of them to the front is not excluded, so the claim says how many were met
+    as found alone.
+    """
+    nearest = sorted(first.near, key=lambda name: fmean(first.gains(name)))[:N_NEAREST]
+    return frozenset((*nearest, *first.best_of_kinds, *led))
 
 
 @contextmanager
