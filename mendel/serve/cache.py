@@ -64,6 +64,9 @@ class PrefixCache:
     def chain(self, tenant: str) -> Chain:
         return Chain(tenant, self._secret)
 
+    def knows(self, hash: bytes) -> bool:
+        return hash in self._holders
+
     def n_known(self, chain: Chain, most: int) -> int:
         """Tokens of the longest prefix there is, of at most so many."""
         n = self._depth(chain, most)

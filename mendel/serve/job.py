@@ -48,6 +48,8 @@ class Job:
         self.lookup: Lookup | None = None
         self.length = Length(0)
         self.n_shared = 0  # tokens of the text that the cache holds too
+        self.waits = False  # for a block of its prompt that another job computes now
+        self.is_followed = False  # others wait so for this one
         self.submitted = time.perf_counter()
         self.admitted: float | None = None
         self.first: float | None = None  # when the first token was given

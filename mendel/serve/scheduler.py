@@ -97,6 +97,9 @@ class Scheduler:
             while line and spare and budget:
                 job, id = line[0], line[0].request.id
                 wanted = min(job.n_lacking, limit(job)) - rows.get(id, 0)
+                if wanted <= 0:
+                    line.popleft()
+                    continue
                 n = min(wanted, spare, budget)
                 rows[id] = rows.get(id, 0) + n
                 spare, budget = spare - n, budget - n
