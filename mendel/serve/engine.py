@@ -286,7 +286,10 @@ class Engine:
 
     def _end(self, job: Job, reason: Reason, error: str | None) -> None:
         self.scheduler.end(job)
-        self.texts.finish(job, keep=reason != "failed")
+        try:
+            self.texts.finish(job, keep=reason != "failed")
+        except Exception:  # whoever waits for the end must hear of it
+            log.exception("the text of %s could not be put away", job.request.id)
         now = time.perf_counter()
         gap, self._last_end = now - self._last_end, now
         self._gap_s += 0.1 * (min(gap, 10.0) - self._gap_s)

@@ -105,8 +105,11 @@ class Scheduler:
                 spare, budget = spare - n, budget - n
                 if n == wanted:
                     line.popleft()
+            if line and spare:  # the batch is full: the turn goes on in the next one
+                self._deficits[tenant] = spare - QUANTUM
+                break
+            self._deficits[tenant] = 0
             self._deficits.move_to_end(tenant)
-            self._deficits[tenant] = spare if line else 0
             if not line:
                 del lines[tenant]
         for id in rows:  # who had rows goes behind those who had none

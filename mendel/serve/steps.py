@@ -209,6 +209,7 @@ class Stepper:
     def _room(self, job: Job, n: int, most: int) -> int:
         context, back = self.program.context, self.program.n_undo - 1
         n = max(0, min(n, most) if self.program.cuts else min(n, most, back))
+        n = min(n, self.texts.guessable(job))
         return n if context is None else max(0, min(n, context - len(job.ids)))
 
     def _shallow(self, depth: int, wanted: Sequence[tuple[Job, int]]) -> list[list[int]]:

@@ -83,6 +83,13 @@ class Texts:
             return len(job.ids)
         return BLOCK - (len(job.ids) - job.n_lacking) % BLOCK
 
+    def guessable(self, job: Job) -> int:
+        """How many guesses may follow the next token, for all that this room minds."""
+        if self.cache.cuts or not self._reuses(job):
+            return len(job.ids)
+        # a run that ends behind such a place would leave nothing there to be found again
+        return BLOCK - len(job.ids) % BLOCK if len(job.ids) % BLOCK else 0
+
     def trim(self) -> None:
         """Hold the cache to its bytes; what running texts have to themselves is not its own."""
         jobs = [*self.scheduler.running.values(), *([self.spare] if self.spare else [])]
