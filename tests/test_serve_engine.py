@@ -446,3 +446,32 @@ def test_the_kernels_give_their_plain_tokens_under_every_plan(name: str) -> None
             for _ in range(2):
                 assert [heard.tokens for heard in ask(engine, asked)] == wanted
     assert program.n_bytes == 0
+
+
+def test_a_second_close_does_not_wait_for_the_first() -> None:
+    engine = Engine(Reference(tiny()), {"plain": PlanSpec()}, Fixed("plain"))
+    heard = Heard()
+    engine.submit(Request("r", (1,), 1_000_000), heard)
+    assert heard.begun.wait(30)
+    patient = threading.Thread(target=engine.close, args=(3600,))
+    patient.start()
+    assert engine.close() == 1
+    patient.join(60)
+    assert not patient.is_alive() and heard.end.reason == "cancelled"
+
+
+@pytest.mark.parametrize("name", ("a window", "a recurrence"))
+def test_kernels_with_little_room_set_back_and_stay_exact(name: str) -> None:
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+    from mendel.serve.footprint import measured
+
+    free = numerics.program(tiny(name), dtype="float32", capacity_bytes=2**26)
+    asked = requests(16, sampler=DRAWN, n_tokens=60)
+    wanted = [plain(free, request) for request in asked]
+    room = int(2.2 * measured(free).of(260)) + 2**17
+    tight = numerics.program(tiny(name), dtype="float32", capacity_bytes=room)
+    with running(tight, LOOKUP, cache_bytes=room // 3, chunk_rows=32) as engine:
+        heard = ask(engine, asked)
+        assert engine.stats().n_set_back > 0
+    assert [one.tokens for one in heard] == wanted
