@@ -475,3 +475,14 @@ def test_kernels_with_little_room_set_back_and_stay_exact(name: str) -> None:
         heard = ask(engine, asked)
         assert engine.stats().n_set_back > 0
     assert [one.tokens for one in heard] == wanted
+
+
+def test_an_engine_closes_whenever_it_is_told_to() -> None:
+    """The race between going to sleep and being woken for the last time, often."""
+    program = Reference(tiny(n_layers=1))
+    for i in range(60):
+        engine = Engine(program, {"plain": PlanSpec()}, Fixed("plain"))
+        if i % 2:
+            ask(engine, [Request("r", (1,), 1)])
+        engine.close()
+        assert not engine._thread.is_alive()

@@ -217,8 +217,10 @@ class Engine:
         )
 
     def _serve(self) -> None:
-        while not self._is_over:
-            self._wake.clear()
+        while True:
+            self._wake.clear()  # before the look at what it wakes for: what comes later sets it
+            if self._is_over:
+                break
             try:
                 if not self._turn():
                     self._wake.wait()
