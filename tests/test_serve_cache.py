@@ -205,3 +205,22 @@ def wait_until_warmed(engine: Any, n: int) -> None:
             return
         ask(engine, [Request(f"wait{i}", (1,), 1)])
     raise AssertionError("nothing was warmed")
+
+
+@pytest.mark.parametrize("name", ("llama", "a recurrence"))
+def test_prompts_that_arrive_together_and_begin_alike_are_computed_once(name: str) -> None:
+    program = Reference(tiny(name))
+    common = prompt(6 * BLOCK)
+    asked = [Request(f"r{i}", (*common, *prompt(5, i)), 3) for i in range(6)]
+    with running(program) as engine:
+        gate = Heard()
+        engine.submit(Request("gate", (1,), 5000), gate)
+        assert gate.begun.wait(30)
+        before = engine.stats().n_rows
+        heard = ask(engine, asked)
+        engine.cancel("gate")
+        assert gate.end
+        stats = engine.stats()
+    others = stats.n_rows - before - len(gate.tokens)
+    assert others < 2 * len(common), "six prompts would be 6 times as many"
+    assert [one.tokens for one in heard] == [plain(program, request) for request in asked]

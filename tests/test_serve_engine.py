@@ -410,3 +410,79 @@ def test_close_cuts_off_those_who_do_not_end_in_time() -> None:
     assert heard.begun.wait(30)
     assert engine.close(0.05) == 1
     assert heard.end.reason == "cancelled"
+
+
+def test_nothing_is_left_of_requests_that_ended() -> None:
+    program = Reference(tiny(n_layers=1))
+    with running(program, LOOKUP, cache_bytes=20_000, max_queue=500) as engine:
+        for i in range(3):
+            heard = [Heard() for _ in range(60)]
+            for j, one in enumerate(heard):
+                request = Request(f"{i}-{j}", (j % VOCAB,) * (1 + j), 4, tenant=f"t{i}-{j}")
+                engine.submit(request, one)
+                if j % 5 == 0:
+                    engine.cancel(request.id)
+            reasons = {one.end.reason for one in heard}
+            assert reasons <= {"length", "cancelled"} and "length" in reasons
+        held = (engine._known, engine._arrived, engine._cancelled, engine.scheduler.all())
+        assert not any(held)
+        assert not engine.scheduler._waiting and len(engine.scheduler._deficits) <= 60
+        cache = engine.cache
+        assert len(cache._holders) <= sum(len(e.hashes) for e in cache._entries.values())
+        assert len(cache._ends) == len(cache)
+    assert not cache._holders and not cache._ends and program.n_bytes == 0
+
+
+@pytest.mark.parametrize("name", ("llama", "a window", "a recurrence"))
+def test_the_kernels_give_their_plain_tokens_under_every_plan(name: str) -> None:
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+
+    program = numerics.program(tiny(name), dtype="float32", capacity_bytes=2**24)
+    asked = requests(6, sampler=DRAWN)
+    wanted = [plain(program, request) for request in asked]
+    for plan in PLANS:
+        with running(program, plan, chunk_rows=24) as engine:
+            for _ in range(2):
+                assert [heard.tokens for heard in ask(engine, asked)] == wanted
+    assert program.n_bytes == 0
+
+
+def test_a_second_close_does_not_wait_for_the_first() -> None:
+    engine = Engine(Reference(tiny()), {"plain": PlanSpec()}, Fixed("plain"))
+    heard = Heard()
+    engine.submit(Request("r", (1,), 1_000_000), heard)
+    assert heard.begun.wait(30)
+    patient = threading.Thread(target=engine.close, args=(3600,))
+    patient.start()
+    assert engine.close() == 1
+    patient.join(60)
+    assert not patient.is_alive() and heard.end.reason == "cancelled"
+
+
+@pytest.mark.parametrize("name", ("a window", "a recurrence"))
+def test_kernels_with_little_room_set_back_and_stay_exact(name: str) -> None:
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+    from mendel.serve.footprint import measured
+
+    free = numerics.program(tiny(name), dtype="float32", capacity_bytes=2**26)
+    asked = requests(16, sampler=DRAWN, n_tokens=60)
+    wanted = [plain(free, request) for request in asked]
+    room = int(2.2 * measured(free).of(260)) + 2**17
+    tight = numerics.program(tiny(name), dtype="float32", capacity_bytes=room)
+    with running(tight, LOOKUP, cache_bytes=room // 3, chunk_rows=32) as engine:
+        heard = ask(engine, asked)
+        assert engine.stats().n_set_back > 0
+    assert [one.tokens for one in heard] == wanted
+
+
+def test_an_engine_closes_whenever_it_is_told_to() -> None:
+    """The race between going to sleep and being woken for the last time, often."""
+    program = Reference(tiny(n_layers=1))
+    for i in range(60):
+        engine = Engine(program, {"plain": PlanSpec()}, Fixed("plain"))
+        if i % 2:
+            ask(engine, [Request("r", (1,), 1)])
+        engine.close()
+        assert not engine._thread.is_alive()

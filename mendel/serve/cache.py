@@ -56,13 +56,18 @@ class PrefixCache:
         self.wasted_s = 0.0  # of all that was warmed and never asked for, evicted included
         self._secret = secrets.token_bytes(32)
         self._entries: OrderedDict[int, Entry] = OrderedDict()
-        self._holders: dict[bytes, list[Entry]] = {}  # by hash, those that can give the prefix
+        # by hash, those that can give the prefix, and the one that ends there
+        self._holders: dict[bytes, dict[int, Entry]] = {}
+        self._ends: dict[bytes, Entry] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def chain(self, tenant: str) -> Chain:
         return Chain(tenant, self._secret)
+
+    def knows(self, hash: bytes) -> bool:
+        return hash in self._holders
 
     def n_known(self, chain: Chain, most: int) -> int:
         """Tokens of the longest prefix there is, of at most so many."""
@@ -72,7 +77,7 @@ class PrefixCache:
     def take(self, chain: Chain, most: int) -> tuple[Text, int] | None:
         """A fork with the longest known prefix, and its length."""
         while n := self._depth(chain, most):
-            entry = self._holders[chain.hashes[n - 1]][-1]
+            entry = self._holder(chain.hashes[n - 1])
             text = entry.text.fork()
             try:
                 text.cut(n * BLOCK)
@@ -96,7 +101,7 @@ class PrefixCache:
         self.wasted_s += wasted_s
         if not n or not self.capacity or known or not (exact or self.cuts):
             if known:
-                self._entries.move_to_end(id(self._holders[hashes[-1]][-1]))
+                self._entries.move_to_end(id(self._holder(hashes[-1])))
             text.free()
             return n * BLOCK if known else 0
         try:
@@ -108,9 +113,9 @@ class PrefixCache:
         entry = Entry(hashes, text, wasted_s)
         if self.cuts:
             entry.wasted_s += self._drop_shorter(hashes)
-        self._entries[id(entry)] = entry
+        self._entries[id(entry)] = self._ends[hashes[-1]] = entry
         for hash in hashes if self.cuts else hashes[-1:]:
-            self._holders.setdefault(hash, []).append(entry)
+            self._holders.setdefault(hash, {})[id(entry)] = entry
         return n * BLOCK
 
     def evict(self, n: int = 1) -> bool:
@@ -129,6 +134,10 @@ class PrefixCache:
     def clear(self) -> None:
         self.evict(len(self._entries))
 
+    def _holder(self, hash: bytes) -> Entry:
+        """The newest of them."""
+        return next(reversed(self._holders[hash].values()))
+
     def _depth(self, chain: Chain, most: int) -> int:
         """Blocks of the longest known prefix."""
         n = min(most // BLOCK, len(chain.hashes))
@@ -139,23 +148,17 @@ class PrefixCache:
 
     def _drop_shorter(self, hashes: tuple[bytes, ...]) -> float:
         """Texts that a longer one begins with say nothing that it does not; returns their waste."""
-        found = [
-            entry
-            for i, hash in enumerate(hashes)
-            for entry in self._holders.get(hash, ())
-            if len(entry.hashes) == i + 1
-        ]
+        found = [self._ends[hash] for hash in hashes if hash in self._ends]
         wasted_s = sum(entry.wasted_s for entry in found)
         for entry in found:
             self._drop(entry)
         return wasted_s
 
     def _drop(self, entry: Entry) -> None:
-        del self._entries[id(entry)]
+        del self._entries[id(entry)], self._ends[entry.hashes[-1]]
         for hash in entry.hashes:
-            holders = self._holders.get(hash, [])
-            if entry in holders:
-                holders.remove(entry)
+            holders = self._holders.get(hash, {})
+            holders.pop(id(entry), None)
             if not holders:
                 self._holders.pop(hash, None)
         entry.text.free()
@@ -165,4 +168,4 @@ class PrefixCache:
         self.cuts = False
         self._holders = {}
         for entry in self._entries.values():
-            self._holders.setdefault(entry.hashes[-1], []).append(entry)
+            self._holders[entry.hashes[-1]] = {id(entry): entry}

@@ -32,6 +32,7 @@ from mendel.serve.protocols import (
 )
 from mendel.serve.scheduler import Scheduler
 from mendel.serve.steps import Stepper
+from mendel.serve.texts import Texts
 from mendel.serve.warming import Warming
 from mendel.spec import PlanSpec
 from mendel.types import InputError, did_you_mean
@@ -101,7 +102,8 @@ class Engine:
         half = program.capacity_bytes // 2
         self.cache = PrefixCache(half if cache_bytes is None else cache_bytes, cuts=program.cuts)
         self.scheduler = Scheduler(max_running)
-        self.stepper = Stepper(program, self.cache, self.scheduler, self.footprint, chunk_rows)
+        self.texts = Texts(program, self.cache, self.scheduler, self.footprint)
+        self.stepper = Stepper(program, self.texts, self.scheduler, chunk_rows)
         self.warming = Warming(warm_share)
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -200,7 +202,7 @@ class Engine:
             n_tokens=s.n_tokens,
             n_drafted=s.n_drafted,
             n_accepted=s.n_accepted,
-            n_bytes=s.n_bytes,
+            n_bytes=self.texts.n_bytes,
             capacity_bytes=self.program.capacity_bytes,
             n_cached=len(cache),
             n_hits=cache.n_hits,
@@ -215,8 +217,10 @@ class Engine:
         )
 
     def _serve(self) -> None:
-        while not self._is_over:
-            self._wake.clear()
+        while True:
+            self._wake.clear()  # before the look at what it wakes for: what comes later sets it
+            if self._is_over:
+                break
             try:
                 if not self._turn():
                     self._wake.wait()
@@ -252,13 +256,13 @@ class Engine:
             if job.admitted is None:
                 self._choose(job)
                 job.admitted = time.perf_counter()
-            self.stepper.begin(job)
+            self.texts.begin(job)
 
     def _choose(self, job: Job) -> None:
         request = job.request
         job.features = Features(
             n_prompt=len(request.prompt),
-            n_cached=self.stepper.n_known(job),
+            n_cached=self.texts.n_known(job),
             n_tokens=request.n_tokens,
             overlap=overlap(request.prompt),
             sampled=request.sampler.temperature > 0,
@@ -284,7 +288,10 @@ class Engine:
 
     def _end(self, job: Job, reason: Reason, error: str | None) -> None:
         self.scheduler.end(job)
-        self.stepper.finish(job, keep=reason != "failed")
+        try:
+            self.texts.finish(job, keep=reason != "failed")
+        except Exception:  # whoever waits for the end must hear of it
+            log.exception("the text of %s could not be put away", job.request.id)
         now = time.perf_counter()
         gap, self._last_end = now - self._last_end, now
         self._gap_s += 0.1 * (min(gap, 10.0) - self._gap_s)

@@ -26,6 +26,7 @@ from mendel.spec import PlanSpec
 from mendel.types import InputError
 
 GRAM = 3  # of Features.overlap
+LATELY = 4096  # tokens of a prompt that it looks at
 PLAIN = PlanSpec()
 NOTHING = Features(0, 0, 0, 0.0, False, False, 0, 0)
 
@@ -48,6 +49,8 @@ class Job:
         self.lookup: Lookup | None = None
         self.length = Length(0)
         self.n_shared = 0  # tokens of the text that the cache holds too
+        self.waits = False  # for a block of its prompt that another job computes now
+        self.is_followed = False  # others wait so for this one
         self.submitted = time.perf_counter()
         self.admitted: float | None = None
         self.first: float | None = None  # when the first token was given
@@ -189,7 +192,7 @@ def overlap(prompt: Sequence[int]) -> float:
     """The share of its 3-grams that came before in it."""
     if len(prompt) <= GRAM:
         return 0.0
-    ids = np.asarray(prompt, np.uint64)
+    ids = np.asarray(prompt[-LATELY:], np.uint64)
     keys = ids[2:] + np.uint64(1_000_003) * (ids[1:-1] + np.uint64(1_000_003) * ids[:-2])
     return 1 - len(np.unique(keys)) / len(keys)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import platform
-import weakref
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -52,11 +51,11 @@ class Reference:
         self.dtype, self.capacity_bytes = dtype, capacity_bytes
         self.digest = _digest(self.model, dtype)
         self.cuts = self._keeps_tokens_apart()
-        self._texts: weakref.WeakSet[_Text] = weakref.WeakSet()
+        self._texts: dict[int, _Text] = {}  # not freed yet
 
     @property
     def n_bytes(self) -> int:
-        return sum({k: n for text in self._texts for k, n in _storages(text.kept)}.values())
+        return sum({k: n for text in self._all() for k, n in _storages(text.kept)}.values())
 
     def text(self) -> Text:
         return self._add(_Text(self, [None], 0))
@@ -123,7 +122,7 @@ class Reference:
 
     def _check_room(self, found: Sequence[_Ran]) -> None:
         new = {ran.text: ran.kept for ran in found}
-        held = [new.get(text, text.kept) for text in self._texts]
+        held = [new.get(text, text.kept) for text in self._all()]
         n = sum({k: b for kept in held for k, b in _storages(kept)}.values())
         if n > self.capacity_bytes:
             raise PoolFull(
@@ -132,8 +131,12 @@ class Reference:
             )
 
     def _add(self, text: _Text) -> Text:
-        self._texts.add(text)
+        self._texts[id(text)] = text
         return text
+
+    def _all(self) -> list[_Text]:
+        """In one step, since others may ask for n_bytes while the engine runs."""
+        return list(self._texts.values())
 
 
 class _Text:
@@ -159,7 +162,7 @@ class _Text:
 
     def free(self) -> None:
         self.kept = [None]
-        self.program._texts.discard(self)
+        self.program._texts.pop(id(self), None)
 
 
 class _Ran(NamedTuple):

@@ -97,13 +97,19 @@ class Scheduler:
             while line and spare and budget:
                 job, id = line[0], line[0].request.id
                 wanted = min(job.n_lacking, limit(job)) - rows.get(id, 0)
+                if wanted <= 0:
+                    line.popleft()
+                    continue
                 n = min(wanted, spare, budget)
                 rows[id] = rows.get(id, 0) + n
                 spare, budget = spare - n, budget - n
                 if n == wanted:
                     line.popleft()
+            if line and spare:  # the batch is full: the turn goes on in the next one
+                self._deficits[tenant] = spare - QUANTUM
+                break
+            self._deficits[tenant] = 0
             self._deficits.move_to_end(tenant)
-            self._deficits[tenant] = spare if line else 0
             if not line:
                 del lines[tenant]
         for id in rows:  # who had rows goes behind those who had none

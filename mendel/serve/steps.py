@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mendel.serve.cache import BLOCK, PrefixCache
-from mendel.serve.footprint import Footprint
 from mendel.serve.job import Job
 from mendel.serve.protocols import F32, Piece, PoolFull, Program, Reason
 from mendel.serve.scheduler import Scheduler
+from mendel.serve.texts import Texts
 from mendel.types import InputError
 
 log = logging.getLogger(__name__)
 ALONE = 3  # a batch of prompts alone may have so many times the rows: nobody waits for a token
+DRAFT_ROWS = 64  # of a batch with guesses: tokens and guesses of all
 LEAST_ROWS = 16  # of prompts, however many are in decode
 WARM_ROWS = 32  # a request that comes meanwhile waits for no more
 
@@ -44,31 +44,16 @@ class Stepper:
     def __init__(
         self,
         program: Program,
-        cache: PrefixCache,
+        texts: Texts,
         scheduler: Scheduler,
-        footprint: Footprint,
         chunk_rows: int,
     ) -> None:
-        self.program, self.cache, self.scheduler = program, cache, scheduler
-        self.footprint, self.chunk_rows = footprint, chunk_rows
+        self.program, self.texts, self.scheduler = program, texts, scheduler
+        self.chunk_rows = chunk_rows
         self.n_steps = self.n_rows = self.n_tokens = self.n_set_back = 0
-        self.n_drafted = self.n_accepted = self.n_bytes = 0
+        self.n_drafted = self.n_accepted = 0
         self.work_s = self.step_s = 0.0
         self.row_s = 0.0  # of a prompt's token in a batch, of late
-        self.spare: Job | None = None  # what is being warmed
-
-    def n_known(self, job: Job) -> int:
-        """Tokens of its prompt that the cache has."""
-        self._chain(job)
-        assert job.chain is not None
-        return self.cache.n_known(job.chain, len(job.ids) - 1)
-
-    def begin(self, job: Job) -> None:
-        """Give it a text, with what is known of its beginning."""
-        self._chain(job)
-        assert job.chain is not None
-        found = self.cache.take(job.chain, len(job.ids) - 1) if job.plan.reuse else None
-        job.text, job.n_shared = found or (self.program.text(), 0)
 
     def step(self) -> list[Ended]:
         """One batch of all who run; returns those who ended in it."""
@@ -84,7 +69,8 @@ class Stepper:
         if len(writing) < len(running):
             left = max(LEAST_ROWS, self.chunk_rows - n_rows)
             budget = left if writing else ALONE * self.chunk_rows
-            for job, n in self.scheduler.chunks(budget, self._limit):
+            self.texts.share(job for job in running.values() if job.n_lacking > 1)
+            for job, n in self.scheduler.chunks(budget, self.texts.limit):
                 batch.append(_chunk(job, n))
         ended = self._settled(*self._run(batch))
         self.step_s += time.perf_counter() - started
@@ -93,9 +79,9 @@ class Stepper:
     def warm(self, job: Job) -> bool:
         """Run a chunk of a text that nobody waits for; False when it is whole, or has no room."""
         if job.text is None:
-            self.begin(job)
-            self.spare = job
-        n = min(WARM_ROWS, self._limit(job), job.n_lacking)
+            self.texts.begin(job)
+            self.texts.spare = job
+        n = min(WARM_ROWS, self.texts.limit(job), job.n_lacking)
         if n > 0 and job.text is not None:
             try:
                 self._timed([_chunk(job, n)], None)
@@ -103,46 +89,11 @@ class Stepper:
                 log.info("warming ended: %s", error)
                 n = 0
         if n <= 0 or job.n_lacking <= 0:
-            self.spare = None
-            self.finish(job, keep=n > 0, wasted_s=job.work_s)
+            self.texts.spare = None
+            self.texts.finish(job, keep=n > 0, wasted_s=job.work_s)
             return False
-        self._remember(job)
+        self.texts.remember(job)
         return True
-
-    def finish(self, job: Job, *, keep: bool, wasted_s: float = 0.0) -> None:
-        """Its text goes to the cache, or away."""
-        text, job.text = job.text, None
-        if text is None:
-            return
-        if not (keep and job.plan.reuse and job.chain is not None and self.cache.capacity):
-            text.free()
-        else:
-            job.chain.grow(job.ids)
-            self.cache.put(job.chain, text, wasted_s=wasted_s)
-            self.trim()
-        self.n_bytes = self.program.n_bytes
-
-    def trim(self) -> None:
-        """Hold the cache to its bytes; what running texts have to themselves is not its own."""
-        jobs = [*self.scheduler.running.values(), *([self.spare] if self.spare else [])]
-        private = 0.0
-        for job in jobs:
-            if job.text is not None:
-                shared = self.footprint.a_token * job.n_shared if self.cache.cuts else 0.0
-                private += max(0.0, self.footprint.of(job.text.n) - shared)
-        self.cache.trim(lambda: self.program.n_bytes - int(private))
-
-    def _chain(self, job: Job) -> None:
-        if job.chain is None:
-            job.chain = self.cache.chain(job.request.tenant)
-        if self.cache.capacity:
-            job.chain.grow(job.ids)
-
-    def _limit(self, job: Job) -> int:
-        """Up to the next place where a text must be forked to be found again."""
-        if self.cache.cuts or not (self.cache.capacity and job.plan.reuse):
-            return len(job.ids)
-        return BLOCK - (len(job.ids) - job.n_lacking) % BLOCK
 
     def _run(self, batch: list[Row]) -> tuple[list[Row], list[F32], list[Ended]]:
         """The batch, or what of it there is room for; texts are set back where there is none."""
@@ -160,11 +111,11 @@ class Stepper:
 
     def _smaller(self, batch: list[Row], error: PoolFull, ended: list[Ended]) -> list[Row]:
         """Room is made: of what nobody waits for, of guesses, of the youngest text."""
-        if self.spare is not None:
-            spare, self.spare = self.spare, None
-            self.finish(spare, keep=False)
+        if self.texts.spare is not None:
+            spare, self.texts.spare = self.texts.spare, None
+            self.texts.finish(spare, keep=False)
             return batch
-        if self.cache.evict(1 + len(self.cache) // 8):
+        if self.texts.cache.evict(1 + len(self.texts.cache) // 8):
             return batch
         if any(row.drafted for row in batch):
             return [_unguessed(row) for row in batch]
@@ -212,7 +163,7 @@ class Stepper:
                     ended.append((job, reason, error))
                 if reason == "failed":
                     continue
-            self._remember(job)
+            self.texts.remember(job)
         return ended
 
     def _given(
@@ -236,25 +187,12 @@ class Stepper:
             job.text.cut(min(job.text.n, max(sure, len(job.ids) - 1)))
         return reason, error
 
-    def _remember(self, job: Job) -> None:
-        """Put what others may begin with into the cache as soon as it is known."""
-        text, chain = job.text, job.chain
-        if text is None or chain is None or not (self.cache.capacity and job.plan.reuse):
-            return
-        if self.cache.cuts:  # once, when the prompt is whole; and again at the end
-            new = job.n_out == 1 and len(job.request.prompt) // BLOCK * BLOCK > job.n_shared
-        else:
-            new = text.n > job.n_shared and text.n % BLOCK == 0
-        if new:
-            chain.grow(job.ids)
-            job.n_shared = max(job.n_shared, self.cache.put(chain, text.fork()))
-            self.trim()
-
     def _drafts(self, jobs: Sequence[Job]) -> list[Sequence[int]]:
         """Guesses for each, maybe none."""
         if not any(job.plan.n_draft for job in jobs):
             return [()] * len(jobs)
-        lengths = [self._room(job, job.n_guesses()) for job in jobs]
+        most = DRAFT_ROWS // len(jobs) - 1  # in a large batch a guess costs as much as a token
+        lengths = [self._room(job, job.n_guesses(), most) for job in jobs]
         found: list[Sequence[int]] = [()] * len(jobs)
         depths: dict[int, list[int]] = {}
         for i, (job, n) in enumerate(zip(jobs, lengths, strict=True)):
@@ -268,9 +206,10 @@ class Stepper:
                 found[i] = guess
         return found
 
-    def _room(self, job: Job, n: int) -> int:
-        context = self.program.context
-        n = n if self.program.cuts else min(n, self.program.n_undo - 1)
+    def _room(self, job: Job, n: int, most: int) -> int:
+        context, back = self.program.context, self.program.n_undo - 1
+        n = max(0, min(n, most) if self.program.cuts else min(n, most, back))
+        n = min(n, self.texts.guessable(job))
         return n if context is None else max(0, min(n, context - len(job.ids)))
 
     def _shallow(self, depth: int, wanted: Sequence[tuple[Job, int]]) -> list[list[int]]:

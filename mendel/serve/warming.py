@@ -47,10 +47,10 @@ class Warming:
         return True
 
     def _allowed(self, job: Job, stepper: Stepper) -> Job | None:
-        known = stepper.n_known(job)
+        known = stepper.texts.n_known(job)
         n = len(job.ids) - known
         return job if n > 0 and self._pays(n * stepper.row_s, stepper) else None
 
     def _pays(self, more_s: float, stepper: Stepper) -> bool:
-        wasted_s = max(0.0, stepper.cache.wasted_s) + more_s
+        wasted_s = max(0.0, stepper.texts.cache.wasted_s) + more_s
         return wasted_s <= self.share * stepper.work_s and stepper.work_s > 0
