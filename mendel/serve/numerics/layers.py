@@ -140,12 +140,14 @@ def paths(tape: Tape, part: Any, x: Register) -> tuple[Register, Register, Regis
     r = p = NONE
     if f.erase == "key":
         r, p = removals(tape, part, at["removal"], k)
-    tape.room_floats = max(tape.room_floats, aligned(D + V + 1 + D * V))
+    wide = -(-V // LANES) * LANES  # of a row of the state, so that it fills the lanes
+    room = LANES + 3 * D + (2 + D) * wide
+    tape.room_floats = max(tape.room_floats, aligned(room))
     how = {"none": 0, "fixed": 1, "learned": 1, "head": 2}.get(f.decay, 3)
     kind = {"none": 0, "delta": 1, "key": 2}[f.erase]
     o = tape.register("heads", H * V)
-    ints = [H, D, V, n, tape.state(H * D * V), how, *decay, kind, *r, *p]
-    ints += [int(f.write != "one"), *strength]
+    ints = [H, D, V, n, tape.state(H * D * wide), how, *decay, kind, *r, *p]
+    ints += [int(f.write != "one"), *strength, wide]
     tape.add(machine.RECUR, ints, a=q, b=k, c=v, out=o)
     last = v.after((n - 1) * H * V)
     if f.direct:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mendel.serve.numerics import rows
-from mendel.serve.numerics.mixing import PAGE, attend, convolve, delta_key, read, recur, remember
+from mendel.serve.numerics.mixing import PAGE, attend, convolve, delta_key, recur, remember, weighted
 from mendel.serve.numerics.mixing import shift as shift_one
 from mendel.serve.numerics.rows import activate, round_one, rounded
 from mendel.serve.numerics.vectors import jit
@@ -55,7 +55,7 @@ def embed(
             if is_half:
                 rounded(y)
         if t[N + 3]:
-            rows.rms_norm(y, y, none, f[0])
+            rows.rms_norm(y, none, f[0])
             if is_half:
                 rounded(y)
 
@@ -69,10 +69,12 @@ def norm(t: I64, f: F32, x: F32, w: F32, cap: int, lo: int, hi: int, is_half: bo
         for g in range(n_groups):
             source, target = place(t, A, cap, r) + g * n, place(t, OUT, cap, r) + g * n
             y = x[target : target + n]
+            if source != target:
+                rows.copied(x[source : source + n], y)
             if kind == RMS:
-                rows.rms_norm(x[source : source + n], y, gain, f[0])
+                rows.rms_norm(y, gain, f[0])
             elif kind == LAYER:
-                rows.layer_norm(x[source : source + n], y, gain, bias, f[0])
+                rows.layer_norm(y, gain, bias, f[0])
             elif kind == UNIT:
                 rows.unit(y)
             else:
@@ -88,7 +90,9 @@ def act(t: I64, x: F32, cap: int, lo: int, hi: int, is_half: bool) -> None:
     for r in range(lo, hi):
         source, target = place(t, A, cap, r), place(t, OUT, cap, r)
         y = x[target : target + n]
-        activate(code, x[source : source + n], y)
+        if source != target:
+            rows.copied(x[source : source + n], y)
+        activate(code, y)
         if is_half:
             rounded(y)
         if times:
@@ -277,49 +281,55 @@ def recurrence(
     t: I64, x: F32, w: F32, arena: F32, before: I64, after: I64, ends: I64, room: F32,
     room_at: int, cap: int, tid: int, n_threads: int, is_half: bool,
 ) -> None:  # fmt: skip
-    """q a, k b, v c; the decay, the removal key, its copy and the write strength behind them."""
-    H, D, V, n_steps, state = t[N], t[N + 1], t[N + 2], t[N + 3], t[N + 4]
+    """q a, k b, v c; the decay, the removal key, its copy and the write strength behind them.
+
+    A micro-step reads one state and writes another: the row's own after the last of them.
+    """
+    H, D, V, n_steps, state, wide = t[N], t[N + 1], t[N + 2], t[N + 3], t[N + 4], t[N + 20]
     how, kind, writes = t[N + 5], t[N + 9], t[N + 16]
-    own = room[room_at : room_at + D]
-    u = room[room_at + D : room_at + D + V]
-    one = room[room_at + D + V : room_at + D + V + 1]
-    two = room[room_at + D + V + 1 :]
+    one, r, p, c = room_at, room_at + 16, room_at + 16 + D, room_at + 16 + 2 * D
+    v, u = c + D, c + D + wide
+    between = u + wide
+    ones = room[one : one + 1]
     for job in range(tid, (len(ends) - 1) * H, n_threads):
         s, h = job // H, job % H
-        for r in range(ends[s], ends[s + 1]):
-            at = before[r] + state + h * D * V
-            S = arena[at : at + D * V]
-            last = after[r] + state + h * D * V
+        for row in range(ends[s], ends[s + 1]):
+            old, at = arena, before[row] + state + h * D * wide
+            last = after[row] + state + h * D * wide
             for j in range(n_steps):
-                # micro-steps end in the row's own state, and never write where they read
                 is_between = (n_steps - 1 - j) % 2
-                S2 = two[0 : D * V] if is_between else arena[last : last + D * V]
+                new, at_2 = (room, between) if is_between else (arena, last)
                 part = j * H + h
-                k_at, v_at = place(t, B, cap, r) + part * D, place(t, C, cap, r) + part * V
+                k_at, v_at = place(t, B, cap, row) + part * D, place(t, C, cap, row) + part * V
                 k = x[k_at : k_at + D]
-                one[0] = np.float32(1)
-                decay, per_channel = one, False
+                ones[0] = np.float32(1)
+                decay, decay_at, per_channel = room, one, 0
                 if j == 0 and how == 1:
-                    one[0] = w[t[N + 6] + h]
+                    ones[0] = w[t[N + 6] + h]
                 elif j == 0 and how == 2:
-                    one[0] = x[place(t, N + 6, cap, r) + h]
+                    ones[0] = x[place(t, N + 6, cap, row) + h]
                 elif j == 0 and how == 3:
-                    a = place(t, N + 6, cap, r) + h * D
-                    decay, per_channel = x[a : a + D], True
-                erasing, p = own, own
+                    decay, decay_at, per_channel = x, place(t, N + 6, cap, row) + h * D, 1
                 if kind == 1:
-                    delta_key(own, k, decay, per_channel, is_half and j == 0 and how > 0)
+                    rounds = is_half and j == 0 and how > 0
+                    delta_key(room[r : r + D], k, decay[decay_at:], per_channel, rounds)
                 elif kind == 2:
-                    a, b = place(t, N + 10, cap, r) + h * D, place(t, N + 13, cap, r) + h * D
-                    erasing, p = x[a : a + D], x[b : b + D]
-                strength = x[place(t, N + 17, cap, r) + part] if writes else np.float32(1)
+                    a, b = place(t, N + 10, cap, row) + h * D, place(t, N + 13, cap, row) + h * D
+                    rows.copied(x[a : a + D], room[r : r + D])
+                    rows.copied(x[b : b + D], room[p : p + D])
+                strength = x[place(t, N + 17, cap, row) + part] if writes else np.float32(1)
+                write = room[c : c + D]
+                for d in range(D):
+                    write[d] = strength * k[d]
+                rows.copied(x[v_at : v_at + V], room[v : v + V])
                 recur(
-                    S, S2, k, x[v_at : v_at + V], strength, decay, per_channel, erasing, p, kind, u
+                    old, at, new, at_2, decay, decay_at, per_channel, kind, room, r, D, wide
                 )
-                S = S2
-            q, y = place(t, A, cap, r) + h * D, place(t, OUT, cap, r) + h * V
+                old, at = new, at_2
+            weighted(x, place(t, A, cap, row) + h * D, old, at, D, wide, room, u)
+            y = place(t, OUT, cap, row) + h * V
             out = x[y : y + V]
-            read(S, x[q : q + D], out)
+            rows.copied(room[u : u + V], out)
             if is_half:
                 rounded(out)
 

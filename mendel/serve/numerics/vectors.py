@@ -32,6 +32,12 @@ def jit(function: F) -> F:
     return cast(F, compiled(function))
 
 
+def reducing(function: F) -> F:
+    """The same for a maximum: only where no NaN need be told apart is it taken lane by lane."""
+    compiled = numba.njit(nogil=True, fastmath={"nnan", "nsz", "reassoc"})
+    return cast(F, compiled(function))
+
+
 def panel_columns() -> int:
     """Columns of a panel of weights: as many as leave room for six rows of sums in registers."""
     return 64 if "avx512f" in features() else 16
@@ -225,6 +231,50 @@ def _mean(n_vectors: int) -> Any:
 
 
 mean_1, mean_4 = _mean(1), _mean(4)
+
+
+def _update(has_second: bool) -> Any:
+    """S2[d, :16] = a[d] S[d, :16] + c[d] v[:16], less p[d] u[:16] where there is a second."""
+
+    @intrinsic
+    def update(
+        typing: Any, S: Any, Si: Any, T: Any, Ti: Any, ld: Any, a: Any, ai: Any, astep: Any,
+        c: Any, ci: Any, v: Any, vi: Any, p: Any, pi: Any, u: Any, ui: Any, D: Any,
+    ) -> Any:  # fmt: skip
+        i64 = types.int64
+        signature = types.void(
+            S, i64, T, i64, i64, a, i64, i64, c, i64, v, i64, p, i64, u, i64, i64
+        )
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            old, new, decay, write, values, erase, erased = (
+                _pointer(context, builder, sig.args[i], args[i], args[i + 1])
+                for i in (0, 2, 5, 8, 10, 12, 14)
+            )
+            value, gone = _load(builder, values), _load(builder, erased)
+
+            def step(d: Any) -> None:
+                row = builder.mul(d, args[4])
+                scalar = builder.load(builder.gep(decay, [builder.mul(d, args[7])]))
+                kept = builder.fmul(
+                    _spread(builder, scalar), _load(builder, builder.gep(old, [row]))
+                )
+                by = _spread(builder, builder.load(builder.gep(write, [d])))
+                kept = _multiply_add(builder, by, value, kept)
+                if has_second:
+                    by = builder.fneg(builder.load(builder.gep(erase, [d])))
+                    kept = _multiply_add(builder, _spread(builder, by), gone, kept)
+                _store(builder, kept, builder.gep(new, [row]))
+
+            _times(builder, args[16], step)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return update
+
+
+update_1, update_2 = _update(False), _update(True)
 
 
 def _arrive(typing: Any, counter: Any) -> Any:
