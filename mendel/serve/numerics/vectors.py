@@ -26,6 +26,22 @@ HALVES = ir.VectorType(I16, LANES)
 WORDS = ir.VectorType(I32, LANES)
 
 
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+PAIRS = ir.VectorType(_BFloat(), 2 * LANES)
+
+
 def jit(function: F) -> F:
     """Compiled at its first call from other compiled code, without the interpreter's lock."""
     compiled = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -41,6 +57,11 @@ def reducing(function: F) -> F:
 def panel_columns() -> int:
     """Columns of a panel of weights: as many as leave room for six rows of sums in registers."""
     return 64 if "avx512f" in features() else 16
+
+
+def has_pairs() -> bool:
+    """Whether the CPU multiplies two bf16 numbers a lane at once, and adds both to a float32."""
+    return "avx512bf16" in features()
 
 
 def features() -> frozenset[str]:
@@ -80,6 +101,14 @@ def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(f, [a, b, c])
 
 
+def _pair_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """c + a0 b0 + a1 b1 a lane, by AVX512-BF16; a and b are words of two bf16 numbers."""
+    kind = ir.FunctionType(VEC, [VEC, PAIRS, PAIRS])
+    name = "llvm.x86.avx512bf16.dpbf16ps.512"
+    f = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(f, [c, builder.bitcast(a, PAIRS), builder.bitcast(b, PAIRS)])
+
+
 def _weights(builder: Any, pointer: Any, halves: bool) -> Any:
     if not halves:
         return _load(builder, pointer)
@@ -110,7 +139,13 @@ def _times(builder: Any, n: Any, step: Callable[[Any], None]) -> None:
 
 
 def _tile(n_rows: int, n_vectors: int, halves: bool) -> Any:
-    """y[r, :] = bias + sum over k of x[r, k] * w[k, :], for a panel of weights and n_rows rows."""
+    """y[r, :] = bias + sum over k of x[r, k] * w[k, :], for a panel of weights and n_rows rows.
+
+    With has_pairs(), k counts pairs of bf16 numbers, in x and in weights that are halves.
+    """
+    in_pairs = halves and has_pairs()
+    width = 2 * LANES if in_pairs else LANES
+    fused = _pair_multiply_add if in_pairs else _multiply_add
 
     @intrinsic
     def tile(
@@ -136,16 +171,17 @@ def _tile(n_rows: int, n_vectors: int, halves: bool) -> Any:
             sums = _sums(builder, first * n_rows)
 
             def step(k: Any) -> None:
-                row = builder.gep(panel, [builder.mul(k, ir.Constant(I64, LANES * n_vectors))])
-                weights = [
-                    _weights(builder, builder.gep(row, [ir.Constant(I64, LANES * v)]), halves)
-                    for v in range(n_vectors)
-                ]
+                row = builder.gep(panel, [builder.mul(k, ir.Constant(I64, width * n_vectors))])
+                places = [builder.gep(row, [ir.Constant(I64, width * v)]) for v in range(n_vectors)]
+                if in_pairs:
+                    weights = [_load(builder, place, WORDS) for place in places]
+                else:
+                    weights = [_weights(builder, place, halves) for place in places]
                 for r in range(n_rows):
                     value = _spread(builder, builder.load(builder.gep(rows[r], [k])))
                     for v in range(n_vectors):
                         place = sums[r * n_vectors + v]
-                        new = _multiply_add(builder, value, weights[v], builder.load(place))
+                        new = fused(builder, value, weights[v], builder.load(place))
                         builder.store(new, place)
 
             _times(builder, args[10], step)
