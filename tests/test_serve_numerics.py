@@ -15,7 +15,7 @@ import torch
 
 from mendel.model import build
 from mendel.serve import numerics
-from mendel.serve.numerics import machine, rows, vectors
+from mendel.serve.numerics import machine, rows, tiles
 from mendel.serve.numerics.kernels import MOST_ROWS, Kernels
 from mendel.serve.numerics.mixing import PAGE
 from mendel.serve.numerics.pool import aligned, empty
@@ -326,6 +326,37 @@ def test_the_state_of_a_recurrence_does_not_grow() -> None:
     assert sizes[0] == sizes[1] > 0
 
 
+@pytest.mark.parametrize("mixers", [["attention"], HYBRID, [WINDOW]], ids=str)
+def test_texts_that_share_are_cut_forked_and_freed_as_it_comes_keep_their_bits(
+    mixers: list[Any],
+) -> None:
+    p, rng = program(mixers, n_layers=len(mixers)), np.random.default_rng(7)
+    held: list[tuple[Text, list[int]]] = []
+    for _ in range(120):
+        what = rng.random()
+        if (what < 0.25 and len(held) < 6) or not held:
+            held.append((p.text(), []))
+        elif what < 0.4 and len(held) < 6:
+            text, ids = held[int(rng.integers(len(held)))]
+            held.append((text.fork(), list(ids)))
+        elif what < 0.5:
+            held.pop(int(rng.integers(len(held))))[0].free()
+        else:
+            some = [one for one in held if rng.random() < 0.6]
+            news = [tokens(int(rng.integers(1, 30)), seed=int(rng.integers(50))) for _ in some]
+            p.run([Piece(text, new) for (text, _), new in zip(some, news, strict=True)])
+            for (text, ids), new in zip(some, news, strict=True):
+                back = int(rng.integers(len(new) + 1)) if len(new) <= UNDO else 0
+                ids += new[: len(new) - back]
+                text.cut(len(ids))
+    for text, ids in held:
+        again = text.fork()
+        assert same(p.run([Piece(again, [1, 2], 2)])[0], whole(p, [*ids, 1, 2])[-2:])
+        text.free()
+        again.free()
+    assert p.n_bytes == 0
+
+
 def test_a_part_without_a_kernel_and_a_changed_module_are_refused_by_name() -> None:
     routed = build(ModelSpec.parse({"width": 16, "n_layers": 1, "vocab": 9, "mixers": ["routed"]}))
     with pytest.raises(InputError, match="'routed' has no exact kernel"):
@@ -382,14 +413,14 @@ def test_arrays_begin_at_a_cache_line() -> None:
 CHILD = """
 import sys; sys.path.insert(0, "tests")
 import test_serve_numerics as t
-from mendel.serve.numerics import vectors
+from mendel.serve.numerics import tiles
 p = t.program(t.HYBRID, sys.argv[1], n_layers=4)
 ids = t.tokens(30)
 logits, text, at = t.whole(p, ids), p.text(), 0
 for n in (1, 9, 4, 16):
     assert t.same(p.run([t.Piece(text, ids[at : at + n], n)], threads=2)[0], logits[at : at + n])
     at += n
-print(vectors.panel_columns(), float(logits[-1].sum()), float(abs(logits).mean()))
+print(tiles.panel_columns(), float(logits[-1].sum()), float(abs(logits).mean()))
 """
 
 
@@ -405,6 +436,6 @@ def test_it_works_without_wide_vectors(cpu: str, tmp_path: Any) -> None:
     assert done.returncode == 0, done.stderr
     columns, total, mean = done.stdout.split()
     logits = whole(program(HYBRID, n_layers=4), tokens(30))
-    assert int(columns) == 16 <= vectors.panel_columns()
+    assert int(columns) == 16 <= tiles.panel_columns()
     assert abs(float(mean) - float(np.abs(logits).mean())) < 1e-4
     assert abs(float(total) - float(logits[-1].sum())) < 1e-2

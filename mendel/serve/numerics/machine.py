@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba import types
 
-from mendel.serve.numerics import ops, states, vectors
+from mendel.serve.numerics import ops, states, tiles, vectors
 from mendel.serve.numerics.rows import rounded
 from mendel.serve.numerics.vectors import jit
 
@@ -21,12 +21,12 @@ from mendel.serve.numerics.vectors import jit
 ) = range(17)  # fmt: skip
 META = 8  # numbers before the ends of the texts' rows
 SPINS = 4000  # looks at the others' counter before the core is offered to somebody else
-FULL, HALF = vectors.tiles(False), vectors.tiles(True)
+FULL, HALF = tiles.tiles(False), tiles.tiles(True)
 F1, F2, F3, F4, F5, F6 = FULL
 H1, H2, H3, H4, H5, H6 = HALF
-PANEL = vectors.panel_columns()
-MOST = vectors.MAX_ROWS
-IN_PAIRS = vectors.has_pairs()
+PANEL = tiles.panel_columns()
+MOST = tiles.MAX_ROWS
+IN_PAIRS = tiles.has_pairs()
 offer = types.ExternalFunction("sched_yield", types.int32())
 
 
