@@ -15,10 +15,11 @@ import torch
 
 from mendel.model import build
 from mendel.serve import numerics
-from mendel.serve.numerics import machine, rows, vectors
+from mendel.serve.numerics import machine, rows, tiles
 from mendel.serve.numerics.kernels import MOST_ROWS, Kernels
 from mendel.serve.numerics.mixing import PAGE
 from mendel.serve.numerics.pool import aligned, empty
+from mendel.serve.numerics.tape import Tape
 from mendel.serve.numerics.text import UNDO
 from mendel.serve.protocols import F32, Piece, PoolFull, Text
 from mendel.spec import ModelSpec
@@ -79,34 +80,33 @@ def same(a: F32, b: F32) -> bool:
     return a.shape == b.shape and bool((a.view(np.int32) == b.view(np.int32)).all())
 
 
-@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("K", "N"), [(1, 1), (7, 65), (48, 130), (129, 64)])
-def test_a_row_of_a_product_has_the_same_bits_beside_any_others(
-    K: int, N: int, halves: bool
-) -> None:
-    rng, P = np.random.default_rng(K * N), machine.PANEL
-    panels, most = -(-N // P), 33
-    w = rng.normal(size=(panels, K, P)).astype(np.float32)
-    short = (w.view(np.uint32) >> 16).astype(np.uint16)
-    full = (short.astype(np.uint32) << 16).view(np.float32) if halves else w
-    x, bias = rng.normal(size=(most, K)).astype(np.float32), np.zeros(panels * P, np.float32)
-    run = machine.multiply_half if halves else machine.multiply_full
-    weights = (short if halves else w).ravel()
+def test_a_row_of_a_product_has_the_same_bits_beside_any_others(K: int, N: int, dtype: Any) -> None:
+    torch.manual_seed(K * N)
+    kind = torch.float32 if dtype == "float32" else torch.bfloat16
+    x, weight = torch.randn(33, K).to(kind).float(), torch.randn(N, K).to(kind)
+    tape = Tape(dtype == "bf16")
+    inputs = tape.register("x", K)
+    out = tape.multiply(inputs, [weight], "y", torch.ones(N))
+    operations, _, full, halves = tape.arrays()
+    room = np.zeros(33 * (K + 1), np.float32)
 
-    def product(some: F32) -> F32:
-        y = np.zeros((len(some), panels * P), np.float32)
-        for p in range(panels):
-            run(
-                some.ravel(), 0, K, weights, p * K * P, bias, p * P, y.ravel(), p * P, panels * P,
-                K, len(some),
-            )  # fmt: skip
-        return y
+    def product(some: F32, n_threads: int = 1) -> F32:
+        M = len(some)
+        rows = np.zeros(M * tape.row_floats, np.float32)
+        rows[: M * inputs.stride].reshape(M, -1)[:, :K] = some
+        for i in range(n_threads):
+            machine.multiply(
+                operations[0], rows, full, halves, room, 0, M, M, i, n_threads, tape.is_half
+            )
+        return rows[M * out.base :].reshape(M, out.stride)[:, :N].copy()
 
-    alone = np.concatenate([product(x[i : i + 1]) for i in range(most)])
-    exact = x.astype(np.float64) @ full.transpose(1, 0, 2).reshape(K, -1).astype(np.float64)
-    assert np.abs(alone - exact).max() < 1e-5 * max(1, K**0.5)
-    for M in range(1, most + 1):
-        assert same(product(x[:M]), alone[:M]), M
+    alone = np.concatenate([product(x[i : i + 1].numpy()) for i in range(33)])
+    exact = (x.double() @ weight.double().t() + 1).numpy()
+    assert np.allclose(alone, exact, rtol=1e-5 if dtype == "float32" else 2**-8, atol=1e-4)
+    for M in range(1, 34):
+        assert same(product(x[:M].numpy(), 1 + M % 3), alone[:M]), M
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -326,6 +326,37 @@ def test_the_state_of_a_recurrence_does_not_grow() -> None:
     assert sizes[0] == sizes[1] > 0
 
 
+@pytest.mark.parametrize("mixers", [["attention"], HYBRID, [WINDOW]], ids=str)
+def test_texts_that_share_are_cut_forked_and_freed_as_it_comes_keep_their_bits(
+    mixers: list[Any],
+) -> None:
+    p, rng = program(mixers, n_layers=len(mixers)), np.random.default_rng(7)
+    held: list[tuple[Text, list[int]]] = []
+    for _ in range(120):
+        what = rng.random()
+        if (what < 0.25 and len(held) < 6) or not held:
+            held.append((p.text(), []))
+        elif what < 0.4 and len(held) < 6:
+            text, ids = held[int(rng.integers(len(held)))]
+            held.append((text.fork(), list(ids)))
+        elif what < 0.5:
+            held.pop(int(rng.integers(len(held))))[0].free()
+        else:
+            some = [one for one in held if rng.random() < 0.6]
+            news = [tokens(int(rng.integers(1, 30)), seed=int(rng.integers(50))) for _ in some]
+            p.run([Piece(text, new) for (text, _), new in zip(some, news, strict=True)])
+            for (text, ids), new in zip(some, news, strict=True):
+                back = int(rng.integers(len(new) + 1)) if len(new) <= UNDO else 0
+                ids += new[: len(new) - back]
+                text.cut(len(ids))
+    for text, ids in held:
+        again = text.fork()
+        assert same(p.run([Piece(again, [1, 2], 2)])[0], whole(p, [*ids, 1, 2])[-2:])
+        text.free()
+        again.free()
+    assert p.n_bytes == 0
+
+
 def test_a_part_without_a_kernel_and_a_changed_module_are_refused_by_name() -> None:
     routed = build(ModelSpec.parse({"width": 16, "n_layers": 1, "vocab": 9, "mixers": ["routed"]}))
     with pytest.raises(InputError, match="'routed' has no exact kernel"):
@@ -382,14 +413,14 @@ def test_arrays_begin_at_a_cache_line() -> None:
 CHILD = """
 import sys; sys.path.insert(0, "tests")
 import test_serve_numerics as t
-from mendel.serve.numerics import vectors
+from mendel.serve.numerics import tiles
 p = t.program(t.HYBRID, sys.argv[1], n_layers=4)
 ids = t.tokens(30)
 logits, text, at = t.whole(p, ids), p.text(), 0
 for n in (1, 9, 4, 16):
     assert t.same(p.run([t.Piece(text, ids[at : at + n], n)], threads=2)[0], logits[at : at + n])
     at += n
-print(vectors.panel_columns(), float(logits[-1].sum()), float(abs(logits).mean()))
+print(tiles.panel_columns(), float(logits[-1].sum()), float(abs(logits).mean()))
 """
 
 
@@ -405,6 +436,6 @@ def test_it_works_without_wide_vectors(cpu: str, tmp_path: Any) -> None:
     assert done.returncode == 0, done.stderr
     columns, total, mean = done.stdout.split()
     logits = whole(program(HYBRID, n_layers=4), tokens(30))
-    assert int(columns) == 16 <= vectors.panel_columns()
+    assert int(columns) == 16 <= tiles.panel_columns()
     assert abs(float(mean) - float(np.abs(logits).mean())) < 1e-4
     assert abs(float(total) - float(logits[-1].sum())) < 1e-2

@@ -1,7 +1,9 @@
 """A model by kernels whose bits do not depend on batch, cuts, cache or threads.
 
-layers   parts -> operations          tape, machine, ops   operations, and who goes down them
-rows, mixing, vectors   the arithmetic          pool, text, kernels   memory, and pieces to logits
+layers, recurrences, pieces   parts -> operations
+tape, machine, ops, states    operations, and who goes down them
+rows, mixing, vectors, tiles  the arithmetic
+pool, text, kernels           memory, and pieces to logits
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ class Kernels:
         self._turn_tables, self._is_half = tape.turns, is_half
         self._stride = sum(D for D, _ in tape.turns)
         self._row_floats, self._room_floats = tape.row_floats, tape.room_floats
+        self._widest = tape.widest
         self._memory = Memory(tape.page_floats, tape.state_floats, capacity_bytes)
         embedding: Any = model.embedding
         learned = embedding.fields.position == "learned"
@@ -228,7 +229,8 @@ class Kernels:
     def _make_room(self, M: int, longest: int, threads: int) -> None:
         if len(self._x) < M * self._row_floats:
             self._x = empty(M * self._row_floats)
-        room = aligned(self._room_floats + aligned(longest) + 2 * PAGE) * threads
+        scores = aligned(self._room_floats + aligned(longest) + 2 * PAGE)
+        room = max(scores, aligned(M * (self._widest // 2 + 1))) * threads
         if len(self._room) < room:
             self._room = empty(2 * room)
         if self._stride and self._n_turns < longest:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from mendel.model import Model
@@ -18,14 +17,13 @@ from mendel.parts.heads import LMHead
 from mendel.parts.long_convolution import Hyena
 from mendel.parts.norm import LayerNorm, RMSNorm
 from mendel.parts.part import Part
-from mendel.parts.recurrent import LowRank, Recurrence
+from mendel.parts.recurrent import Recurrence
 from mendel.serve.numerics import machine, ops, rows
-from mendel.serve.numerics.pool import aligned
-from mendel.serve.numerics.tape import NONE, NOWHERE, Register, Tape
+from mendel.serve.numerics.pieces import activation, convolution, heads_norm
+from mendel.serve.numerics.recurrences import recurrence
+from mendel.serve.numerics.tape import NOWHERE, Register, Tape
 from mendel.serve.numerics.vectors import LANES
 from mendel.types import InputError
-
-FEATURES = {"relu": rows.RELU, "silu": rows.SILU, "elu": rows.ELU1}
 
 
 def embedding(tape: Tape, part: Any, width: int) -> Register:
@@ -48,25 +46,6 @@ def norm(tape: Tape, part: Any, x: Register, name: str) -> Register:
     return out
 
 
-def heads_norm(tape: Tape, x: Register, n: int, n_heads: int, gain: Any, eps: float) -> None:
-    ints = [n, n_heads, tape.vector(gain), NOWHERE, ops.RMS]
-    tape.add(machine.NORM, ints, a=x, out=x, number=eps)
-
-
-def activation(
-    tape: Tape, code: int, x: Register, n: int, out: Register, by: Register | None = None
-) -> None:
-    """out = act(x), times another register."""
-    tape.add(machine.ACT, [n, code, int(by is not None)], a=x, b=by or NONE, out=out)
-
-
-def convolution(tape: Tape, x: Register, filters: Any, out: Register) -> None:
-    """filters (C, K), the newest last."""
-    C, K = filters.shape
-    ints = [C, K, tape.vector(filters.detach().t().contiguous()), tape.state(C * (K - 1))]
-    tape.add(machine.CONVOLVE, ints, a=x, out=out)
-
-
 def attention(tape: Tape, part: Any, x: Register) -> Register:
     f, H, G, D = part.fields, part.n_heads, part.n_kv, part.D
     q = tape.multiply(x, [part.q.weight, part.k.weight, part.v.weight], "wide")
@@ -87,131 +66,6 @@ def attention(tape: Tape, part: Any, x: Register) -> Register:
     ints = [H, G, D, wide, f.window or 0, group, at]
     tape.add(machine.ATTEND, ints, a=q, b=k, c=v, out=y, number=D**-0.5)
     return tape.multiply(y, [part.out.weight], "y")
-
-
-def recurrence(tape: Tape, part: Any, x: Register) -> Register:
-    x = shifted(tape, part, x)
-    o, _, gate = paths(tape, part, x)
-    f, H, V = part.fields, part.H, part.V
-    if f.out_gate != "none":
-        code = rows.SILU if f.out_gate == "silu" else rows.SIGMOID
-        activation(tape, code, gate, H * V, gate, o)
-        o = gate
-    return tape.multiply(o, [part.out.weight], "y")
-
-
-def shifted(tape: Tape, part: Any, x: Register) -> Register:
-    if not part.fields.token_shift:
-        return x
-    width = len(part.shift)
-    out = tape.register("shifted", width)
-    ints = [width, tape.vector(part.shift), tape.state(width)]
-    tape.add(machine.SHIFT, ints, a=x, out=out)
-    return out
-
-
-def paths(tape: Tape, part: Any, x: Register) -> tuple[Register, Register, Register]:
-    """What the heads give after their norm, the values, and what the gate sees: one product."""
-    f, H, D, V, n = part.fields, part.H, part.D, part.V, part.fields.n_steps
-    named = {"qkv": part.qkv.weight}
-    if f.write == "beta":
-        named["beta"] = part.beta.weight
-    if f.decay == "head":
-        named["step"] = part.step.weight
-    if f.decay in ("channel", "bounded"):
-        named["forget"] = part.forget.down.weight
-    if f.erase == "key":
-        named["removal"] = part.removal_gate.down.weight
-    if f.out_gate != "none":
-        named["gate"] = part.gate.weight
-    whole = tape.multiply(x, list(named.values()), "wide")
-    at, column = {}, 0
-    for name, weight in named.items():
-        at[name] = whole.after(column)
-        column += len(weight)
-    q = keys_and_queries(tape, part, at["qkv"])
-    k, v = q.after(H * D), q.after((1 + n) * H * D)
-    decay, dt = decays(tape, part, at)
-    strength = at.get("beta") or dt
-    if f.write == "beta":
-        activation(tape, rows.SIGMOID, strength, n * H, strength)
-        if f.beta_max != 1:
-            tape.add(machine.SCALE, [n * H], out=strength, number=f.beta_max)
-    r = p = NONE
-    if f.erase == "key":
-        r, p = removals(tape, part, at["removal"], k)
-    tape.room_floats = max(tape.room_floats, aligned(D + V + 1 + D * V))
-    how = {"none": 0, "fixed": 1, "learned": 1, "head": 2}.get(f.decay, 3)
-    kind = {"none": 0, "delta": 1, "key": 2}[f.erase]
-    o = tape.register("heads", H * V)
-    ints = [H, D, V, n, tape.state(H * D * V), how, *decay, kind, *r, *p]
-    ints += [int(f.write != "one"), *strength]
-    tape.add(machine.RECUR, ints, a=q, b=k, c=v, out=o)
-    last = v.after((n - 1) * H * V)
-    if f.direct:
-        share = tape.vector(D**-0.5 * part.direct)
-        tape.add(machine.DIRECT, [H, V, share], a=last, out=o)
-    if f.out_norm:
-        heads_norm(tape, o, V, H, part.gain, 1e-5)
-    if f.bonus:
-        ints = [H, D, V, tape.vector(part.bonus)]
-        tape.add(machine.BONUS, ints, a=q, b=k.after((n - 1) * H * D), c=last, out=o)
-    return o, last, at.get("gate", NONE)
-
-
-def keys_and_queries(tape: Tape, part: Any, x: Register) -> Register:
-    """q, then the keys of all micro-steps, then the values."""
-    f, H, D = part.fields, part.H, part.D
-    if f.conv:
-        out = tape.register("convolved", sum(part.sizes))
-        convolution(tape, x, part.taps, out)
-        x = out
-        activation(tape, rows.SILU, x, sum(part.sizes), x)
-    n_heads = (1 + f.n_steps) * H
-    if f.feature in FEATURES:
-        activation(tape, FEATURES[f.feature], x, n_heads * D, x)
-    elif f.feature == "softmax":
-        tape.add(machine.NORM, [D, n_heads, NOWHERE, NOWHERE, ops.SOFTMAX], a=x, out=x)
-    if f.key_norm:
-        tape.add(machine.NORM, [D, n_heads, NOWHERE, NOWHERE, ops.UNIT], a=x, out=x)
-    if f.rotary:
-        tape.add(machine.TURN, [D, n_heads, tape.turn_table(D, 10_000.0)], out=x)
-    tape.add(machine.SCALE, [H * D], out=x, number=D**-0.5)
-    return x
-
-
-def decays(tape: Tape, part: Any, at: dict[str, Register]) -> tuple[Register, Register]:
-    """Where the decays lie (a constant's place as its first number), and the steps dt."""
-    f, H, D = part.fields, part.H, part.D
-    if f.decay in ("fixed", "learned"):
-        log = part.rates if f.decay == "fixed" else F.logsigmoid(part.rates)
-        return Register(tape.vector(log.float().exp()), 0), NONE
-    if f.decay == "none":
-        return NONE, NONE
-    if f.decay == "head":
-        out = tape.register("decay", 2 * H)
-        dt = out.after(H)
-        ints = [H, tape.vector(part.log_rate.exp()), tape.vector(part.step_bias)]
-        tape.add(machine.BY_HEAD, ints, a=at["step"], b=dt, out=out)
-        return out, dt
-    gate = low_rank(tape, part.forget, at["forget"], "decay")
-    tape.add(machine.BY_CHANNEL, [H * D, int(f.decay == "bounded")], a=gate, out=gate)
-    return gate, NONE
-
-
-def removals(tape: Tape, part: Any, down: Register, k: Register) -> tuple[Register, Register]:
-    H, D = part.H, part.D
-    gate = low_rank(tape, part.removal_gate, down, "removal gate")
-    r, p = tape.register("removal", H * D), tape.register("removed", H * D)
-    ints = [H, D, tape.vector(part.removal), tape.vector(part.kept_key)]
-    tape.add(machine.REMOVE, ints, a=k, b=gate, c=p, out=r)
-    return r, p
-
-
-def low_rank(tape: Tape, part: LowRank, down: Register, name: str) -> Register:
-    if part.tanh:
-        activation(tape, rows.TANH, down, part.down.out_features, down)
-    return tape.multiply(down, [part.up.weight], name, part.up.bias)
 
 
 def short_convolution(tape: Tape, part: Any, x: Register) -> Register:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numba import types
 
-from mendel.serve.numerics import ops, vectors
+from mendel.serve.numerics import ops, states, tiles, vectors
 from mendel.serve.numerics.rows import rounded
 from mendel.serve.numerics.vectors import jit
 
@@ -20,11 +21,12 @@ from mendel.serve.numerics.vectors import jit
 ) = range(17)  # fmt: skip
 META = 8  # numbers before the ends of the texts' rows
 SPINS = 4000  # looks at the others' counter before the core is offered to somebody else
-FULL, HALF = vectors.tiles(False), vectors.tiles(True)
+FULL, HALF = tiles.tiles(False), tiles.tiles(True)
 F1, F2, F3, F4, F5, F6 = FULL
 H1, H2, H3, H4, H5, H6 = HALF
-PANEL = vectors.panel_columns()
-MOST = vectors.MAX_ROWS
+PANEL = tiles.panel_columns()
+MOST = tiles.MAX_ROWS
+IN_PAIRS = tiles.has_pairs()
 offer = types.ExternalFunction("sched_yield", types.int32())
 
 
@@ -98,21 +100,40 @@ def multiply_half(
 
 
 @jit
+def paired(x: Any, y: Any) -> None:
+    """Numbers that are bf16's, two to a word; a last one beside a zero."""
+    old, new, n = x.view(np.int32), y.view(np.int32), len(x) // 2
+    for i in range(n):
+        low = (old[2 * i] >> np.int32(16)) & np.int32(0xFFFF)
+        new[i] = low | (old[2 * i + 1] & np.int32(-65536))
+    if len(x) % 2:
+        new[n] = (old[2 * n] >> np.int32(16)) & np.int32(0xFFFF)
+
+
+@jit
 def multiply(
-    t: Any, x: Any, w: Any, halves: Any, cap: int, M: int, tid: int, n_threads: int, is_half: bool
+    t: Any, x: Any, w: Any, halves: Any, room: Any, room_at: int, cap: int, M: int, tid: int,
+    n_threads: int, is_half: bool,
 ) -> None:  # fmt: skip
     K, n_panels = t[ops.N], t[ops.N + 1]
     a, y = ops.place(t, ops.A, cap, 0), ops.place(t, ops.OUT, cap, 0)
     ldx, ldy = t[ops.A + 1], t[ops.OUT + 1]
     lo, hi = n_panels * tid // n_threads, n_panels * (tid + 1) // n_threads
+    source, size = x, K * PANEL
+    if is_half and IN_PAIRS:
+        n = (K + 1) // 2
+        for r in range(M):
+            row, to = a + r * ldx, room_at + r * n
+            paired(x[row : row + K], room[to : to + n])
+        source, a, ldx, K, size = room, room_at, n, n, 2 * n * PANEL
     for p in range(lo, hi):
-        at, bias, to = t[ops.N + 2] + p * K * PANEL, t[ops.N + 3] + p * PANEL, y + p * PANEL
+        at, bias, to = t[ops.N + 2] + p * size, t[ops.N + 3] + p * PANEL, y + p * PANEL
         if is_half:
-            multiply_half(x, a, ldx, halves, at, w, bias, x, to, ldy, K, M)
+            multiply_half(source, a, ldx, halves, at, w, bias, x, to, ldy, K, M)
             for r in range(M):
                 rounded(x[to + r * ldy : to + r * ldy + PANEL])
         else:
-            multiply_full(x, a, ldx, w, at, w, bias, x, to, ldy, K, M)
+            multiply_full(source, a, ldx, w, at, w, bias, x, to, ldy, K, M)
 
 
 ints, floats = types.int64[::1], types.float32[::1]
@@ -151,7 +172,7 @@ def machine() -> Any:
                 M = len(wanted)
             lo, hi = M * tid // n_threads, M * (tid + 1) // n_threads
             if code == MATMUL:
-                multiply(t, x, w, halves, cap, M, tid, n_threads, half)
+                multiply(t, x, w, halves, room, room_at, cap, M, tid, n_threads, half)
             elif code == NORM:
                 ops.norm(t, f, x, w, cap, lo, hi, half)
             elif code == ACT:
@@ -170,23 +191,23 @@ def machine() -> Any:
             elif code == TURN:
                 ops.turn(t, x, turns, positions, stride, cap, lo, hi, half)
             elif code == RECUR:
-                ops.recurrence(
+                states.recurrence(
                     t, x, w, arena, before, after, ends, room, room_at, cap, tid, n_threads, half
                 )
             elif code == CONVOLVE:
-                ops.convolution(t, x, w, arena, before, after, ends, cap, tid, n_threads, half)
+                states.convolution(t, x, w, arena, before, after, ends, cap, tid, n_threads, half)
             elif code == SHIFT:
-                ops.shift(t, x, w, arena, before, after, ends, cap, tid, n_threads, half)
+                states.shift(t, x, w, arena, before, after, ends, cap, tid, n_threads, half)
             elif code == BY_HEAD:
-                ops.decay_by_head(t, x, w, cap, lo, hi, half)
+                states.decay_by_head(t, x, w, cap, lo, hi, half)
             elif code == BY_CHANNEL:
-                ops.decay_by_channel(t, x, cap, lo, hi, half)
+                states.decay_by_channel(t, x, cap, lo, hi, half)
             elif code == REMOVE:
-                ops.removal(t, x, w, cap, lo, hi, half)
+                states.removal(t, x, w, cap, lo, hi, half)
             elif code == DIRECT:
-                ops.direct(t, x, w, cap, lo, hi, half)
+                states.direct(t, x, w, cap, lo, hi, half)
             elif code == BONUS:
-                ops.bonus(t, x, w, cap, lo, hi, half)
+                states.bonus(t, x, w, cap, lo, hi, half)
             elif code == SCALE:
                 ops.scale(t, f, x, cap, lo, hi, half)
             elif code == EMBED:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mendel.serve.numerics.rows import exp, round_one
-from mendel.serve.numerics.vectors import LANES, jit, mean_1, mean_4, scores
+from mendel.serve.numerics.rows import exp, highest, round_one
+from mendel.serve.numerics.vectors import LANES, jit, mean_1, mean_4, scores, update_1, update_2
 from mendel.serve.protocols import F32
 
 PAGE = LANES  # tokens of a page, so that keys of a page fill the lanes
@@ -44,10 +44,7 @@ def attend(
     row = w[w_at : w_at + position + 1 - start]
     skipped = first - start
     seen = row[skipped:]
-    high = seen[0]
-    for i in range(len(seen)):
-        high = max(high, seen[i])
-    total = np.float32(0)
+    high, total = highest(seen), np.float32(0)
     for i in range(len(seen)):
         seen[i] = exp(seen[i] - high)
     for i in range(len(seen)):
@@ -105,57 +102,53 @@ def shift(x: F32, y: F32, share: F32, before: F32, after: F32) -> None:
 
 
 @jit
-def delta_key(r: F32, k: F32, a: F32, per_channel: bool, is_half: bool) -> None:
+def delta_key(r: F32, k: F32, decay: F32, per_channel: int, is_half: bool) -> None:
     """r = a k, what a lone erasing key reads with; rounded where torch rounds."""
     for d in range(len(k)):
-        decay = a[d] if per_channel else a[0]
-        r[d] = round_one(round_one(decay) * k[d]) if is_half else decay * k[d]
+        a = decay[d * per_channel]
+        r[d] = round_one(round_one(a) * k[d]) if is_half else a * k[d]
+
+
+@jit
+def weighted(w: F32, w_at: int, S: F32, at: int, n: int, wide: int, y: F32, y_at: int) -> None:
+    """y = the sum over n rows of S, of `wide` numbers, each times its weight."""
+    out = y[y_at : y_at + wide]
+    for j in range(wide):
+        out[j] = np.float32(0)
+    j = 0
+    while j + 4 * LANES <= wide:
+        mean_4(w, w_at, S, at + j, wide, y, y_at + j, n)
+        j += 4 * LANES
+    while j < wide:
+        mean_1(w, w_at, S, at + j, wide, y, y_at + j, n)
+        j += LANES
 
 
 @jit
 def recur(
-    S: F32, S2: F32, k: F32, v: F32, w: np.float32, a: F32, per_channel: bool, r: F32, p: F32,
-    kind: int, u: F32,
+    S: F32, at: int, S2: F32, at_2: int, decay: F32, decay_at: int, per_channel: int, kind: int,
+    room: F32, own: int, D: int, wide: int,
 ) -> None:  # fmt: skip
-    """S2 = a S + w k v^T - p (r^T S); kind 0: no erasing, 1: p = w k, 2: p as given.
+    """S2 = a S + c v^T - p (r^T S), S of D rows; kind 0: no erasing, 1: p = c, 2: p as given.
 
-    S S2   (D, V); the same memory may be both
-    a      (1,) or (D,), the decay itself
-    u      (V,), room
+    room   from `own` on: r, p, c of D numbers each, then v and r^T S, each `wide`
     """
-    D, V = len(k), len(v)
+    r, p, c = own, own + D, own + 2 * D
+    v, u = own + 3 * D, own + 3 * D + wide
     if kind:
-        for j in range(V):
-            u[j] = np.float32(0)
-        for d in range(D):
-            row, scale = S[d * V : (d + 1) * V], r[d]
-            for j in range(V):
-                u[j] += scale * row[j]
+        weighted(room, r, S, at, D, wide, room, u)
+    values, erased = room[v : v + wide], room[u : u + wide]
     if kind == 1:
-        for j in range(V):
-            u[j] = v[j] - u[j]
-    for d in range(D):
-        row, new = S[d * V : (d + 1) * V], S2[d * V : (d + 1) * V]
-        decay = a[d] if per_channel else a[0]
-        write = w * k[d]
-        if kind == 1:
-            for j in range(V):
-                new[j] = decay * row[j] + write * u[j]
-        elif kind == 2:
-            for j in range(V):
-                new[j] = decay * row[j] - p[d] * u[j] + write * v[j]
+        for j in range(wide):
+            values[j] -= erased[j]
+    for j in range(0, wide, LANES):
+        if kind == 2:
+            update_2(
+                S, at + j, S2, at_2 + j, wide, decay, decay_at, per_channel, room, c, room, v + j,
+                room, p, room, u + j, D,
+            )  # fmt: skip
         else:
-            for j in range(V):
-                new[j] = decay * row[j] + write * v[j]
-
-
-@jit
-def read(S: F32, q: F32, y: F32) -> None:
-    """y = S^T q."""
-    V = len(y)
-    for j in range(V):
-        y[j] = np.float32(0)
-    for d in range(len(q)):
-        row, scale = S[d * V : (d + 1) * V], q[d]
-        for j in range(V):
-            y[j] += scale * row[j]
+            update_1(
+                S, at + j, S2, at_2 + j, wide, decay, decay_at, per_channel, room, c, room, v + j,
+                room, p, room, u + j, D,
+            )  # fmt: skip

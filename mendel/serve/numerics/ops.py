@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from mendel.serve.numerics import rows
-from mendel.serve.numerics.mixing import PAGE, attend, convolve, delta_key, read, recur, remember
-from mendel.serve.numerics.mixing import shift as shift_one
-from mendel.serve.numerics.rows import activate, round_one, rounded
+from mendel.serve.numerics.mixing import (
+    PAGE,
+    attend,
+    remember,
+)
+from mendel.serve.numerics.rows import activate, rounded
 from mendel.serve.numerics.vectors import jit
 from mendel.serve.protocols import F32
 
@@ -55,7 +58,7 @@ def embed(
             if is_half:
                 rounded(y)
         if t[N + 3]:
-            rows.rms_norm(y, y, none, f[0])
+            rows.rms_norm(y, none, f[0])
             if is_half:
                 rounded(y)
 
@@ -69,10 +72,12 @@ def norm(t: I64, f: F32, x: F32, w: F32, cap: int, lo: int, hi: int, is_half: bo
         for g in range(n_groups):
             source, target = place(t, A, cap, r) + g * n, place(t, OUT, cap, r) + g * n
             y = x[target : target + n]
+            if source != target:
+                rows.copied(x[source : source + n], y)
             if kind == RMS:
-                rows.rms_norm(x[source : source + n], y, gain, f[0])
+                rows.rms_norm(y, gain, f[0])
             elif kind == LAYER:
-                rows.layer_norm(x[source : source + n], y, gain, bias, f[0])
+                rows.layer_norm(y, gain, bias, f[0])
             elif kind == UNIT:
                 rows.unit(y)
             else:
@@ -88,7 +93,9 @@ def act(t: I64, x: F32, cap: int, lo: int, hi: int, is_half: bool) -> None:
     for r in range(lo, hi):
         source, target = place(t, A, cap, r), place(t, OUT, cap, r)
         y = x[target : target + n]
-        activate(code, x[source : source + n], y)
+        if source != target:
+            rows.copied(x[source : source + n], y)
+        activate(code, y)
         if is_half:
             rounded(y)
         if times:
@@ -181,181 +188,6 @@ def attention(
             y[d] = room[room_at + wide + d]
         if is_half:
             rounded(y)
-
-
-@jit
-def convolution(
-    t: I64, x: F32, w: F32, arena: F32, before: I64, after: I64, ends: I64, cap: int, tid: int,
-    n_threads: int, is_half: bool,
-) -> None:  # fmt: skip
-    n, K = t[N], t[N + 1]
-    taps, size = w[t[N + 2] : t[N + 2] + n * K], n * (K - 1)
-    for s in range(tid, len(ends) - 1, n_threads):
-        for r in range(ends[s], ends[s + 1]):
-            a, b = before[r] + t[N + 3], after[r] + t[N + 3]
-            source, target = place(t, A, cap, r), place(t, OUT, cap, r)
-            y = x[target : target + n]
-            convolve(x[source : source + n], y, taps, arena[a : a + size], arena[b : b + size], K)
-            if is_half:
-                rounded(y)
-
-
-@jit
-def shift(
-    t: I64, x: F32, w: F32, arena: F32, before: I64, after: I64, ends: I64, cap: int, tid: int,
-    n_threads: int, is_half: bool,
-) -> None:  # fmt: skip
-    n = t[N]
-    share = w[t[N + 1] : t[N + 1] + n]
-    for s in range(tid, len(ends) - 1, n_threads):
-        for r in range(ends[s], ends[s + 1]):
-            a, b = before[r] + t[N + 2], after[r] + t[N + 2]
-            source, target = place(t, A, cap, r), place(t, OUT, cap, r)
-            y = x[target : target + n]
-            shift_one(x[source : source + n], y, share, arena[a : a + n], arena[b : b + n])
-            if is_half:
-                rounded(y)
-
-
-@jit
-def decay_by_head(t: I64, x: F32, w: F32, cap: int, lo: int, hi: int, is_half: bool) -> None:
-    """dt = softplus(a + bias) into b; exp(-rate dt) into out."""
-    n = t[N]
-    for r in range(lo, hi):
-        a, b, y = place(t, A, cap, r), place(t, B, cap, r), place(t, OUT, cap, r)
-        for h in range(n):
-            step = x[a + h] + w[t[N + 2] + h]
-            dt = rows.softplus(round_one(step) if is_half else step)
-            dt = round_one(dt) if is_half else dt
-            log = -w[t[N + 1] + h] * dt
-            x[b + h] = dt
-            x[y + h] = rows.exp(round_one(log) if is_half else log)
-
-
-@jit
-def decay_by_channel(t: I64, x: F32, cap: int, lo: int, hi: int, is_half: bool) -> None:
-    """exp of logsigmoid(a) / 16, or of -e^-1/2 sigmoid(a) where it is bounded."""
-    n, is_bounded = t[N], t[N + 1]
-    for r in range(lo, hi):
-        a, y = place(t, A, cap, r), place(t, OUT, cap, r)
-        for i in range(n):
-            if is_bounded:
-                log = np.float32(-0.6065306597126334) * rows.sigmoid(x[a + i])
-            else:
-                log = -rows.softplus(-x[a + i]) / np.float32(16)
-            log = max(log, np.float32(-9.210340371976182))
-            x[y + i] = rows.exp(round_one(log) if is_half else log)
-
-
-@jit
-def removal(t: I64, x: F32, w: F32, cap: int, lo: int, hi: int, is_half: bool) -> None:
-    """RWKV-7: r = unit(k removal) into out, p = gate r into c, k *= 1 + (gate - 1) kept."""
-    H, D, by, kept = t[N], t[N + 1], t[N + 2], t[N + 3]
-    for r in range(lo, hi):
-        for h in range(H):
-            k = place(t, A, cap, r) + h * D
-            gate = place(t, B, cap, r) + h * D
-            out, p = place(t, OUT, cap, r) + h * D, place(t, C, cap, r) + h * D
-            y = x[out : out + D]
-            for d in range(D):
-                y[d] = x[k + d] * w[by + h * D + d]
-            rows.unit(y)
-            if is_half:
-                rounded(y)
-            for d in range(D):
-                g = rows.sigmoid(x[gate + d])
-                g = round_one(g) if is_half else g
-                x[p + d] = g * y[d]
-                x[k + d] *= np.float32(1) + (g - np.float32(1)) * w[kept + h * D + d]
-            if is_half:
-                rounded(x[p : p + D])
-                rounded(x[k : k + D])
-
-
-@jit
-def recurrence(
-    t: I64, x: F32, w: F32, arena: F32, before: I64, after: I64, ends: I64, room: F32,
-    room_at: int, cap: int, tid: int, n_threads: int, is_half: bool,
-) -> None:  # fmt: skip
-    """q a, k b, v c; the decay, the removal key, its copy and the write strength behind them."""
-    H, D, V, n_steps, state = t[N], t[N + 1], t[N + 2], t[N + 3], t[N + 4]
-    how, kind, writes = t[N + 5], t[N + 9], t[N + 16]
-    own = room[room_at : room_at + D]
-    u = room[room_at + D : room_at + D + V]
-    one = room[room_at + D + V : room_at + D + V + 1]
-    two = room[room_at + D + V + 1 :]
-    for job in range(tid, (len(ends) - 1) * H, n_threads):
-        s, h = job // H, job % H
-        for r in range(ends[s], ends[s + 1]):
-            at = before[r] + state + h * D * V
-            S = arena[at : at + D * V]
-            last = after[r] + state + h * D * V
-            for j in range(n_steps):
-                # micro-steps end in the row's own state, and never write where they read
-                is_between = (n_steps - 1 - j) % 2
-                S2 = two[0 : D * V] if is_between else arena[last : last + D * V]
-                part = j * H + h
-                k_at, v_at = place(t, B, cap, r) + part * D, place(t, C, cap, r) + part * V
-                k = x[k_at : k_at + D]
-                one[0] = np.float32(1)
-                decay, per_channel = one, False
-                if j == 0 and how == 1:
-                    one[0] = w[t[N + 6] + h]
-                elif j == 0 and how == 2:
-                    one[0] = x[place(t, N + 6, cap, r) + h]
-                elif j == 0 and how == 3:
-                    a = place(t, N + 6, cap, r) + h * D
-                    decay, per_channel = x[a : a + D], True
-                erasing, p = own, own
-                if kind == 1:
-                    delta_key(own, k, decay, per_channel, is_half and j == 0 and how > 0)
-                elif kind == 2:
-                    a, b = place(t, N + 10, cap, r) + h * D, place(t, N + 13, cap, r) + h * D
-                    erasing, p = x[a : a + D], x[b : b + D]
-                strength = x[place(t, N + 17, cap, r) + part] if writes else np.float32(1)
-                recur(
-                    S, S2, k, x[v_at : v_at + V], strength, decay, per_channel, erasing, p, kind, u
-                )
-                S = S2
-            q, y = place(t, A, cap, r) + h * D, place(t, OUT, cap, r) + h * V
-            out = x[y : y + V]
-            read(S, x[q : q + D], out)
-            if is_half:
-                rounded(out)
-
-
-@jit
-def direct(t: I64, x: F32, w: F32, cap: int, lo: int, hi: int, is_half: bool) -> None:
-    """out += share[h] v."""
-    H, V = t[N], t[N + 1]
-    for r in range(lo, hi):
-        for h in range(H):
-            v, y = place(t, A, cap, r) + h * V, place(t, OUT, cap, r) + h * V
-            share = w[t[N + 2] + h]
-            for i in range(V):
-                more = share * x[v + i]
-                x[y + i] += round_one(more) if is_half else more
-            if is_half:
-                rounded(x[y : y + V])
-
-
-@jit
-def bonus(t: I64, x: F32, w: F32, cap: int, lo: int, hi: int, is_half: bool) -> None:
-    """out += (q . u k) v of the token itself."""
-    H, D, V = t[N], t[N + 1], t[N + 2]
-    for r in range(lo, hi):
-        for h in range(H):
-            q, k, u = place(t, A, cap, r) + h * D, place(t, B, cap, r) + h * D, t[N + 3] + h * D
-            v, y = place(t, C, cap, r) + h * V, place(t, OUT, cap, r) + h * V
-            total = np.float32(0)
-            for d in range(D):
-                total += x[q + d] * w[u + d] * x[k + d]
-            total = round_one(total) if is_half else total
-            for i in range(V):
-                more = total * x[v + i]
-                x[y + i] += round_one(more) if is_half else more
-            if is_half:
-                rounded(x[y : y + V])
 
 
 @jit

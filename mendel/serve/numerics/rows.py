@@ -1,4 +1,4 @@
-"""What is done to each row alone: rounding, norms, activations, turns. Slices in, slices out.
+"""What is done to each row alone: rounding, norms, activations, turns.
 
 A row's result is a function of the row: the same instructions in the same order, wherever it lies
 in a batch.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mendel.serve.numerics.vectors import jit
+from mendel.serve.numerics.vectors import jit, reducing
 from mendel.serve.protocols import F32
 
 ACTS = ("none", "relu", "relu2", "gelu", "silu", "sigmoid", "elu1", "tanh")
@@ -73,37 +73,48 @@ def round_one(x: np.float32) -> np.float32:
 
 
 @jit
-def activate(code: int, x: F32, y: F32) -> None:
-    """y = act(x); the same slice may be both."""
+def copied(x: F32, y: F32) -> None:
+    for i in range(len(y)):
+        y[i] = x[i]
+
+
+@jit
+def activate(code: int, x: F32) -> None:
+    """x = act(x). In place, as all here: LLVM fills no lanes where two slices might overlap."""
     n = len(x)
     if code == RELU:
         for i in range(n):
-            y[i] = max(x[i], np.float32(0))
+            x[i] = max(x[i], np.float32(0))
     elif code == RELU2:
         for i in range(n):
             up = max(x[i], np.float32(0))
-            y[i] = up * up
+            x[i] = up * up
     elif code == GELU:
         for i in range(n):
             v = x[i]
             inner = np.float32(0.7978845608028654) * (v + np.float32(0.044715) * v * v * v)
-            y[i] = v * sigmoid(TWO * inner)  # 0.5 (1 + tanh z) = sigmoid(2 z)
+            x[i] = v * sigmoid(TWO * inner)  # 0.5 (1 + tanh z) = sigmoid(2 z)
     elif code == SILU:
         for i in range(n):
-            y[i] = x[i] * sigmoid(x[i])
+            x[i] = x[i] * sigmoid(x[i])
     elif code == SIGMOID:
         for i in range(n):
-            y[i] = sigmoid(x[i])
+            x[i] = sigmoid(x[i])
     elif code == TANH:
         for i in range(n):
-            y[i] = tanh(x[i])
+            x[i] = tanh(x[i])
     elif code == ELU1:
         for i in range(n):
             v = x[i]
-            y[i] = v + ONE if v > 0 else exp(v)
-    else:
-        for i in range(n):
-            y[i] = x[i]
+            x[i] = v + ONE if v > 0 else exp(v)
+
+
+@reducing
+def highest(x: F32) -> Any:
+    high = x[0]
+    for i in range(len(x)):
+        high = max(high, x[i])
+    return high
 
 
 @jit
@@ -115,33 +126,32 @@ def mean_square(x: F32) -> np.float32:
 
 
 @jit
-def rms_norm(x: F32, y: F32, gain: F32, eps: float) -> None:
+def rms_norm(x: F32, gain: F32, eps: float) -> None:
     """gain of length 0: none."""
     scale = ONE / np.sqrt(mean_square(x) + np.float32(eps))
     if len(gain) == 0:
         for i in range(len(x)):
-            y[i] = x[i] * scale
+            x[i] *= scale
     else:
         for i in range(len(x)):
-            y[i] = x[i] * scale * gain[i]
+            x[i] = x[i] * scale * gain[i]
 
 
 @jit
-def layer_norm(x: F32, y: F32, gain: F32, bias: F32, eps: float) -> None:
+def layer_norm(x: F32, gain: F32, bias: F32, eps: float) -> None:
     n = len(x)
     total = np.float32(0)
     for i in range(n):
         total += x[i]
     mean = total / np.float32(n)
-    square = np.float32(0)
     for i in range(n):
-        square += (x[i] - mean) * (x[i] - mean)
-    scale = ONE / np.sqrt(square / np.float32(n) + np.float32(eps))
+        x[i] -= mean
+    scale = ONE / np.sqrt(mean_square(x) + np.float32(eps))
     for i in range(n):
-        y[i] = (x[i] - mean) * scale * gain[i]
+        x[i] = x[i] * scale * gain[i]
     if len(bias):
         for i in range(n):
-            y[i] += bias[i]
+            x[i] += bias[i]
 
 
 @jit
@@ -154,10 +164,7 @@ def unit(x: F32) -> None:
 
 @jit
 def softmax(x: F32) -> None:
-    high = x[0]
-    for i in range(len(x)):
-        high = max(high, x[i])
-    total = np.float32(0)
+    high, total = highest(x), np.float32(0)
     for i in range(len(x)):
         x[i] = exp(x[i] - high)
         total += x[i]

@@ -46,6 +46,7 @@ class Tape:
         self.page_floats: dict[int | None, int] = {}  # by window, of all its layers
         self.turns: list[tuple[int, float]] = []  # (D, base) of rotary tables
         self.room_floats = LANES  # of a thread beside the scores
+        self.widest = 0  # of what goes into a product
         self._registers: dict[tuple[str, int], Register] = {}
         self._full: list[F32] = []
         self._halves: list[NDArray[np.uint16]] = []
@@ -123,8 +124,13 @@ class Tape:
         panels = -(-N // machine.PANEL)
         padded = torch.zeros(panels * machine.PANEL, K, dtype=whole.dtype)
         padded[:N] = whole
-        packed = padded.view(panels, machine.PANEL, K).transpose(1, 2).contiguous()
-        at = self.table(packed)
+        self.widest = max(self.widest, K)
+        if self.is_half and machine.IN_PAIRS:
+            pairs = torch.nn.functional.pad(padded, (0, K % 2)).view(panels, machine.PANEL, -1, 2)
+            at = self.table(pairs.transpose(1, 2).contiguous())
+        else:
+            packed = padded.view(panels, machine.PANEL, K).transpose(1, 2).contiguous()
+            at = self.table(packed)
         if bias is None:
             self._zeros = max(self._zeros, panels * machine.PANEL)
         else:
