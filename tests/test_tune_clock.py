@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.tune_machine import COSTS, PLANS, mixed, run
 
 from mendel.clocks.tune.clock import promoted
 from mendel.clocks.tune.session import Tuner
@@ -14,6 +13,7 @@ from mendel.ledger import Ledger
 from mendel.rows import replay
 from mendel.spec import PlanSpec
 from mendel.types import Decision, InputError, Kind
+from tests.tune_machine import COSTS, PLANS, mixed, run
 
 MODEL = "5" * 64
 MENU = {

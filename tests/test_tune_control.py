@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 import pytest
-from tests.tune_machine import COSTS, PLANS, Cost, features, mixed, run, straight, table
 
 from mendel.clocks.tune.bandit import Beliefs, vector
 from mendel.clocks.tune.chooser import DWELL, Tuned
 from mendel.clocks.tune.classes import MOST, Classes, point
 from mendel.clocks.tune.policy import LOOKS_COST, policy
+from tests.tune_machine import COSTS, PLANS, Cost, features, mixed, run, straight, table
 
 SEEDS = range(5)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.tune_machine import COSTS, PLANS, mixed, run, straight
 
 from mendel.clocks.tune.chooser import Tuned
 from mendel.clocks.tune.gain import BASELINE_COST, Gain, Switch, lot, saved
+from tests.tune_machine import COSTS, PLANS, mixed, run, straight
 
 
 def test_the_interval_covers_the_truth_at_all_times_in_95_percent_of_runs() -> None:

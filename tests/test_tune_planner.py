@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tune_machine import PLANS, features, straight, trace
 
 from mendel.clocks.tune.chooser import Logged, Tuned
 from mendel.clocks.tune.classes import point, units
 from mendel.clocks.tune.planner import Challenge, Net, PlannerClock, fit, replayed
 from mendel.ledger import Ledger
 from mendel.types import Line
+from tests.tune_machine import PLANS, features, straight, trace
 
 COPY = PLANS.index("lookup-8")
 

@@ -145,7 +145,7 @@ class PlannerClock:
         return self.live.read() or Champion(Candidate(TABLE, "the table of classes"))
 
     def propose(self, champion: Champion, history: History) -> Candidate | None:
-        """A net fitted to all that was seen; where a net is champion, the table every other time."""
+        """A net fitted to all that was seen; in turn with the table, where a net is champion."""
         self._seen = (self._seen + self.rows)[-LOGGED:]
         self.rows = []
         if len(self._seen) < ENOUGH:

@@ -71,7 +71,10 @@ def look(model: Model, ids: Sequence[int]) -> Look:
         entropy=[None if h is None else h[0] for h in heads],
         use=[None if h is None else h[1] for h in heads],
         exit=shares.double().cpu().numpy(),
-        intensity=(moved / seen.x[0][0].float().norm(dim=-1).clamp(min=1e-6)).double().cpu().numpy(),
+        intensity=(moved / seen.x[0][0].float().norm(dim=-1).clamp(min=1e-6))
+        .double()
+        .cpu()
+        .numpy(),
     )
 
 

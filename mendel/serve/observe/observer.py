@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -148,5 +148,3 @@ class Observer:
         from mendel.serve.observe.show import collector
 
         return collector(self.told)
-
-

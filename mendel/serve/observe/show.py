@@ -122,7 +122,7 @@ def table(told: Told) -> Group:
 def _words(told: Told) -> Iterator[str]:
     m = told["machine"]
     yield (
-        f"{m['rss_bytes'] / 1e6:,.0f} MB, {m['cpu_s']:,.0f} s of processor in {m['wall_s']:,.0f} s, "
+        f"{m['rss_bytes'] / 1e6:,.0f} MB, {m['cpu_s']:,.0f} s busy of {m['wall_s']:,.0f} s, "
         f"{m['steal_share']:.1%} stolen, {m['energy_j']:,.0f} J ({m['energy_is']})"
     )
     if "tune" in told:
