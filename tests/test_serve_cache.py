@@ -147,11 +147,11 @@ def test_the_cache_holds_its_bytes_and_all_texts_the_capacity(name: str) -> None
 @pytest.mark.parametrize("name", ("llama", "a recurrence"))
 def test_at_rest_only_the_cache_holds_memory_and_no_more_than_it_may(name: str) -> None:
     program = Reference(tiny(name))
-    with running(program, cache_bytes=60_000) as engine:
+    with running(program, cache_bytes=30_000) as engine:
         for i in range(8):
             ask(engine, [Request(f"r{i}", prompt(90, i), 3)])
         stats = engine.stats()
-        assert 0 < stats.n_bytes <= 60_000 and stats.n_evicted > 0
+        assert 0 < stats.n_bytes <= 30_000 and stats.n_evicted > 0
     assert program.n_bytes == 0
 
 
