@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
 from numba import types
 
 from mendel.serve.numerics import ops, vectors
@@ -53,7 +52,10 @@ def wait(counter: Any, n_threads: int, goal: int) -> int:
 
 
 @jit
-def multiply_full(x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int, K: int, n: int) -> None:  # fmt: skip
+def multiply_full(
+    x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int,
+    K: int, n: int,
+) -> None:  # fmt: skip
     """A panel with n rows, as few tiles as there can be, of sizes as equal."""
     while n > 0:
         m = n if n <= MOST else (MOST if n >= 2 * MOST else (n + 1) // 2)
@@ -73,7 +75,10 @@ def multiply_full(x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y
 
 
 @jit
-def multiply_half(x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int, K: int, n: int) -> None:  # fmt: skip
+def multiply_half(
+    x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int,
+    K: int, n: int,
+) -> None:  # fmt: skip
     """The same with weights in bf16."""
     while n > 0:
         m = n if n <= MOST else (MOST if n >= 2 * MOST else (n + 1) // 2)
@@ -93,7 +98,9 @@ def multiply_half(x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y
 
 
 @jit
-def multiply(t: Any, x: Any, w: Any, halves: Any, cap: int, M: int, tid: int, n_threads: int, is_half: bool) -> None:  # fmt: skip
+def multiply(
+    t: Any, x: Any, w: Any, halves: Any, cap: int, M: int, tid: int, n_threads: int, is_half: bool
+) -> None:  # fmt: skip
     K, n_panels = t[ops.N], t[ops.N + 1]
     a, y = ops.place(t, ops.A, cap, 0), ops.place(t, ops.OUT, cap, 0)
     ldx, ldy = t[ops.A + 1], t[ops.OUT + 1]

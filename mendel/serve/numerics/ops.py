@@ -140,7 +140,9 @@ def turn(
 
 
 @jit
-def store(t: I64, x: F32, arena: F32, row_pages: I64, positions: I64, cap: int, lo: int, hi: int) -> None:  # fmt: skip
+def store(
+    t: I64, x: F32, arena: F32, row_pages: I64, positions: I64, cap: int, lo: int, hi: int
+) -> None:
     """Keys and values of each row into the page that row_pages says."""
     G, D, wide = t[N + 1], t[N + 2], t[N + 3]
     for r in range(lo, hi):

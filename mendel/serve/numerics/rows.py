@@ -41,12 +41,12 @@ def exp(x: Any) -> Any:
 
 
 @jit
-def sigmoid(x: np.float32) -> np.float32:
+def sigmoid(x: Any) -> Any:
     return ONE / (ONE + exp(-x))
 
 
 @jit
-def tanh(x: np.float32) -> np.float32:
+def tanh(x: Any) -> Any:
     return TWO * sigmoid(TWO * x) - ONE
 
 
