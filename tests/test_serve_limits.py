@@ -135,6 +135,14 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
         assert b" 408 " in sock.recv(1_000)
 
 
+def test_a_connection_that_asks_nothing_is_cut(tmp_path: Path) -> None:
+    what = toy.served(tmp_path, limits=Limits(head_s=0.1))
+    with toy.running(what) as server, socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"POST /v1/compl")
+        until(lambda: what.n_connections() == 1, "connected")
+        until(lambda: what.n_connections() == 0, "cut")
+
+
 def test_more_connections_than_allowed_are_told_so(tmp_path: Path) -> None:
     what = toy.served(tmp_path, limits=Limits(max_connections=3))
     with toy.running(what) as server:
