@@ -18,6 +18,7 @@ import httpx
 import openai
 import pytest
 
+from mendel.cli import main
 from mendel.data.tokenizers import Bytes
 from mendel.formats import native
 from mendel.formats.sums import SUMS, check_sums
@@ -124,24 +125,29 @@ def test_keys_of_a_file_are_wanted_and_tell_tenants_apart(
         assert denied.returncode == 2 and "key" in denied.stderr
 
 
-def test_what_cannot_be_served_is_refused_before_it_is_loaded(
-    folder: Path, settled: dict[str, str]
+def test_what_cannot_be_served_is_refused_by_its_flag(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def refusal(*args: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["mendel", "serve", *args])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 2
+        return capsys.readouterr().err
+
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for flags, said in [
             (["--host", "0.0.0.0"], "--api-key-file"),
             (["--mode", "fast"], "--mode fast"),
             (["--dtype", "int8"], "--dtype int8"),
-            (["--port", port], "--port"),
-            (["--max-memory", "1MB"], "--max-memory"),
-            (["--plan", "nope"], "nope"),
+            (["--port", port], "another --port"),
+            (["--max-memory", "1MB", "--port", "0"], "--max-memory"),
+            (["--plan", "nope", "--port", "0"], "nope"),
         ]:
-            done = mendel("serve", str(folder), *flags, env=settled)
-            assert done.returncode == 2 and said in done.stderr, (flags, done.stderr)
-            assert "Traceback" not in done.stderr
-    done = mendel("serve", "status", "--url", "http://127.0.0.1:9", env=settled)
-    assert done.returncode == 2 and "no server" in done.stderr
+            assert said in refusal(str(folder), *flags)
+    assert "no server" in refusal("status", "--url", "http://127.0.0.1:9")
+    assert "absent" in refusal(str(folder.parent / "absent"), "--port", "0")
 
 
 def test_weights_that_were_damaged_are_refused_by_their_sum(

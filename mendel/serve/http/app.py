@@ -189,7 +189,7 @@ def create_app(served: Served) -> FastAPI:
         limits=served.limits,
         n_connections=lambda: served.n_connections(),
         is_leaving=lambda: served.is_leaving,
-        heard=metrics.heard,
+        heard=heard,
     )
     return app
 
