@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from mendel.serve.http.feedback import Feedback, Store
 from mendel.serve.http.gate import Gate, caller
 from mendel.serve.http.metrics import Metrics
 from mendel.serve.http.openai import Ask, ChatCompletion, Completion
+from mendel.serve.http.otel import spans
 from mendel.serve.http.predict import Prediction, predicted
 from mendel.serve.http.served import Language, Served, as_dict
 from mendel.serve.http.streams import Bridge
@@ -180,6 +182,12 @@ def create_app(served: Served) -> FastAPI:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         routes.bridge = Bridge(asyncio.get_running_loop())
         yield
+
+    traced = spans()
+
+    def heard(route: str, status: int, took_s: float) -> None:
+        metrics.heard(route, status, took_s)
+        traced.ended(route, time.time() - took_s, took_s, {"status": status})
 
     app = FastAPI(title="mendel", docs_url=None, redoc_url=None, lifespan=life, version=served.name)
     _add(app, routes)

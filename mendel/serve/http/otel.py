@@ -57,15 +57,13 @@ def _provide(trace: Any) -> None:
     theirs = type(trace.get_tracer_provider()).__name__
     if theirs not in ("ProxyTracerProvider", "NoOpTracerProvider") or not _has("opentelemetry.sdk"):
         return
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-
-    provider = TracerProvider()
+    export = import_module("opentelemetry.sdk.trace.export")
+    provider = import_module("opentelemetry.sdk.trace").TracerProvider()
     if os.environ.get(ASKED[0]) == "console":
-        provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
+        provider.add_span_processor(export.BatchSpanProcessor(export.ConsoleSpanExporter()))
     elif _has(OTLP):
-        exporter = import_module(OTLP).OTLPSpanExporter()
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+        sender = import_module(OTLP).OTLPSpanExporter()
+        provider.add_span_processor(export.BatchSpanProcessor(sender))
     trace.set_tracer_provider(provider)
 
 
