@@ -112,8 +112,8 @@ class Routes:
             raise Refused(404, "This server does not keep requests, so it explains none.")
         try:
             found = await run_in_threadpool(language.explain, plain)
-        except (KeyError, InputError):
-            raise unknown from None
+        except InputError as error:
+            raise Refused(404, str(error)) from None
         return JSON(dict(found))
 
     async def plans(self) -> Response:
