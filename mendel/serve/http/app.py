@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from mendel.serve.http.feedback import Feedback, Store
 from mendel.serve.http.gate import Gate, caller
 from mendel.serve.http.metrics import Metrics
 from mendel.serve.http.openai import Ask, ChatCompletion, Completion
+from mendel.serve.http.otel import spans
 from mendel.serve.http.predict import Prediction, predicted
 from mendel.serve.http.served import Language, Served, as_dict
 from mendel.serve.http.streams import Bridge
@@ -110,8 +112,8 @@ class Routes:
             raise Refused(404, "This server does not keep requests, so it explains none.")
         try:
             found = await run_in_threadpool(language.explain, plain)
-        except (KeyError, InputError):
-            raise unknown from None
+        except InputError as error:
+            raise Refused(404, str(error)) from None
         return JSON(dict(found))
 
     async def plans(self) -> Response:
@@ -181,6 +183,12 @@ def create_app(served: Served) -> FastAPI:
         routes.bridge = Bridge(asyncio.get_running_loop())
         yield
 
+    traced = spans()
+
+    def heard(route: str, status: int, took_s: float) -> None:
+        metrics.heard(route, status, took_s)
+        traced.ended(route, time.time() - took_s, took_s, {"status": status})
+
     app = FastAPI(title="mendel", docs_url=None, redoc_url=None, lifespan=life, version=served.name)
     _add(app, routes)
     app.add_middleware(
@@ -189,7 +197,7 @@ def create_app(served: Served) -> FastAPI:
         limits=served.limits,
         n_connections=lambda: served.n_connections(),
         is_leaving=lambda: served.is_leaving,
-        heard=metrics.heard,
+        heard=heard,
     )
     return app
 

@@ -30,6 +30,7 @@ DISCARD_S, DISCARD_BYTES = 5.0, 64_000_000  # of a body whose answer is known al
 class Limits:
     max_body_bytes: int = 8_000_000
     max_connections: int = 1_024
+    head_s: float = 30.0  # a connection that asks nothing for so long is cut
     body_s: float = 30.0  # for the next piece of a body to come
     send_s: float = 30.0  # for a reader to take the next piece of a stream
     n_waiting: int = 4_096  # events of a stream that its reader has not taken

@@ -12,17 +12,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from mendel.serve.http.served import Served
-from mendel.types import InputError
+from mendel.serve.http.sockets import listen
 
 GRACE_S = 2.0  # after the drain, for what is already written to reach its reader
-FILES = 65_536  # that may be open, where the machine lets us: a connection is one
 INTERRUPTED = 130
 
 
@@ -36,6 +36,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._served, self._drain_s = served, drain_s
         served.n_connections = lambda: len(self.server_state.connections)
+        self._silent: dict[Any, float] = {}  # connections without a request, and since when
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -56,6 +57,25 @@ class Server(uvicorn.Server):
             os._exit(INTERRUPTED)
         self.leave()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if counter % 10 == 0:
+            self._cut_silent(time.monotonic())
+        return await super().on_tick(counter)
+
+    def _cut_silent(self, now: float) -> None:
+        """Who opens connections and says nothing takes the places of those who would."""
+        silent = {}
+        for connection in list(self.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and not cycle.response_complete:
+                continue
+            silent[connection] = since = self._silent.get(connection, now)
+            transport = getattr(connection, "transport", None)
+            if now - since > self._served.limits.head_s and transport is not None:
+                transport.abort()
+        self._silent = silent
+
     def leave(self) -> None:
         """Begin to end; returns at once."""
         if self.should_exit:
@@ -70,33 +90,6 @@ class Server(uvicorn.Server):
 def serve(app: FastAPI, served: Served, sock: socket.socket, drain_s: float) -> None:
     """Serve until a signal comes; returns when all is drained."""
     _server(app, served, drain_s).run(sockets=[sock])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket; raises InputError where the address cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise InputError(
-            f"cannot listen to {host}:{port}: {error.strerror}. Wanted an address of this machine "
-            "and a free port. Say another --port; 0 takes a free one."
-        ) from None
-    return sock
-
-
-def more_files() -> None:
-    """A connection is an open file, and 1,024 of them is what most systems begin with."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft < wanted:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Running:
