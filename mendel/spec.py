@@ -164,6 +164,8 @@ class TrainSpec(Spec):
     weight_decay: float = Field(0.1, ge=0)
     clip: float = Field(1.0, ge=0)  # length of the gradient at most; 0: as it is
     z_loss: float = Field(0.0, ge=0)  # times the mean squared log of the softmax's sum; 0: none
+    exit_loss: float | None = Field(None, gt=0)  # times the nats at an exit on the way; None: none
+    layer_dropout: float | None = Field(None, gt=0, lt=1)  # chance to skip the last layer; None: 0
     warmup: float = Field(0.05, ge=0, lt=1)  # share of the budget
     shape: Literal["constant", "linear", "cosine"] = "cosine"  # of the rate, after the warm-up
     final: float = Field(0.1, ge=0, le=1)  # the last rate to the highest

@@ -13,8 +13,7 @@ import torch
 
 from mendel.model import Model, build
 from mendel.serve.engine import Engine
-from mendel.serve.job import with_logprobs
-from mendel.serve.protocols import End, Fixed, Piece, Program, Request, Token
+from mendel.serve.protocols import End, Fixed, Program, Request, Token
 from mendel.spec import ModelSpec, PlanSpec
 
 VOCAB = 24
@@ -51,24 +50,6 @@ def stories() -> Model:
     if not STORIES.exists():
         pytest.skip(f"no {STORIES}")
     return llama2c.load(STORIES)
-
-
-def plain(program: Program, request: Request) -> list[Token]:
-    """Token by token at batch 1, from the start: what an answer is by definition."""
-    text, ids, found = program.text(), list(request.prompt), []
-    draws = request.sampler.uniforms(len(ids))
-    for id in ids:
-        (logits,) = program.run([Piece(text, [id])])
-    for _ in range(request.n_tokens):
-        id = request.sampler.pick(logits[-1], next(draws))
-        if id in request.stop:
-            break
-        n = request.n_logprobs
-        found.append(Token(id) if n is None else with_logprobs(id, logits[-1], n))
-        if len(found) < request.n_tokens:
-            (logits,) = program.run([Piece(text, [id])])
-    text.free()
-    return found
 
 
 class Heard:

@@ -24,11 +24,12 @@ from mendel.serve.protocols import (
     Token,
     Trace,
 )
+from mendel.serve.prove import plain
 from mendel.serve.reference import Reference
 from mendel.spec import PlanSpec
 from mendel.types import InputError
 
-from .serve_models import SPECS, VOCAB, Heard, ask, plain, running, stories, tiny
+from .serve_models import SPECS, VOCAB, Heard, ask, running, stories, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GREEDY, DRAWN = Sampler(), Sampler(0.9, 0.95, seed=11)

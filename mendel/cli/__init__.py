@@ -13,6 +13,7 @@ import typer
 from mendel.cli import (
     accept,
     audit,
+    bench_serve,
     check,
     design,
     diff,
@@ -28,6 +29,7 @@ from mendel.cli import (
     research_show,
     research_verify,
     sample,
+    serve,
     train,
 )
 from mendel.types import InputError, LedgerError, MendelError, is_out_of_memory
@@ -44,6 +46,7 @@ report.add_to(app)
 ledger.add_to(app)
 train.add_to(app)
 sample.add_to(app)
+serve.add_to(app)
 parts.add_to(app)
 audit.add_to(app)
 accept.add_to(app)
@@ -53,6 +56,7 @@ label.add_to(app)
 redesign.add_to(app)
 improve.add_to(app)
 diff.add_to(app)
+bench_serve.add_to(app)
 research.add_to(app)
 research_show.add_to(research.group)
 research_verify.add_to(research.group)

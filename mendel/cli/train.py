@@ -35,6 +35,9 @@ def train(
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs with different weights.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A field of the spec: "
                         "width=256, mixers=gated_delta_net, mixers.0.n_heads=2.")] = None,
+    early_exit: Annotated[bool, typer.Option("--early-exit", help="Layers are left out and exits "
+                          "trained on the way: shallow drafts that `mendel serve` "
+                          "verifies.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped "
                                                              "run.")] = False,
     replay: Annotated[Path | None, typer.Option(help="Folder of a run whose schedule to repeat "
@@ -43,12 +46,14 @@ def train(
     """Train a sequence model on a text. Ctrl-C keeps it as it is; --resume goes on."""
     from mendel.audit import require_sound
     from mendel.presets import load_recipe, override
+    from mendel.train.exits import EARLY_EXIT
     from mendel.train.job import Request, prepare
 
     console = Console(stderr=True)
     named = {"tokenizer": tokenizer, "budget": budget, "n_seeds": seeds}
     flags = [f"train.{name}={_quoted(value)}" for name, value in named.items() if value is not None]
-    model, how = override(*load_recipe(spec), [*(settings or []), *flags])
+    exits = EARLY_EXIT if early_exit else ()
+    model, how = override(*load_recipe(spec), [*exits, *(settings or []), *flags])
     request = Request(model, how, data, out, glob, lines, resume, replay)
     with console.status("auditing the design"):
         require_sound(model)

@@ -86,7 +86,7 @@ class Length:
 
     def heard(self, n_drafted: int, n_accepted: int) -> None:
         if n_accepted:
-            self._wrong, self._rest = 0, REST
+            self._wrong, self._pause, self._rest = 0, 0, REST
             whole = n_accepted == n_drafted
             self.now = min(self.most, 2 * n_accepted if whole else n_accepted + 1)
             return

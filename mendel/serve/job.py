@@ -48,7 +48,6 @@ class Job:
         self.lookup: Lookup | None = None
         self.length = Length(0)
         self.n_shared = 0  # tokens of the text that the cache holds too
-        self.is_warm = False  # for the cache alone: there is nobody to answer
         self.submitted = time.perf_counter()
         self.admitted: float | None = None
         self.first: float | None = None  # when the first token was given

@@ -30,7 +30,7 @@ GROWING = {"k", "v", "position"}  # a state that says of each token apart what i
 class Reference:
     """A Program of torch's own forward."""
 
-    cuts = True
+    n_undo = 16
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Reference:
         self.context = spec.context if learned else None
         self.dtype, self.capacity_bytes = dtype, capacity_bytes
         self.digest = _digest(self.model, dtype)
+        self.cuts = self._keeps_tokens_apart()
         self._texts: weakref.WeakSet[_Text] = weakref.WeakSet()
 
     @property
@@ -107,6 +108,18 @@ class Reference:
             x = model.final_norm(x)[0]
         output, head = model.head(x, state.head if state else None)
         return output[0], ModelState(embedding, tuple(mixers), tuple(channels), head)
+
+    def _keeps_tokens_apart(self) -> bool:
+        """Whether a state of more tokens holds that of fewer."""
+        layers: Any = self.model.layers
+        windows = [getattr(layer.mixer.fields, "window", None) for layer in layers]
+        with torch.inference_mode():
+            _, state = self._forward(0, None, None)
+        try:
+            _shortened(state, 1, 1)
+        except ValueError:
+            return False
+        return all(window is None for window in windows)
 
     def _check_room(self, found: Sequence[_Ran]) -> None:
         new = {ran.text: ran.kept for ran in found}

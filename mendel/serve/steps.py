@@ -15,7 +15,7 @@ from mendel.serve.scheduler import Scheduler
 from mendel.types import InputError
 
 log = logging.getLogger(__name__)
-ALONE = 4  # a batch of prompts alone may have so many times the rows: nobody waits for a token
+ALONE = 3  # a batch of prompts alone may have so many times the rows: nobody waits for a token
 LEAST_ROWS = 16  # of prompts, however many are in decode
 WARM_ROWS = 32  # a request that comes meanwhile waits for no more
 
@@ -27,10 +27,12 @@ class Row(NamedTuple):
     ids: Sequence[int]
     drafted: Sequence[int]
 
+    n_wanted: int  # of the last ids, whose logits are asked
+
     @property
     def piece(self) -> Piece:
         assert self.job.text is not None
-        return Piece(self.job.text, self.ids, 1 + len(self.drafted))
+        return Piece(self.job.text, self.ids, self.n_wanted)
 
 
 Ended = tuple[Job, Reason, str | None]
@@ -74,15 +76,16 @@ class Stepper:
         running = self.scheduler.running
         writing = [job for job in running.values() if job.n_lacking == 1]
         drafts = self._drafts(writing)
-        batch = [Row(job, job.ids[-1:], d) for job, d in zip(writing, drafts, strict=True)]
-        batch = [Row(job, [*ids, *drafted], drafted) for job, ids, drafted in batch]
+        batch = [
+            Row(job, [job.ids[-1], *drafted], drafted, 1 + len(drafted))
+            for job, drafted in zip(writing, drafts, strict=True)
+        ]
         n_rows = sum(len(row.ids) for row in batch)
         if len(writing) < len(running):
             left = max(LEAST_ROWS, self.chunk_rows - n_rows)
             budget = left if writing else ALONE * self.chunk_rows
             for job, n in self.scheduler.chunks(budget, self._limit):
-                at = len(job.ids) - job.n_lacking
-                batch.append(Row(job, job.ids[at : at + n], ()))
+                batch.append(_chunk(job, n))
         ended = self._settled(*self._run(batch))
         self.step_s += time.perf_counter() - started
         return ended
@@ -92,10 +95,10 @@ class Stepper:
         if job.text is None:
             self.begin(job)
             self.spare = job
-        at, n = len(job.ids) - job.n_lacking, min(WARM_ROWS, self._limit(job), job.n_lacking)
+        n = min(WARM_ROWS, self._limit(job), job.n_lacking)
         if n > 0 and job.text is not None:
             try:
-                self._timed([Row(job, job.ids[at : at + n], ())], None)
+                self._timed([_chunk(job, n)], None)
             except Exception as error:  # nobody waits for it, so nobody is told
                 log.info("warming ended: %s", error)
                 n = 0
@@ -164,7 +167,7 @@ class Stepper:
         if self.cache.evict(1 + len(self.cache) // 8):
             return batch
         if any(row.drafted for row in batch):
-            return [Row(job, ids[: len(ids) - len(d)], ()) for job, ids, d in batch]
+            return [_unguessed(row) for row in batch]
         jobs = self.scheduler.running.values()
         youngest = max(jobs, key=lambda job: job.admitted or 0.0)
         if len(jobs) == 1:
@@ -267,6 +270,7 @@ class Stepper:
 
     def _room(self, job: Job, n: int) -> int:
         context = self.program.context
+        n = n if self.program.cuts else min(n, self.program.n_undo - 1)
         return n if context is None else max(0, min(n, context - len(job.ids)))
 
     def _shallow(self, depth: int, wanted: Sequence[tuple[Job, int]]) -> list[list[int]]:
@@ -277,7 +281,9 @@ class Stepper:
         going = list(range(len(wanted)))
         try:
             while going:
-                batch = [Row(wanted[i][0], (found[i] or wanted[i][0].ids)[-1:], ()) for i in going]
+                batch = [
+                    Row(wanted[i][0], (found[i] or wanted[i][0].ids)[-1:], (), 1) for i in going
+                ]
                 for i, z in zip(going, self._timed(batch, depth), strict=True):
                     found[i].append(wanted[i][0].pick(z[-1], len(found[i])))
                 going = [i for i in going if len(found[i]) < wanted[i][1]]
@@ -287,3 +293,13 @@ class Stepper:
             if text is not None:
                 text.cut(start)
         return found
+
+
+def _chunk(job: Job, n: int) -> Row:
+    """The next n tokens that its text lacks; logits are asked where they are the last."""
+    at = len(job.ids) - job.n_lacking
+    return Row(job, job.ids[at : at + n], (), int(n == job.n_lacking))
+
+
+def _unguessed(row: Row) -> Row:
+    return Row(row.job, row.ids[:1], (), 1) if row.drafted else row

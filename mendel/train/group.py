@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from functools import partial
@@ -19,6 +19,7 @@ from mendel.data.corpus import batch_rng
 from mendel.model import Model, build
 from mendel.parts.flops import count_flops
 from mendel.spec import ModelSpec, TrainSpec
+from mendel.train import exits
 from mendel.train.optim import Optimizer, OptimSpec, clip, make_optimizer
 from mendel.types import InputError, is_out_of_memory
 
@@ -69,6 +70,7 @@ class Group:
     def __init__(
         self, spec: ModelSpec, how: TrainSpec, seeds: tuple[int, ...], device: torch.device
     ) -> None:
+        exits.check(spec, how)
         self.spec, self.how, self.seeds, self.device = spec, how, seeds, device
         self.stacked = len(seeds) > 1
         self._dtype = pick_dtype(how, device)
@@ -91,16 +93,44 @@ class Group:
         with self._autocast():
             if not self.stacked:
                 return self._loss(self.model(x)[0], y)[None]
-            one = torch.func.vmap(self._loss_with, in_dims=(0, 0, 0))
-            with warnings.catch_warnings():
-                # an operator that vmap runs in a loop is slow, and then seeds are trained apart
-                warnings.filterwarnings("ignore", message="There is a performance drop")
-                found: Tensor = one(self.params, x, y)
-            return found
+            return self._each(self._loss_with, x, y)
+
+    def _trained_terms(self, x: Tensor, y: Tensor, step: int) -> Tensor:
+        """The same as a step of training sees it: with exits where the recipe has them."""
+        if not exits.is_asked(self.how):
+            return self._terms(x, y)
+        n = self.spec.n_layers
+        kept = [exits.layers_kept(self.how, n, seed, step)[:, : x.shape[-2]] for seed in self.seeds]
+        loss = partial(self._exit_loss_with, exits.exit_of(step, n))
+        masks = torch.stack(kept).to(self.device)
+        with self._autocast():
+            if not self.stacked:
+                return loss(self.params, x, y, masks[0])[None]
+            return self._each(loss, x, y, masks)
+
+    def _each(self, loss: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """(S, n): of each seed by its own parameters and inputs."""
+        one = torch.func.vmap(loss, in_dims=0)
+        with warnings.catch_warnings():
+            # an operator that vmap runs in a loop is slow, and then seeds are trained apart
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            found: Tensor = one(self.params, *inputs)
+        return found
 
     def _loss_with(self, params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         output, _ = functional_call(self.model, (params, self._buffers), (x,))
         return self._loss(output, y)
+
+    def _exit_loss_with(
+        self, depth: int, params: dict[str, Tensor], x: Tensor, y: Tensor, kept: Tensor
+    ) -> Tensor:
+        """The terms of the whole model, and the nats after `depth` layers."""
+        named = {f"model.{name}": p for name, p in (params | self._buffers).items()}
+        whole, early = functional_call(exits.EarlyExit(self.model), named, (x, depth, kept))
+        terms = self._loss(whole, y)
+        if self.how.exit_loss is None:
+            return terms
+        return torch.cat((terms, self.how.exit_loss * self._loss(early, y)[:1]))
 
     def _loss(self, output: Tensor, y: Tensor) -> Tensor:
         """(n,): nats, and the terms that the recipe adds to them."""
@@ -143,7 +173,7 @@ class Group:
     ) -> tuple[list[float], dict[str, Tensor]] | None:
         """Losses and gradients of n windows, or None where memory does not suffice."""
         try:
-            terms = self._terms(*self.batch(source, step, n))
+            terms = self._trained_terms(*self.batch(source, step, n), step)
             return terms[:, 0].detach().tolist(), _gradients(terms, self.params)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -213,7 +243,12 @@ class Group:
         """Of one seed, forward and backward."""
         x, y = source.batch(batch_rng(self.seeds[0], 0), 1, self.spec.context)
         params: dict[str, Tensor] = dict(self.model.named_parameters())
-        loss = partial(self._loss_with, params, x.to(self.device), y.to(self.device))
+        given = (params, x.to(self.device), y.to(self.device))
+        loss = partial(self._loss_with, *given)
+        if exits.is_asked(self.how):  # an exit costs the same after whichever layer
+            n = self.spec.n_layers
+            kept = torch.ones(n, 1, dtype=torch.bool, device=self.device)
+            loss = partial(self._exit_loss_with, exits.exit_of(0, n), *given, kept)
         return float(count_flops(lambda: _gradients(loss()[None], params)))
 
 

@@ -20,7 +20,7 @@ from mendel.data.tokenizers import Tokenizer, make_tokenizer
 from mendel.formats import native
 from mendel.model import build, resolved
 from mendel.spec import ModelSpec, SpecError, TrainSpec
-from mendel.train import checkpoint
+from mendel.train import checkpoint, exits
 from mendel.train.run import Outcome, Progress, Training
 from mendel.train.schedule import Budget
 from mendel.types import InputError
@@ -133,6 +133,7 @@ def prepare(request: Request) -> Job:
     if request.model.head.part != "lm":
         raise SpecError(f"head={request.model.head.part!r}: mendel train predicts the next token, "
                         "and needs head='lm'.")  # fmt: skip
+    exits.check(request.model, request.train)
     corpus = read_corpus(request.data, glob=request.glob, lines=request.lines, skip=request.out)
     split = corpus.split(request.train.holdout)
     # pieces are learned from the training side alone; the alphabet is that of both

@@ -1,4 +1,4 @@
-"""A model made ready to run by exact kernels: pieces -> rows -> one pass down the tape -> logits."""
+"""A model made ready to run: pieces -> rows -> one pass down the tape -> logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -144,8 +144,8 @@ class Kernels:
         self, texts: Sequence[Held], pieces: Sequence[Piece]
     ) -> list[list[tuple[int, _Part]]]:
         """The pieces in order, cut so that no pass has more rows than it should."""
-        batches: list[list[tuple[int, _Part]]] = [[]]
-        room = MOST_ROWS
+        batches: list[list[tuple[int, _Part]]] = []
+        room = 0
         for i, (text, piece) in enumerate(zip(texts, pieces, strict=True)):
             n, at = len(piece.ids), 0
             while at < n:
@@ -164,7 +164,8 @@ class Kernels:
         M = sum(len(part.ids) for part in parts)
         n_groups = len(self._memory.groups)
         rows = np.empty((FIXED + n_groups, M), np.int64)
-        ends, wanted, row = [0], [], 0
+        wanted: list[int] = []
+        ends, row = [0], 0
         tables: list[NDArray[np.int64]] = []
         for i, part in enumerate(parts):
             end = row + len(part.ids)
@@ -249,7 +250,8 @@ class Kernels:
             return
         if self._workers is None or self._workers._max_workers < threads - 1:
             self._workers = ThreadPoolExecutor(threads - 1, "numerics")
-        others = [self._workers.submit(self._forward, *fixed, i, threads) for i in range(1, threads)]
+        go = partial(self._forward, *fixed)
+        others = [self._workers.submit(go, i, threads) for i in range(1, threads)]
         self._forward(*fixed, 0, threads)
         for other in others:
             other.result()

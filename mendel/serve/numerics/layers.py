@@ -53,7 +53,9 @@ def heads_norm(tape: Tape, x: Register, n: int, n_heads: int, gain: Any, eps: fl
     tape.add(machine.NORM, ints, a=x, out=x, number=eps)
 
 
-def activation(tape: Tape, code: int, x: Register, n: int, out: Register, by: Register | None = None) -> None:  # fmt: skip
+def activation(
+    tape: Tape, code: int, x: Register, n: int, out: Register, by: Register | None = None
+) -> None:
     """out = act(x), times another register."""
     tape.add(machine.ACT, [n, code, int(by is not None)], a=x, b=by or NONE, out=out)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
 from numba import types
 
 from mendel.serve.numerics import ops, vectors
+from mendel.serve.numerics.rows import rounded
 from mendel.serve.numerics.vectors import jit
 
 (
@@ -52,7 +52,10 @@ def wait(counter: Any, n_threads: int, goal: int) -> int:
 
 
 @jit
-def multiply_full(x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int, K: int, n: int) -> None:  # fmt: skip
+def multiply_full(
+    x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int,
+    K: int, n: int,
+) -> None:  # fmt: skip
     """A panel with n rows, as few tiles as there can be, of sizes as equal."""
     while n > 0:
         m = n if n <= MOST else (MOST if n >= 2 * MOST else (n + 1) // 2)
@@ -72,7 +75,10 @@ def multiply_full(x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y
 
 
 @jit
-def multiply_half(x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int, K: int, n: int) -> None:  # fmt: skip
+def multiply_half(
+    x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int,
+    K: int, n: int,
+) -> None:  # fmt: skip
     """The same with weights in bf16."""
     while n > 0:
         m = n if n <= MOST else (MOST if n >= 2 * MOST else (n + 1) // 2)
@@ -92,7 +98,9 @@ def multiply_half(x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y
 
 
 @jit
-def multiply(t: Any, x: Any, w: Any, halves: Any, cap: int, M: int, tid: int, n_threads: int, is_half: bool) -> None:  # fmt: skip
+def multiply(
+    t: Any, x: Any, w: Any, halves: Any, cap: int, M: int, tid: int, n_threads: int, is_half: bool
+) -> None:  # fmt: skip
     K, n_panels = t[ops.N], t[ops.N + 1]
     a, y = ops.place(t, ops.A, cap, 0), ops.place(t, ops.OUT, cap, 0)
     ldx, ldy = t[ops.A + 1], t[ops.OUT + 1]
@@ -102,7 +110,7 @@ def multiply(t: Any, x: Any, w: Any, halves: Any, cap: int, M: int, tid: int, n_
         if is_half:
             multiply_half(x, a, ldx, halves, at, w, bias, x, to, ldy, K, M)
             for r in range(M):
-                ops.rounded(x[to + r * ldy : to + r * ldy + PANEL])
+                rounded(x[to + r * ldy : to + r * ldy + PANEL])
         else:
             multiply_full(x, a, ldx, w, at, w, bias, x, to, ldy, K, M)
 
@@ -127,7 +135,7 @@ def machine() -> Any:
     """
     stamp = int(version()[:8], 16)  # a variable of the closure, so that the disk's copy knows it
 
-    @numba.njit(SIGNATURE, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
+    @numba.njit(SIGNATURE, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
     def forward(
         tape: Any, numbers: Any, w: Any, halves: Any, arena: Any, x: Any, room: Any, rows: Any,
         wanted: Any, tables: Any, meta: Any, turns: Any, counter: Any, tid: Any, n_threads: Any,

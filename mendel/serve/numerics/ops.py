@@ -6,6 +6,8 @@ of it begins at place(...) . `t` is the operation itself: its code, its register
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mendel.serve.numerics import rows
@@ -22,7 +24,7 @@ RMS, LAYER, UNIT, SOFTMAX = range(4)
 
 
 @jit
-def place(t: I64, register: int, cap: int, r: int) -> int:
+def place(t: Any, register: int, cap: int, r: int) -> Any:
     return t[register] * cap + r * t[register + 1] + t[register + 2]
 
 
@@ -138,7 +140,9 @@ def turn(
 
 
 @jit
-def store(t: I64, x: F32, arena: F32, row_pages: I64, positions: I64, cap: int, lo: int, hi: int) -> None:  # fmt: skip
+def store(
+    t: I64, x: F32, arena: F32, row_pages: I64, positions: I64, cap: int, lo: int, hi: int
+) -> None:
     """Keys and values of each row into the page that row_pages says."""
     G, D, wide = t[N + 1], t[N + 2], t[N + 3]
     for r in range(lo, hi):
@@ -288,10 +292,8 @@ def recurrence(
             last = after[r] + state + h * D * V
             for j in range(n_steps):
                 # micro-steps end in the row's own state, and never write where they read
-                if (n_steps - 1 - j) % 2:
-                    S2 = two[0 : D * V]
-                else:
-                    S2 = arena[last : last + D * V]
+                is_between = (n_steps - 1 - j) % 2
+                S2 = two[0 : D * V] if is_between else arena[last : last + D * V]
                 part = j * H + h
                 k_at, v_at = place(t, B, cap, r) + part * D, place(t, C, cap, r) + part * V
                 k = x[k_at : k_at + D]

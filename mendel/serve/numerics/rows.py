@@ -7,6 +7,7 @@ in a batch.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ ONE, HALF, TWO = np.float32(1), np.float32(0.5), np.float32(2)
 
 
 @jit
-def exp(x: np.float32) -> np.float32:
+def exp(x: Any) -> Any:
     """e^x to 2 units in the last place, without branches, so that loops of it fill the lanes.
 
     source   Cephes expf; below -87 it gives about 1e-38 instead of less
@@ -40,12 +41,12 @@ def exp(x: np.float32) -> np.float32:
 
 
 @jit
-def sigmoid(x: np.float32) -> np.float32:
+def sigmoid(x: Any) -> Any:
     return ONE / (ONE + exp(-x))
 
 
 @jit
-def tanh(x: np.float32) -> np.float32:
+def tanh(x: Any) -> Any:
     return TWO * sigmoid(TWO * x) - ONE
 
 

@@ -114,7 +114,9 @@ class Tape:
         self.operations.append(row + [0] * (ops.SIZE - len(row)))
         self.numbers.append([number])
 
-    def multiply(self, x: Register, weights: Sequence[Tensor], name: str, bias: Tensor | None = None) -> Register:  # fmt: skip
+    def multiply(
+        self, x: Register, weights: Sequence[Tensor], name: str, bias: Tensor | None = None
+    ) -> Register:
         """Matrices (N, K) side by side, all of the same x."""
         whole = torch.cat([w.detach() for w in weights])
         N, K = whole.shape

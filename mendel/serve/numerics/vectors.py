@@ -52,7 +52,9 @@ def _pointer(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
 
 
 def _load(builder: Any, pointer: Any, kind: Any = VEC) -> Any:
-    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=2 if kind == HALVES else 4)
+    return builder.load(
+        builder.bitcast(pointer, kind.as_pointer()), align=2 if kind == HALVES else 4
+    )
 
 
 def _store(builder: Any, value: Any, pointer: Any) -> None:
@@ -94,9 +96,10 @@ def _times(builder: Any, n: Any, step: Callable[[Any], None]) -> None:
         base = builder.mul(loop.index, several)
         for i in range(UNROLL):
             step(builder.add(base, ir.Constant(I64, i)))
-    with cgutils.for_range_slice(
-        builder, builder.mul(turns, several), n, ir.Constant(I64, 1)
-    ) as (i, _):
+    with cgutils.for_range_slice(builder, builder.mul(turns, several), n, ir.Constant(I64, 1)) as (
+        i,
+        _,
+    ):
         step(i)
 
 
@@ -159,8 +162,7 @@ def tiles(halves: bool) -> list[Any]:
     return [_tile(n, panel_columns() // LANES, halves) for n in range(1, MAX_ROWS + 1)]
 
 
-@intrinsic
-def scores(typing: Any, q: Any, qi: Any, k: Any, ki: Any, y: Any, yi: Any, D: Any) -> Any:
+def _scores(typing: Any, q: Any, qi: Any, k: Any, ki: Any, y: Any, yi: Any, D: Any) -> Any:
     """y[:16] = sum over d of q[d] * k[d, :16], in four sums by d mod 4."""
     i64 = types.int64
     signature = types.void(q, i64, k, i64, y, i64, i64)
@@ -201,9 +203,7 @@ def _mean(n_vectors: int) -> Any:
             weights, values, target = (
                 _pointer(context, builder, sig.args[i], args[i], args[i + 1]) for i in (0, 2, 5)
             )
-            places = [
-                builder.gep(target, [ir.Constant(I64, LANES * j)]) for j in range(n_vectors)
-            ]
+            places = [builder.gep(target, [ir.Constant(I64, LANES * j)]) for j in range(n_vectors)]
             sums = _sums(builder, [_load(builder, place) for place in places])
 
             def step(t: Any) -> None:
@@ -227,8 +227,7 @@ def _mean(n_vectors: int) -> Any:
 mean_1, mean_4 = _mean(1), _mean(4)
 
 
-@intrinsic
-def arrive(typing: Any, counter: Any) -> Any:
+def _arrive(typing: Any, counter: Any) -> Any:
     """counter[0] += 1 for all threads to see; returns what it was."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -238,8 +237,7 @@ def arrive(typing: Any, counter: Any) -> Any:
     return types.int64(counter), codegen
 
 
-@intrinsic
-def seen(typing: Any, counter: Any) -> Any:
+def _seen(typing: Any, counter: Any) -> Any:
     """counter[0] as the other threads left it."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -247,3 +245,8 @@ def seen(typing: Any, counter: Any) -> Any:
         return builder.load_atomic(pointer, "seq_cst", 8)
 
     return types.int64(counter), codegen
+
+
+scores: Any = intrinsic(_scores)
+arrive: Any = intrinsic(_arrive)
+seen: Any = intrinsic(_seen)

@@ -1,0 +1,54 @@
+"""mendel's engine with the tuner that `mendel serve` has, and a ledger of its own."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mendel.clocks.tune.session import Tuner
+from mendel.ledger import Ledger
+from mendel.serve.engine import Engine
+from mendel.serve.protocols import Choice, Chooser, Features, Program, Trace
+from serve_sections import ours
+
+PROFILE_S = 10.0
+
+
+class Timed:
+    """A chooser, and the seconds that it took."""
+
+    def __init__(self, chooser: Chooser) -> None:
+        self.chooser, self.seconds, self.n = chooser, 0.0, 0
+
+    def choose(self, features: Features) -> Choice:
+        began = time.perf_counter()
+        choice = self.chooser.choose(features)
+        self.seconds, self.n = self.seconds + time.perf_counter() - began, self.n + 1
+        return choice
+
+    def done(self, trace: Trace) -> None:
+        began = time.perf_counter()
+        self.chooser.done(trace)
+        self.seconds += time.perf_counter() - began
+
+
+@contextmanager
+def tuned(ready: Program, loaded: Any, *, threads: int = 1, **fields: Any) -> Iterator[Engine]:
+    """An engine that is profiled and tunes itself until the end; its chooser is a Timed."""
+    menu = ours.plans(ready.n_layers, threads)
+    with tempfile.TemporaryDirectory() as name:
+        ledger = Ledger(f"sqlite:///{name}/ledger.db", Path(name))
+        tuner = Tuner(ledger, ready.digest, menu)
+        with ours.engine(ready, menu, Timed(tuner.chooser), **fields) as running:
+            tuner.profile(running, vocab=ready.vocab, context=loaded.model.spec.context,
+                          budget_s=PROFILE_S)  # fmt: skip
+            tuner.begin()
+            try:
+                yield running
+            finally:
+                tuner.close()
+                ledger.close()
