@@ -134,9 +134,9 @@ class Foresight:
         rate = self._goes_on.get(tenant, 0.5)
         self._goes_on[tenant] = FORGET * rate + (1 - FORGET) * (begins is not None)
         if begins is not None:
-            for i in range(max(begins, ORDERS[0]), min(len(ids), begins + MOST_AHEAD)):
-                for order in ORDERS:
-                    self._follow(hash((tenant, ids[i - order : i])), ids[i])
+            for i in range(begins, min(len(ids), begins + MOST_AHEAD)):
+                for state in _states(tenant, ids[max(0, i - ORDERS[0]) : i], i - begins):
+                    self._follow(state, ids[i])
         self._keep((*ids, *said.output), tenant)
 
     def _begins(self, tenant: str, ids: tuple[int, ...]) -> int | None:
@@ -191,9 +191,9 @@ class Foresight:
         ids = [*said.prompt, *said.output]
         known = self._whole(len(ids) - 1)  # the last token is given out, not yet computed
         sure = self._goes_on.get(said.tenant, 0.5)
-        end = len(ids) + MOST_AHEAD
-        while len(ids) < end:
-            id, share = self._likeliest(said.tenant, ids)
+        n = len(ids)
+        while len(ids) < n + MOST_AHEAD:
+            id, share = self._likeliest(said.tenant, ids, len(ids) - n)
             sure *= share
             if share < LIKELY or sure < SURE:
                 break
@@ -203,10 +203,10 @@ class Foresight:
             return None
         return tuple(ids[:whole])
 
-    def _likeliest(self, tenant: str, ids: Sequence[int]) -> tuple[int, float]:
+    def _likeliest(self, tenant: str, ids: Sequence[int], n_since: int) -> tuple[int, float]:
         """By the longest end that was seen often enough."""
-        for order in ORDERS:
-            seen = self._next.get(hash((tenant, tuple(ids[-order:]))))
+        for state in _states(tenant, tuple(ids[-ORDERS[0] :]), n_since):
+            seen = self._next.get(state)
             if seen and (total := sum(seen.values())) >= SEEN * FORGET**SEEN:
                 id = max(seen, key=seen.__getitem__)
                 return id, seen[id] / total
@@ -229,3 +229,12 @@ class Foresight:
             "n_hit": self.n_hit,
             "n_states": len(self._next),
         }
+
+
+def _states(tenant: str, last: tuple[int, ...], n_since: int) -> list[int]:
+    """Numbers for how a text ends: by its last tokens, the most first; then by those since the
+    answer alone, since what follows one is often the same whatever was answered.
+    """
+    found = [hash((tenant, last[-order:])) for order in ORDERS if len(last) >= order]
+    since = last[len(last) - n_since :] if n_since < len(last) else last
+    return [*found, hash((tenant, "since", n_since <= len(last), since))]
