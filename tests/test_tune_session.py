@@ -111,7 +111,7 @@ def test_a_profile_keeps_to_its_budget_and_meets_every_plan(tmp_path: Path) -> N
         engine.close()
     met = {(row.kind, row.plan) for row in found.rows}
     assert met == {(kind, plan) for kind in kinds(VOCAB, 64) for plan in MENU}
-    assert {row.n for row in found.rows} == {2}  # the least; it does not go on
+    assert {row.n for row in found.rows} <= {1, 2}  # it does not go on, nor with what is hopeless
     assert found.seconds <= least
 
 

@@ -1,4 +1,4 @@
-"""A language model made ready to be served: program, plans that are proven, chooser, those who watch.
+"""A language model made ready to be served: program, proven plans, chooser, those who watch.
 
 weights --sums--> Model --kernels--> Program --menu, proofs--> plans --Tuner--> Engine --Watched-->
 """
@@ -58,9 +58,10 @@ def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence
     if tuner is not None:
         _say("measuring the plans on this machine, or reading what an earlier start measured")
         tuner.profile(engine, vocab=program.vocab, context=program.context)
-        tuner.begin()
+        tuner.begin(engine)
     ring, observer = Ring(), _observer(model, engine, tuner, held)
     lookers = [ring.add, lambda one: observer.heard(one.trace, (*one.request.prompt, *one.ids))]
+    lookers += [] if tuner is None else [tuner.heard]
     language = Language(
         engine=Watched(engine, lookers),
         codec=codec,

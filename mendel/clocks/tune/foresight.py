@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ ORDERS = (8, 4, 2)  # tokens that a guess is made from, the longest that were se
 LIKELY = 0.6  # of a token, to be followed
 SEEN = 2  # times that such an end came before
 SURE = 0.3  # of the whole guess, and that there is a next turn at all
-MOST_AHEAD = 192  # tokens
+MOST_AHEAD = LEARNED = 96  # tokens
 MOST_STATES = 40_000  # contexts that are remembered; the least recently used go first
 MOST_NEXT = 4  # different tokens behind one context
 MOST_TEXTS = 256  # that a prompt may go on from
@@ -32,6 +33,7 @@ WASTE = 0.10  # of all tokens computed, that may be warmed in vain
 WAITS = 64  # ends that are still to be learned from
 FORGET = 0.98
 TICK_S = 0.02
+SHARE = 0.004  # of this process's time, that learning may take
 
 
 class Warms(Protocol):
@@ -66,6 +68,7 @@ class Foresight:
     def __init__(self, block: int = 32) -> None:
         self.block = block
         self.n_computed = self.n_warmed = self.n_used = self.n_offered = self.n_hit = 0
+        self.spent_s = 0.0
         self._next: OrderedDict[int, dict[int, float]] = OrderedDict()
         self._texts: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # by their blocks
         self._warmed: dict[str, deque[_Warmed]] = {}
@@ -97,10 +100,15 @@ class Foresight:
 
     def _work(self, engine: Warms) -> None:
         while not self._stop.wait(TICK_S):
+            if self.spent_s > SHARE * time.process_time():
+                self._ended.clear()  # what is missed may come again
+                continue
+            began = time.thread_time()
             try:
                 self.tick(engine)
             except Exception:  # a guess that cannot be made stops no answer
                 log.exception("foresight failed")
+            self.spent_s += time.thread_time() - began
 
     def tick(self, engine: Warms) -> int:
         """Learn from what has ended, and offer what may follow; returns how many were taken."""
@@ -134,7 +142,7 @@ class Foresight:
         rate = self._goes_on.get(tenant, 0.5)
         self._goes_on[tenant] = FORGET * rate + (1 - FORGET) * (begins is not None)
         if begins is not None:
-            for i in range(begins, min(len(ids), begins + MOST_AHEAD)):
+            for i in range(begins, min(len(ids), begins + LEARNED)):
                 for state in _states(tenant, ids[max(0, i - ORDERS[0]) : i], i - begins):
                     self._follow(state, ids[i])
         self._keep((*ids, *said.output), tenant)
@@ -228,6 +236,7 @@ class Foresight:
             "n_offered": self.n_offered,
             "n_hit": self.n_hit,
             "n_states": len(self._next),
+            "spent_s": self.spent_s,
         }
 
 

@@ -15,11 +15,12 @@ from typing import Any
 from mendel.blobs import locked
 from mendel.clocks.tune.chooser import Mode, Tuned
 from mendel.clocks.tune.clock import TuneClock, line_of
-from mendel.clocks.tune.foresight import Foresight, Warms
+from mendel.clocks.tune.foresight import Foresight, Said, Warms
 from mendel.clocks.tune.planner import Challenge
 from mendel.clocks.tune.profile import BUDGET_S, Profile, Serves, kept, machine, profile, surviving
 from mendel.driver import Driver
 from mendel.ledger import Ledger
+from mendel.serve.watched import Finished
 from mendel.spec import PlanSpec
 from mendel.types import Digest, InputError, Line, digest
 
@@ -117,6 +118,14 @@ class Tuner:
         if self.mode == "exact" and self._thread is None:
             self._thread = threading.Thread(target=self._work, name="tuner", daemon=True)
             self._thread.start()
+
+    def heard(self, one: Finished) -> None:
+        """A request has ended, from the engine's thread: what may follow it?"""
+        trace = one.trace
+        said = Said(
+            one.request.prompt, one.ids, trace.tenant, trace.features.n_cached, trace.reason
+        )
+        self.foresight.heard(said)
 
     def tick(self) -> int:
         """Write down what the chooser wants; returns the number of turns."""
