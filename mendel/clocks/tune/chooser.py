@@ -38,7 +38,7 @@ SURPRISE = 1.05  # mean of the last residuals, in standard deviations: about 4 o
 DRAWS_EVERY = 4  # requests of a class between two draws
 PENDING = 4096
 SHARE = 0.007  # of work, that the tuner may take: past it, it learns from one request in SPARSE
-SPARSE = 4
+SPARSE = 16
 LOGGED = 4096
 MOVED = 0.35  # share of traffic in other classes than before: the traffic has changed
 
@@ -232,7 +232,7 @@ class Tuned:
         c, known, x = asked.c, self._known[asked.c], vector(asked.c, asked.at)
         own, chances = _chances(asked, self.base)
         self.logged.append(Logged(asked.at, c, plan, asked.live, float(chances[plan]), y))
-        self._count_gain(x, c, (own, chances), plan, y, trace)
+        self._count_gain(x, (own, chances), plan, y, trace)
         z = self.beliefs.learn(plan, x, c, y)
         known.n, known.since = known.n + 1, known.since + 1
         known.burst = max(0, known.burst - 1)
@@ -253,10 +253,9 @@ class Tuned:
             self.beliefs.doubt(known.live, c)
 
     def _count_gain(
-        self, x: Floats, c: int, lots: tuple[Floats, Floats], plan: int, y: float, trace: Trace
+        self, x: Floats, lots: tuple[Floats, Floats], plan: int, y: float, trace: Trace
     ) -> None:
-        mean, _ = self.beliefs.at(x, c)
-        cost = np.exp(mean + self.beliefs.noise / 2)
+        cost = np.exp(self.beliefs.mean @ x + self.beliefs.noise / 2)
         own, chances = lots
         d = saved(cost, chances, own, self.base, plan, math.exp(y))
         spent = self.spent_s / max(self.n_done, 1)  # of this process, a request
