@@ -135,3 +135,20 @@ def test_the_status_tells_of_each_class(ledger: Ledger) -> None:
     assert all(set(row["ms_per_unit"]) == set(MENU) for row in told["classes"].values())
     assert told["controller_us"] > 0
     tuner.close()
+
+
+def test_why_tells_how_a_plan_came_to_be_live(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    from mendel.cli.ledger import why
+
+    told = Ledger()
+    tuner = Tuner(told, MODEL, MENU, chance=1)
+    run(tuner.chooser, ["copy"] * 600, seed=1, tick=tuner.tick)
+    tuner.close()
+    told.close()
+    plan = next(iter(set(tuner.chooser.live().values())))
+    why(plan, as_json=True)
+    assert plan in capsys.readouterr().out.splitlines()[-1]
+    with pytest.raises(InputError, match="lookup-15"):
+        why("lookup-15")

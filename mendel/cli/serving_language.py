@@ -58,9 +58,10 @@ def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence
     if tuner is not None:
         _say("measuring the plans on this machine, or reading what an earlier start measured")
         tuner.profile(engine, vocab=program.vocab, context=program.context)
-        tuner.begin()
+        tuner.begin(engine)
     ring, observer = Ring(), _observer(model, engine, tuner, held)
     lookers = [ring.add, lambda one: observer.heard(one.trace, (*one.request.prompt, *one.ids))]
+    lookers += [] if tuner is None else [tuner.heard]
     language = Language(
         engine=Watched(engine, lookers),
         codec=codec,
@@ -137,8 +138,11 @@ def _observer(model: Model, engine: Engine, tuner: Tuner | None, held: ExitStack
     def is_idle() -> bool:
         return not engine.stats().n_running
 
-    more = {} if tuner is None else {"tune": tuner.status}
-    observer = Observer(model, is_idle=is_idle, more=more)
+    if tuner is None:
+        observer = Observer(model, is_idle=is_idle)
+    else:
+        classes, more = tuner.chooser.class_of, {"tune": tuner.status}
+        observer = Observer(model, class_of=classes, is_idle=is_idle, more=more)
     observer.begin()
     held.callback(observer.close)
     return observer

@@ -23,6 +23,7 @@ DIM = MOST + 1 + len(NAMES)
 PRIOR = np.array(
     [0.6**2] * (MOST + 1) + [0.25**2] * len(NAMES)
 )  # of log ms per unit, around the level
+EYE = np.eye(DIM)
 NOISE = 0.3**2  # at first; learned
 CLIP = 3.0  # standard deviations: a stalled machine is no evidence against a plan
 FADED = 400  # requests after which nothing is left to fade
@@ -66,7 +67,7 @@ class Beliefs:
         z = max(-CLIP, min(CLIP, off / math.sqrt(variance)))
         self.mean[plan] += px * (z / math.sqrt(variance))
         # not cov - px px' / variance: of that, rounding leaves no covariance in the end
-        kept = np.eye(DIM) - np.outer(px / variance, x)
+        kept = EYE - np.outer(px / variance, x)
         self.cov[plan] = kept @ cov @ kept.T + np.outer(px, px) * (noise / variance**2)
         left = z * z * variance - float(px @ x)  # what the belief's own doubt does not explain
         self.noise[plan] += 0.03 * (min(max(left, 0.02**2), 1.0) - noise)

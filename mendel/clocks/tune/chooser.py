@@ -38,7 +38,7 @@ SURPRISE = 1.05  # mean of the last residuals, in standard deviations: about 4 o
 DRAWS_EVERY = 4  # requests of a class between two draws
 PENDING = 4096
 SHARE = 0.007  # of work, that the tuner may take: past it, it learns from one request in SPARSE
-SPARSE = 4
+SPARSE = 16
 LOGGED = 4096
 MOVED = 0.35  # share of traffic in other classes than before: the traffic has changed
 
@@ -143,17 +143,17 @@ class Tuned:
     # -- the engine's side --
 
     def choose(self, features: Features) -> Choice:
-        began = time.perf_counter()
+        began = time.thread_time()
         with self.lock:
             found = self._choose(features)
-            self.spent_s += time.perf_counter() - began
+            self.spent_s += time.thread_time() - began
         return found
 
     def done(self, trace: Trace) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         with self.lock:
             self._done(trace)
-            self.spent_s += time.perf_counter() - began
+            self.spent_s += time.thread_time() - began
 
     def _choose(self, features: Features) -> Choice:
         at = point(features)
@@ -232,7 +232,7 @@ class Tuned:
         c, known, x = asked.c, self._known[asked.c], vector(asked.c, asked.at)
         own, chances = _chances(asked, self.base)
         self.logged.append(Logged(asked.at, c, plan, asked.live, float(chances[plan]), y))
-        self._count_gain(x, c, (own, chances), plan, y, trace)
+        self._count_gain(x, (own, chances), plan, y, trace)
         z = self.beliefs.learn(plan, x, c, y)
         known.n, known.since = known.n + 1, known.since + 1
         known.burst = max(0, known.burst - 1)
@@ -253,10 +253,9 @@ class Tuned:
             self.beliefs.doubt(known.live, c)
 
     def _count_gain(
-        self, x: Floats, c: int, lots: tuple[Floats, Floats], plan: int, y: float, trace: Trace
+        self, x: Floats, lots: tuple[Floats, Floats], plan: int, y: float, trace: Trace
     ) -> None:
-        mean, _ = self.beliefs.at(x, c)
-        cost = np.exp(mean + self.beliefs.noise / 2)
+        cost = np.exp(self.beliefs.mean @ x + self.beliefs.noise / 2)
         own, chances = lots
         d = saved(cost, chances, own, self.base, plan, math.exp(y))
         spent = self.spent_s / max(self.n_done, 1)  # of this process, a request
@@ -378,6 +377,12 @@ class Tuned:
                 known.live = known.live if self._able[known.live] else self.base
                 self._renew(c)
 
+    def class_of(self, features: Features) -> str:
+        """The name of its class, for those who look on; makes none."""
+        with self.lock:
+            c = self._classes.find(point(features))
+            return "all" if c is None else self._classes.names[c]
+
     def live(self) -> dict[str, str]:
         """The plan of each class."""
         with self.lock:
@@ -389,7 +394,6 @@ class Tuned:
     def status(self) -> dict[str, Any]:
         """For people, and for /v1/observe."""
         with self.lock:
-            low, mean, high, n = self.gain.interval()
             rows = {}
             for c, (name, each) in enumerate(zip(self._classes.names, self._known, strict=False)):
                 cost = np.exp(self._at_centre(c)[0])
@@ -407,7 +411,7 @@ class Tuned:
                 "why": self.switch.reason,
                 "baseline": self.plans[self.base],
                 "classes": rows,
-                "saved": {"low": low, "mean": mean, "high": high, "n": n},
+                "saved": self.gain.to_dict(),
                 "arms": dict(self.arms),
                 "controller_share": self.spent_s / self.work_s if self.work_s else 0.0,
                 "controller_us": 1e6 * self.spent_s / max(self.n_chosen, 1),

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 LOOKS_COST = 0.015  # of work, that looks at rivals may cost
 BURST = 8  # times as much after a surprise
 MOST_LOOKS = 0.3  # of requests
-LEAST_LOOKS = 0.01
+LEAST_LOOKS = 0.0005  # where all rivals are far dearer, a look is dear too
 FLOOR = 0.02  # of a rival's weight, whatever the beliefs say
 
 

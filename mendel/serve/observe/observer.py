@@ -64,14 +64,14 @@ class Observer:
 
     def heard(self, trace: Trace, ids: Sequence[int] = ()) -> None:
         """A request has ended; `ids` are its prompt and output. From the engine's thread."""
-        began = time.perf_counter()
+        began = time.thread_time()
         with self._lock:
             name = self._name(self.class_of(trace.features))
             self._traffic.setdefault(name, Traffic()).add(trace)
             self.n_heard += 1
             if self._may_look() and len(ids) >= LEAST_TOKENS and len(self._queue) < QUEUED:
                 self._queue.append((name, tuple(ids)))
-            self.heard_s += time.perf_counter() - began
+            self.heard_s += time.thread_time() - began
 
     def _name(self, name: str) -> str:
         known = name in self._traffic or len(self._traffic) < MOST_CLASSES
