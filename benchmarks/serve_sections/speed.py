@@ -59,7 +59,7 @@ def writers(options: Namespace, loaded: Any, ready: Any, stack: ExitStack) -> di
 
 
 def compare(writers: dict[str, Writer], prompts: list[ours.Case]) -> Row:
-    """Medians by name; the share of texts that are the plain plan's, since peers round otherwise."""
+    """Medians by name, and the share of texts that are the plain plan's: peers round otherwise."""
     each: dict[str, list[tuple[list[int], float, float]]] = {name: [] for name in writers}
     for case in prompts:
         for name, write in writers.items():

@@ -1,4 +1,4 @@
-"""Traffic that changes at request 1,000, and mixed traffic: the tuner against each plan in hindsight.
+"""Traffic that changes at request 1,000, and mixed traffic, against each plan in hindsight.
 
 Every engine is given the same requests, in blocks of 20 that take turns, so that all share the
 machine's noise. What is compared is seconds of wall time: of a block by the block of the best plan
