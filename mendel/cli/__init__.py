@@ -29,6 +29,7 @@ from mendel.cli import (
     research_show,
     research_verify,
     sample,
+    serve,
     train,
 )
 from mendel.types import InputError, LedgerError, MendelError, is_out_of_memory
@@ -45,6 +46,7 @@ report.add_to(app)
 ledger.add_to(app)
 train.add_to(app)
 sample.add_to(app)
+serve.add_to(app)
 parts.add_to(app)
 audit.add_to(app)
 accept.add_to(app)

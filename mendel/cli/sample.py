@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mendel.data.tokenizers import Tokenizer
     from mendel.spec import ModelSpec
 
-UNFINISHED = "\ufffd"  # what a tokenizer writes for bytes that are no character yet
-
 
 def add_to(app: typer.Typer) -> None:
     app.command()(sample)
@@ -82,38 +80,18 @@ def _room(spec: ModelSpec, n_prompt: int, wanted: int) -> int:
 
 
 def decode(codec: Tokenizer, prompt: Sequence[int], ids: Iterator[int]) -> Iterator[str]:
-    """The text of ids as they come, in whole characters.
+    """The text of ids as they come, in whole characters."""
+    from mendel.data.spelling import Spelling
 
-    prompt   ids before: what a token writes can depend on them, as a space at the start does
-    """
-    before, pending = list(prompt), list[int]()
+    spelling = Spelling(codec, prompt)
     try:
         for id in ids:
-            pending.append(id)
-            n = _n_whole(codec, before, pending)
-            if text := _text(codec, before, pending[:n]):
+            if text := spelling.push(id):
                 yield text
-                before, pending = pending[:n], pending[n:]
     except (InputError, KeyboardInterrupt):
-        yield _text(codec, before, pending)
+        yield spelling.end()
         raise
-    yield _text(codec, before, pending)
-
-
-def _n_whole(codec: Tokenizer, before: list[int], pending: list[int]) -> int:
-    """How many tokens certainly end with a whole character.
-
-    An unfinished one is at most three bytes, so at most the last three tokens.
-    """
-    n = len(pending)
-    for cut in range(n, max(-1, n - 4), -1):
-        if not _text(codec, before, pending[:cut]).endswith(UNFINISHED):
-            return cut
-    return max(0, n - 3)
-
-
-def _text(codec: Tokenizer, before: list[int], ids: list[int]) -> str:
-    return codec.decode(before + ids)[len(codec.decode(before)) :] if ids else ""
+    yield spelling.end()
 
 
 def _ids(prompt: str, codec: Tokenizer | None, model: Path) -> list[int]:

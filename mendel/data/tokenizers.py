@@ -367,7 +367,7 @@ def _merges(names: list[str], scores: list[float]) -> list[tuple[str, str]]:
     ]
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """The visible character that GPT-2 writes for each byte, by which every reader knows it."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = iter(range(256, 512))
@@ -376,7 +376,7 @@ def _byte_letters() -> list[str]:
 
 def _byte_spec() -> dict[str, Any]:
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    return _flat_spec(_byte_letters(), {**level, "use_regex": False}, {**level, "use_regex": False})
+    return _flat_spec(byte_letters(), {**level, "use_regex": False}, {**level, "use_regex": False})
 
 
 def _char_spec(alphabet: Iterable[str]) -> dict[str, Any]:

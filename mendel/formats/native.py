@@ -1,4 +1,4 @@
-"""Our own directory: spec.toml, model.safetensors, and tokenizer.json where there is one.
+"""Our own directory: spec.toml, model.safetensors, tokenizer.json where there is one, SHA256SUMS.
 
 The weights carry their spec too, so that a directory can tell when the two are not of one save.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mendel.data.tokenizers import FILE as TOKENIZER
 from mendel.data.tokenizers import Tokenizer, load_tokenizer
+from mendel.formats.sums import write_sums
 from mendel.model import Model, build
 from mendel.spec import ModelSpec
 from mendel.types import InputError
@@ -151,6 +152,7 @@ def whole(folder: Path) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
+        write_sums(part)
         for file in part.iterdir():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())

@@ -71,7 +71,8 @@ class Program(Protocol):
     n_layers: int
     context: int | None  # tokens a text can have; None: no end
     dtype: Literal["float32", "bf16"]
-    cuts: bool  # can a text be cut at any place, as drafts need? else only where it was forked
+    cuts: bool  # can a text be cut at any place? else where it was forked, and by n_undo
+    n_undo: int  # tokens of its last run that any text can be cut by, as drafts need
     capacity_bytes: int  # of all texts together
     digest: str  # of model, dtype and kernels
 

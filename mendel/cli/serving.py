@@ -1,0 +1,91 @@
+"""What `mendel serve` puts together: model, program, plans, engine, chooser, server."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mendel.ledger import home
+from mendel.serve.http.served import Served
+
+AGENT = "agent.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The flags of `mendel serve`."""
+
+    folder: Path
+    host: str
+    port: int
+    mode: Literal["exact", "deterministic"]
+    dtype: Literal["float32", "bf16"]
+    max_memory: int
+    keys: Path | None
+    plan: str | None
+    drain_s: float
+    name: str | None
+    tokenizer: Path | None
+    max_queue: int
+    max_running: int
+    feedback: Path | None
+    log_requests: bool
+
+
+def run(options: Options) -> None:
+    """Serve until a signal comes."""
+    from mendel.serve.http.app import create_app
+    from mendel.serve.http.keys import read_keys
+    from mendel.serve.http.server import listen, more_files, serve
+
+    _log(options.log_requests)
+    keys = read_keys(options.keys, options.host)
+    sys.setswitchinterval(0.0005)  # a token waits no longer than that for the loop, or the engine
+    more_files()
+    with ExitStack() as held:
+        sock = listen(options.host, options.port)
+        held.callback(sock.close)
+        served = opened(options, held)
+        served.keys = keys
+        host, port = sock.getsockname()[:2]
+        place = f"[{host}]" if ":" in host else host
+        print(f"{served.name} at http://{place}:{port}: {_said(served, options)}", flush=True)
+        serve(create_app(served), served, sock, options.drain_s)
+
+
+def opened(options: Options, held: ExitStack) -> Served:
+    """What lies in the folder, ready; `held` closes what runs beside it."""
+    folder = options.folder
+    name = options.name or folder.resolve().name.removesuffix(".bin")
+    feedback = options.feedback or home() / "feedback" / f"{name}.jsonl"
+    served = Served(name, int(time.time()), feedback)
+    if (folder / AGENT).is_file():
+        from mendel.emit.runtime import load_model
+
+        served.agent = load_model(folder)
+    else:
+        from mendel.cli.serving_language import open_language
+
+        served.language, served.collectors = open_language(options, held)
+    return served
+
+
+def _said(served: Served, options: Options) -> str:
+    if served.language is None:
+        return f"an agent of kind {served.agent.agent['kind']}"
+    plans = ", ".join(served.language.plans)
+    return f"{options.dtype}, {options.mode}, plans {plans}"
+
+
+def _log(is_on: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    log = logging.getLogger("mendel")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO if is_on else logging.WARNING)
+    logging.getLogger("uvicorn.error").addHandler(handler)

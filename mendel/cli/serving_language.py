@@ -1,0 +1,148 @@
+"""A language model made ready to be served: program, plans that are proven, chooser, those who watch.
+
+weights --sums--> Model --kernels--> Program --menu, proofs--> plans --Tuner--> Engine --Watched-->
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client.registry import Collector
+
+from mendel import formats
+from mendel.clocks.tune.session import Tuner
+from mendel.formats.sums import check_sums
+from mendel.ledger import Ledger
+from mendel.model import Model
+from mendel.serve import numerics
+from mendel.serve.engine import Engine
+from mendel.serve.explain import explain
+from mendel.serve.http.chat import read_chat
+from mendel.serve.http.served import Language
+from mendel.serve.observe.observer import Observer
+from mendel.serve.plans import Menu, menu
+from mendel.serve.protocols import Chooser, Fixed, Program
+from mendel.serve.prove import proven
+from mendel.serve.reference import Reference
+from mendel.serve.watched import Ring, Watched
+from mendel.types import InputError
+
+if TYPE_CHECKING:
+    from mendel.cli.serving import Options
+
+LEAST_BYTES = 16_000_000  # for texts
+RECIPE = "recipe.toml"  # what `mendel train` leaves beside a model, or above its seeds
+
+
+def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence[Collector]]:
+    """The model of a folder behind its engine; `held` closes what runs beside it."""
+    folder = options.folder if options.folder.is_dir() else options.folder.parent
+    if options.folder.is_dir():
+        check_sums(folder)
+    loaded = formats.load(options.folder, tokenizer=options.tokenizer)
+    model, codec = loaded.model.eval(), loaded.tokenizer
+    chat = None if codec is None else read_chat(folder, codec)
+    program = _program(model, options)
+    known = _plans(program, folder, options.plan)
+    tuner = None if options.plan else _tuner(program, known, options, held)
+    chooser: Chooser = Fixed(options.plan) if options.plan else _chooser(tuner)
+    engine = Engine(
+        program, known.plans, chooser, max_queue=options.max_queue, max_running=options.max_running
+    )
+    held.callback(engine.close, 0.0)
+    if tuner is not None:
+        _say("measuring the plans on this machine, or reading what an earlier start measured")
+        tuner.profile(engine, vocab=program.vocab, context=program.context)
+        tuner.begin()
+    ring, observer = Ring(), _observer(model, engine, tuner, held)
+    lookers = [ring.add, lambda one: observer.heard(one.trace, (*one.request.prompt, *one.ids))]
+    language = Language(
+        engine=Watched(engine, lookers),
+        codec=codec,
+        vocab=program.vocab,
+        context=program.context,
+        stop=loaded.stop,
+        chat=chat,
+        plans=known.plans,
+        refused=known.refused,
+        program=program.digest,
+        mode=options.mode,
+        explain=lambda name: explain(engine, ring, name),
+        observe=observer.told,
+    )
+    return language, [observer.collector()]
+
+
+def _program(model: Model, options: Options) -> Program:
+    """The model by kernels; by torch where they cannot do a part of it."""
+    weights = model.n_params * (2 if options.dtype == "bf16" else 4)
+    room = options.max_memory - weights
+    if room < LEAST_BYTES:
+        mb = [f"{n / 1e6:,.0f} MB" for n in (options.max_memory, weights, max(0, room))]
+        raise InputError(
+            f"--max-memory {mb[0]}: the weights take {mb[1]}, and {mb[2]} are left for texts. "
+            f"Wanted {LEAST_BYTES / 1e6:,.0f} MB or more. Give it more, or take a smaller model."
+        )
+    try:
+        return numerics.program(model, dtype=options.dtype, capacity_bytes=room)
+    except InputError as error:
+        _say(f"no exact kernels for this model, so torch runs it, slowly: {error}")
+        return Reference(model, options.dtype, room)
+
+
+def _plans(program: Program, folder: Path, pinned: str | None) -> Menu:
+    """What is proven exact here; a pinned plan alone needs no other's proof."""
+    known = menu(program, exits=_exits(folder, program.n_layers))
+    if pinned is not None:
+        known = Menu({pinned: known.pinned(pinned)}, known.refused)
+    found = proven(program, known)
+    if pinned is not None:
+        found.pinned(pinned)
+    return found
+
+
+def _exits(folder: Path, n_layers: int) -> tuple[int, ...]:
+    """Depths that the model was trained to predict at, if it was: its recipe says so."""
+    for file in (folder / RECIPE, folder.parent / RECIPE):
+        if file.is_file():
+            try:
+                how = tomllib.loads(file.read_text(encoding="utf-8")).get("train", {})
+            except (OSError, ValueError):
+                return ()
+            if how.get("exit_loss"):
+                return tuple(sorted({max(1, n_layers // 3), max(1, n_layers // 2)} - {n_layers}))
+            return ()
+    return ()
+
+
+def _tuner(program: Program, known: Menu, options: Options, held: ExitStack) -> Tuner:
+    ledger = Ledger()
+    held.callback(ledger.close)
+    tuner = Tuner(ledger, program.digest, known.plans, options.mode)
+    held.callback(tuner.close)
+    return tuner
+
+
+def _chooser(tuner: Tuner | None) -> Chooser:
+    assert tuner is not None
+    return tuner.chooser
+
+
+def _observer(model: Model, engine: Engine, tuner: Tuner | None, held: ExitStack) -> Observer:
+    def is_idle() -> bool:
+        return not engine.stats().n_running
+
+    more = {} if tuner is None else {"tune": tuner.status}
+    observer = Observer(model, is_idle=is_idle, more=more)
+    observer.begin()
+    held.callback(observer.close)
+    return observer
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,217 @@
+"""What each plan costs on this machine, measured at the start on small texts, in turn.
+
+prompts x plans, forwards then backwards --engine--> log ms per unit -> beliefs; kept on disk
+
+The machine is noisy, so each round meets every plan, and what is kept is each plan's median. A plan
+is dropped only for one of its own kind: texts made up here say which number of guesses is dear, but
+not how often a guess would be right in the traffic to come.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+import mendel
+from mendel.blobs import write_atomically
+from mendel.clocks.tune.classes import log_ms
+from mendel.generate import Sampler
+from mendel.serve.protocols import End, Features, Listener, Request, Token, Trace
+from mendel.spec import PlanSpec
+from mendel.types import Digest, InputError, digest
+
+BUDGET_S = 10.0
+LEAST_ROUNDS, MOST_ROUNDS = 2, 9
+DOMINATED = 0.10  # log ms by which a plan is slower everywhere than another of its kind
+WAIT_S = 60.0  # for one small request
+PASSAGE = 24  # tokens
+
+
+class Serves(Protocol):
+    """The engine, as far as a profile needs it."""
+
+    def submit(self, request: Request, listener: Listener) -> None: ...
+
+
+class Measured(NamedTuple):
+    """One plan on one kind of text."""
+
+    kind: str
+    plan: str
+    features: Features
+    y: float  # median log ms per unit
+    n: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All that a start measured."""
+
+    rows: tuple[Measured, ...]
+    seconds: float
+
+    def to_json(self) -> str:
+        rows = [{**row._asdict(), "features": asdict(row.features)} for row in self.rows]
+        return json.dumps({"seconds": self.seconds, "rows": rows}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Profile:
+        told = json.loads(text)
+        rows = [{**row, "features": Features(**row["features"])} for row in told["rows"]]
+        return cls(tuple(Measured(**row) for row in rows), told["seconds"])
+
+
+def machine() -> Digest:
+    """Of what makes a plan fast or slow here, beside the model."""
+    return digest([_processor(), os.cpu_count(), platform.machine(), _versions()])
+
+
+def _processor() -> str:
+    """As the system names it, with what its kernels may use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    told = {
+        line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line
+    }
+    return f"{told.get('model name', '')} {told.get('flags', told.get('Features', ''))}"
+
+
+def _versions() -> list[str]:
+    return [platform.python_version(), np.__version__, mendel.__version__]
+
+
+def kept(
+    folder: Path, model: Digest, plans: Mapping[str, PlanSpec], measure: Callable[[], Profile]
+) -> Profile:
+    """What an earlier start of this model on this machine and version measured, else a new one."""
+    menu = {name: plan.to_dict() for name, plan in sorted(plans.items())}
+    file = folder / f"{digest([model, machine(), menu])[:16]}.json"
+    if file.exists():
+        try:
+            return Profile.from_json(file.read_text(encoding="utf-8"))
+        except (ValueError, TypeError, KeyError):
+            file.unlink()  # half of it, or another form: measured again
+    found = measure()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, found.to_json().encode())
+    return found
+
+
+def profile(
+    engine: Serves,
+    plans: Sequence[str],
+    *,
+    vocab: int,
+    context: int | None = None,
+    samples: Sequence[Sequence[int]] = (),
+    budget_s: float = BUDGET_S,
+) -> Profile:
+    """Each plan on each kind of text, in rounds, until the budget is used up.
+
+    samples   texts to take passages from; none: ids by lot
+    raises    InputError where a plan fails on a text
+    """
+    began = time.perf_counter()
+    asker = _Asker(engine)
+    texts = kinds(vocab, context, samples)
+    told: dict[tuple[str, str], list[tuple[Features, float]]] = {}
+    for plan in plans:  # what is done once, as kernels that are compiled, is no plan's fault
+        asker.ask(next(iter(texts.values())), plan)
+    for n in range(MOST_ROUNDS):
+        if n >= LEAST_ROUNDS and time.perf_counter() - began > budget_s * n / (n + 1):
+            break
+        for kind, request in texts.items():
+            for plan in plans if n % 2 == 0 else reversed(plans):
+                trace = asker.ask(request, plan)
+                y = log_ms(trace)
+                if y is not None:
+                    told.setdefault((kind, plan), []).append((trace.features, y))
+    rows = (
+        Measured(kind, plan, seen[0][0], statistics.median(y for _, y in seen), len(seen))
+        for (kind, plan), seen in told.items()
+    )
+    return Profile(tuple(rows), time.perf_counter() - began)
+
+
+def kinds(
+    vocab: int, context: int | None, samples: Sequence[Sequence[int]] = ()
+) -> dict[str, Request]:
+    """Small texts that differ in what plans differ in; they fit the context."""
+    chance = np.random.default_rng(0)
+    most = min(context or 256, 256)
+    pool = [id for sample in samples for id in sample][: 8 * most]
+    if len(pool) < 2 * most:
+        pool += chance.integers(0, vocab, 2 * most - len(pool)).tolist()
+    passage = tuple(pool[:PASSAGE])
+    long = tuple(pool[: max(1, most - 32)])
+    copied = (passage * 4)[: max(1, most - 32)]
+    found = {
+        "free": Request("", tuple(pool[-8:]), 24),
+        "copy": Request("", copied, 24),
+        "long": Request("", long, 8),
+        "sampled": Request("", tuple(pool[-8:]), 24, Sampler(1.0, 1.0, 1)),
+    }
+    return {kind: _fitted(request, context) for kind, request in found.items()}
+
+
+def _fitted(request: Request, context: int | None) -> Request:
+    if context is None or len(request.prompt) + request.n_tokens <= context:
+        return request
+    n = max(1, context // 2)
+    return Request("", request.prompt[:n], max(1, context - n), request.sampler)
+
+
+def surviving(found: Profile, plans: Mapping[str, PlanSpec], baseline: str) -> list[str]:
+    """The plans that no other of their kind beats on every text; the baseline stays."""
+    y: dict[str, dict[str, float]] = {}
+    for row in found.rows:
+        y.setdefault(row.plan, {})[row.kind] = row.y
+
+    def beaten(mine: str) -> bool:
+        rivals = (p for p in plans if p != mine and plans[p].draft == plans[mine].draft)
+        return any(
+            all(y[mine][kind] - y[its].get(kind, np.inf) > DOMINATED for kind in y[mine])
+            for its in rivals
+            if its in y and mine in y
+        )
+
+    return [plan for plan in plans if plan == baseline or not beaten(plan)]
+
+
+class _Asker:
+    """One request at a time; each is a tenant of its own, so that none finds another's prefix."""
+
+    def __init__(self, engine: Serves) -> None:
+        self.engine, self._n = engine, 0
+
+    def ask(self, request: Request, plan: str) -> Trace:
+        self._n += 1
+        name = f"profile-{self._n}"
+        ended = threading.Event()
+        ends: list[End] = []
+
+        def listen(event: Token | End) -> None:
+            if isinstance(event, End):
+                ends.append(event)
+                ended.set()
+
+        asked = Request(
+            name, request.prompt, request.n_tokens, request.sampler, tenant=name, plan=plan
+        )
+        self.engine.submit(asked, listen)
+        if not ended.wait(WAIT_S) or ends[0].reason == "failed":
+            why = ends[0].error if ends else f"no answer in {WAIT_S:g} s"
+            raise InputError(f"plan {plan!r} failed in the profile: {why}. Leave it out.")
+        return ends[0].trace

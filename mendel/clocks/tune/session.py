@@ -1,0 +1,158 @@
+"""The tuner of one server, put together: chooser, clock, ledger, profile, planner.
+
+engine <-> chooser      tick: chooser --wanted--> driver --turn--> ledger, chooser
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from mendel.blobs import locked
+from mendel.clocks.tune.chooser import Mode, Tuned
+from mendel.clocks.tune.clock import TuneClock, line_of
+from mendel.clocks.tune.planner import Challenge
+from mendel.clocks.tune.profile import BUDGET_S, Profile, Serves, kept, machine, profile, surviving
+from mendel.driver import Driver
+from mendel.ledger import Ledger
+from mendel.spec import PlanSpec
+from mendel.types import Digest, InputError, Line, digest
+
+log = logging.getLogger(__name__)
+TICK_S = 0.25
+MOST_RUNS = 16  # servers of one model on one machine
+TURNS = 8  # of one tick, at most
+
+
+class Tuner:
+    """Chooses plans and tells the ledger; one for each server.
+
+    ledger    where promotions are turns
+    model     digest of model, dtype and kernels
+    plans     the menu, each proven exact here; the baseline is among them
+    mode      deterministic: the champion's plans, and nothing is learned or promoted
+    raises    InputError for no plan, or too many servers
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        model: Digest,
+        plans: Mapping[str, PlanSpec],
+        mode: Mode = "exact",
+        *,
+        baseline: str | None = None,
+        chance: int = 0,
+    ) -> None:
+        if not plans:
+            raise InputError("no plans. Wanted at least one. Give {'plain': PlanSpec()}.")
+        self.ledger, self.model, self.plans, self.mode = ledger, model, dict(plans), mode
+        baseline = baseline or next((n for n in ("plain",) if n in plans), next(iter(plans)))
+        self.chooser = Tuned(list(plans), baseline, mode=mode, chance=chance)
+        self._held = ExitStack()
+        line = line_of(model, list(plans), machine(), self._run(ledger.folder / "serve"))
+        folder = ledger.folder / "serve" / "lines" / line.task[:12] / line.run
+        self.clock = TuneClock(line, self.chooser, folder)
+        self.driver = Driver(self.clock, ledger)
+        self.driver.start()
+        nets = Line("tune", digest([line.task, "planner"]), line.run)
+        self.challenge = Challenge(nets, self.chooser, ledger, folder)
+        self.measured: Profile | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def _run(self, folder: Path) -> str:
+        """A line of its own for each server that runs now: live and champion are one."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for n in range(MOST_RUNS):
+            run = "main" if n == 0 else f"server-{n + 1}"
+            file = folder / f"{self.model[:12]}-{run}.lock"
+            try:
+                self._held.enter_context(locked(file, "taken"))
+                return run
+            except InputError:
+                continue
+        raise InputError(f"{MOST_RUNS} servers of this model run here. Stop one.")
+
+    # -- at the start --
+
+    def profile(
+        self,
+        engine: Serves,
+        *,
+        vocab: int,
+        context: int | None = None,
+        samples: Sequence[Sequence[int]] = (),
+        budget_s: float = BUDGET_S,
+    ) -> Profile:
+        """Measure each plan on this machine, or read what an earlier start measured."""
+
+        def measure() -> Profile:
+            names = list(self.plans)
+            return profile(
+                engine, names, vocab=vocab, context=context, samples=samples, budget_s=budget_s
+            )
+
+        found = kept(self.ledger.folder / "serve" / "profiles", self.model, self.plans, measure)
+        self.measured = found
+        if self.mode == "exact":
+            stay = surviving(found, self.plans, self.chooser.plans[self.chooser.base])
+            self.chooser.drop(set(self.plans) - set(stay))
+            for row in found.rows:
+                self.chooser.told(row.features, row.plan, row.y)
+        return found
+
+    # -- while it serves --
+
+    def begin(self) -> None:
+        """Tick on a thread of its own until close()."""
+        if self.mode == "exact" and self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="tuner", daemon=True)
+            self._thread.start()
+
+    def tick(self) -> int:
+        """Write down what the chooser wants; returns the number of turns."""
+        if self.mode == "deterministic":
+            return 0
+        n = 0
+        while n < TURNS and self.driver.turn() is not None:
+            n += 1
+        self.challenge.tick()
+        return n
+
+    def close(self) -> None:
+        """End the thread, and leave a summary of what was looked at."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.mode == "exact":
+            self.clock.closing = True
+            self.driver.turn()
+        self._held.close()
+
+    def _work(self) -> None:
+        while not self._stop.wait(TICK_S):
+            try:
+                self.tick()
+            except Exception:  # a full disk stops no answer; it is tried again
+                log.exception("the tuner could not write its turns")
+
+    # -- for people --
+
+    @property
+    def digest(self) -> Digest:
+        """Of the champion: in deterministic mode, with the request it says the plan."""
+        return self.clock.champion().candidate.id
+
+    def status(self) -> dict[str, Any]:
+        champion = self.clock.champion()
+        return {
+            **self.chooser.status(),
+            "line": str(self.clock.line),
+            "champion": {"turn": champion.turn, "digest": champion.candidate.id},
+            "planner": self.challenge.status(),
+        }

@@ -1,0 +1,142 @@
+"""The process around the application: sockets, signals, the drain, the end.
+
+SIGTERM or Ctrl-C: no new request, those that run may end within the drain, exit 0. A second
+Ctrl-C ends at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from mendel.serve.http.served import Served
+from mendel.types import InputError
+
+GRACE_S = 2.0  # after the drain, for what is already written to reach its reader
+FILES = 65_536  # that may be open, where the machine lets us: a connection is one
+INTERRUPTED = 130
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, with ends of our own.
+
+    drain_s  for the texts that are being written when a signal comes
+    """
+
+    def __init__(self, config: uvicorn.Config, served: Served, drain_s: float) -> None:
+        super().__init__(config)
+        self._served, self._drain_s = served, drain_s
+        served.n_connections = lambda: len(self.server_state.connections)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As theirs, but the signal is not raised again at the end: a drained server exits 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        known = (signal.SIGINT, signal.SIGTERM)
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in known}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            os._exit(INTERRUPTED)
+        self.leave()
+
+    def leave(self) -> None:
+        """Begin to end; returns at once."""
+        if self.should_exit:
+            return
+        self._served.is_leaving = True
+        self.should_exit = True
+        if self._served.language is not None:
+            close = self._served.language.engine.close
+            threading.Thread(target=close, args=(self._drain_s,), daemon=True).start()
+
+
+def serve(app: FastAPI, served: Served, sock: socket.socket, drain_s: float) -> None:
+    """Serve until a signal comes; returns when all is drained."""
+    _server(app, served, drain_s).run(sockets=[sock])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket; raises InputError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise InputError(
+            f"cannot listen to {host}:{port}: {error.strerror}. Wanted an address of this machine "
+            "and a free port. Say another --port; 0 takes a free one."
+        ) from None
+    return sock
+
+
+def more_files() -> None:
+    """A connection is an open file, and 1,024 of them is what most systems begin with."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class Running:
+    """A server in a thread of this process."""
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self.port: int = sock.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.server = server
+        self._thread = threading.Thread(target=server.run, args=([sock],), daemon=True)
+        self._thread.start()
+        _until(lambda: server.started or not self._thread.is_alive())
+
+    def stop(self) -> None:
+        self.server.leave()
+        self._thread.join()
+
+
+def start(app: FastAPI, served: Served, *, drain_s: float = 0.0) -> Running:
+    """Serve on a free port of the loopback while this process does other things."""
+    return Running(_server(app, served, drain_s), listen("127.0.0.1", 0))
+
+
+def _server(app: FastAPI, served: Served, drain_s: float) -> Server:
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        lifespan="on",
+        backlog=2_048,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, round(drain_s + GRACE_S)),
+        http="h11",
+        ws="none",
+    )
+    return Server(config, served, drain_s)
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        time.sleep(0.005)

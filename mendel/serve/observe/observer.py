@@ -1,0 +1,150 @@
+"""The observer of one server: hears every end, looks into a few texts when nothing else runs.
+
+Watched.submit -> engine -> Token ... End -> traffic; one text in N -> queue --idle--> layers
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from mendel.model import Model
+from mendel.serve.observe.layers import look
+from mendel.serve.observe.machine import Machine
+from mendel.serve.observe.running import MOST_CLASSES, REST, Layers, Traffic
+from mendel.serve.protocols import Features, Trace
+
+log = logging.getLogger(__name__)
+SHARE = 0.005  # of this process's time, that looks may take
+QUEUED = 4
+TICK_S = 0.05
+LEAST_TOKENS = 8
+Told = dict[str, Callable[[], Any]]
+
+
+class Observer:
+    """Counts all requests, and looks into the layers of some.
+
+    model     run again by torch for a look; None: no looks
+    class_of  the name of a request's class
+    is_idle   nothing is being served now
+    share     of this process's processor time, that looks may take
+    more      what else /v1/observe and /metrics show, by name
+    """
+
+    def __init__(
+        self,
+        model: Model | None,
+        *,
+        class_of: Callable[[Features], str] = lambda _: "all",
+        is_idle: Callable[[], bool] = lambda: True,
+        share: float = SHARE,
+        more: Told | None = None,
+    ) -> None:
+        self.model, self.class_of, self.is_idle, self.share = model, class_of, is_idle, share
+        self.more: Told = dict(more or {})
+        self.machine = Machine()
+        self.n_heard, self.n_looked, self.spent_s, self.heard_s = 0, 0, 0.0, 0.0
+        self._cost_s = 0.0  # of one look, lately
+        self._traffic: dict[str, Traffic] = {}
+        self._layers: dict[str, Layers] = {}
+        self._queue: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=QUEUED)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- what it hears --
+
+    def heard(self, trace: Trace, ids: Sequence[int] = ()) -> None:
+        """A request has ended; `ids` are its prompt and output. From the engine's thread."""
+        began = time.perf_counter()
+        with self._lock:
+            name = self._name(self.class_of(trace.features))
+            self._traffic.setdefault(name, Traffic()).add(trace)
+            self.n_heard += 1
+            if self._may_look() and len(ids) >= LEAST_TOKENS and len(self._queue) < QUEUED:
+                self._queue.append((name, tuple(ids)))
+            self.heard_s += time.perf_counter() - began
+
+    def _name(self, name: str) -> str:
+        known = name in self._traffic or len(self._traffic) < MOST_CLASSES
+        return name if known else REST
+
+    def _may_look(self) -> bool:
+        """Its share of the time is not used up, with the looks that wait."""
+        if self.model is None:
+            return False
+        waiting = (len(self._queue) + 1) * self._cost_s
+        return self.spent_s + waiting <= self.share * time.process_time()
+
+    # -- what it looks at --
+
+    def begin(self) -> None:
+        """Look on a thread of its own, with the least priority, until close()."""
+        if self._thread is None and self.model is not None:
+            self._thread = threading.Thread(target=self._work, name="observer", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        except OSError:
+            log.debug("the observer keeps its priority")
+        torch.set_num_threads(1)
+        while not self._stop.wait(TICK_S):
+            if self._queue and self.is_idle():
+                self.work()
+
+    def work(self) -> bool:
+        """One look, here and now; False where none waits."""
+        if self.model is None or not self._queue:
+            return False
+        name, ids = self._queue.popleft()
+        began = time.thread_time()
+        try:
+            seen = look(self.model, ids)
+        except Exception:  # a model that cannot be looked into is served all the same
+            log.exception("the layers cannot be observed")
+            self.model = None
+            return False
+        spent = time.thread_time() - began
+        with self._lock:
+            self._layers.setdefault(name, Layers()).add(seen)
+            self.n_looked += 1
+            self.spent_s += spent
+            self._cost_s += (spent - self._cost_s) / min(self.n_looked, 10)
+        return True
+
+    # -- what it tells --
+
+    def told(self) -> dict[str, Any]:
+        """For /v1/observe."""
+        with self._lock:
+            traffic = {name: one.to_dict() for name, one in self._traffic.items()}
+            layers = {name: one.to_dict() for name, one in self._layers.items()}
+            own = {
+                "n_heard": self.n_heard,
+                "n_looked": self.n_looked,
+                "share": round((self.spent_s + self.heard_s) / max(time.process_time(), 1e-9), 6),
+            }
+        more = {name: tell() for name, tell in self.more.items()}
+        facts = {"classes": traffic, "layers": layers, "machine": self.machine.facts()}
+        return {**facts, "observer": own, **more}
+
+    def collector(self) -> Any:
+        """For prometheus_client: the same numbers, made when they are asked for."""
+        from mendel.serve.observe.show import collector
+
+        return collector(self.told)

@@ -1,0 +1,188 @@
+"""A plan enters the menu only when it gave the plain answers on this model and this machine.
+
+plain: token by token at batch 1, without the engine. The plan: in the engine, one request after
+the other, then all at once and with what was cached. Tokens and log-probabilities are compared
+bit for bit. What was proven is kept on disk, by the program's digest and mendel's version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from mendel.generate import Sampler
+from mendel.ledger import home
+from mendel.serve.engine import Engine
+from mendel.serve.job import with_logprobs
+from mendel.serve.plans import Menu
+from mendel.serve.protocols import End, Fixed, Piece, Program, Request, Token
+from mendel.spec import PlanSpec
+from mendel.types import digest
+
+N_TOKENS = 24
+LENGTHS = (1, 5, 40, 72, 130)  # of prompts: shorter and longer than a block, and than a chunk
+TOP = 3
+SAMPLERS = (Sampler(), Sampler(0.8, 0.95, seed=7))
+ROUNDS = ("alone", "together")
+
+
+def proven(
+    program: Program,
+    menu: Menu,
+    *,
+    prompts: Sequence[Sequence[int]] = (),
+    folder: Path | None = None,
+) -> Menu:
+    """The menu without the plans that gave other answers than plain; those are named.
+
+    prompts  real ones, beside those that are made here
+    folder   where proofs are kept; None: under MENDEL_HOME
+    """
+    file = (folder or home() / "serve" / "proofs") / f"{_key(program, prompts)}.json"
+    known = _read(file)
+    asked = _requests(program, prompts)
+    wanted = None
+    plans, refused = {}, dict(menu.refused)
+    for name, plan in menu.plans.items():
+        identity = digest(plan.model_dump(mode="json"))
+        if identity not in known:
+            wanted = wanted or [plain(program, request) for request in asked]
+            known[identity] = difference(program, plan, asked, wanted)
+            _write(file, known)
+        reason = known[identity]
+        if reason is None:
+            plans[name] = plan
+        else:
+            refused[name] = reason
+    return Menu(plans, refused)
+
+
+def difference(
+    program: Program,
+    plan: PlanSpec,
+    asked: Sequence[Request],
+    wanted: Sequence[Sequence[Token]],
+) -> str | None:
+    """Where the plan's answers differ first; None where they are equal."""
+    engine = Engine(program, {plan.name: plan}, Fixed(plan.name))
+    try:
+        for round in ROUNDS:
+            groups = [[request] for request in asked] if round == "alone" else [asked]
+            found = [answer for group in groups for answer in _answers(engine, group)]
+            for request, one, plain_one in zip(asked, found, wanted, strict=True):
+                if (reason := _differ(request, one, plain_one)) is not None:
+                    return f"{round}, {reason}"
+    finally:
+        engine.close()
+    return None
+
+
+def plain(program: Program, request: Request) -> list[Token]:
+    """The answer by definition: the model run token by token, alone, from the start."""
+    text, found = program.text(), list[Token]()
+    draws = request.sampler.uniforms(len(request.prompt))
+    try:
+        for id in request.prompt:
+            (logits,) = program.run([Piece(text, [id])])
+        for _ in range(request.n_tokens):
+            id = request.sampler.pick(logits[-1], next(draws))
+            if id in request.stop:
+                break
+            n = request.n_logprobs
+            found.append(Token(id) if n is None else with_logprobs(id, logits[-1], n))
+            if len(found) < request.n_tokens:
+                (logits,) = program.run([Piece(text, [id])])
+    finally:
+        text.free()
+    return found
+
+
+def _requests(program: Program, prompts: Sequence[Sequence[int]]) -> list[Request]:
+    room = None if program.context is None else program.context - N_TOKENS
+    cut = [tuple(prompt)[:room] for prompt in (*_made(program.vocab), *prompts)]
+    n_tokens = N_TOKENS if room is None or room > 0 else 1
+    cut = [prompt or (0,) for prompt in cut]
+    return [
+        Request(f"{i}-{j}", prompt, n_tokens, sampler, n_logprobs=min(TOP, program.vocab))
+        for i, prompt in enumerate(cut)
+        for j, sampler in enumerate(SAMPLERS)
+    ]
+
+
+def _made(vocab: int) -> list[tuple[int, ...]]:
+    """Texts without order, and one that repeats itself, so that guesses come and are right."""
+    draw = random.Random(0)
+    texts = [tuple(draw.randrange(vocab) for _ in range(n)) for n in LENGTHS]
+    return [*texts, texts[1] * 8]
+
+
+def _answers(engine: Engine, group: Sequence[Request]) -> list[list[Token] | End]:
+    answers = [_Answer() for _ in group]
+    for request, answer in zip(group, answers, strict=True):
+        engine.submit(replace(request, plan=None), answer)
+    for answer in answers:
+        answer.over.wait()
+    return [answer.tokens if answer.failure is None else answer.failure for answer in answers]
+
+
+class _Answer:
+    def __init__(self) -> None:
+        self.tokens: list[Token] = []
+        self.failure: End | None = None
+        self.over = threading.Event()
+
+    def __call__(self, event: Token | End) -> None:
+        if isinstance(event, Token):
+            self.tokens.append(event)
+            return
+        self.failure = event if event.reason in ("failed", "cancelled") else None
+        self.over.set()
+
+
+def _differ(request: Request, found: Sequence[Token] | End, wanted: Sequence[Token]) -> str | None:
+    how = "greedy" if request.sampler.temperature == 0 else "drawn"
+    where = f"{how} after a prompt of {len(request.prompt)} tokens"
+    if isinstance(found, End):
+        return f"{where}: it {found.reason}, {found.error}"
+    for i, (one, plain_one) in enumerate(zip(found, wanted, strict=False)):
+        if one.id != plain_one.id:
+            return f"{where}: token {i} is {one.id}, plain {plain_one.id}"
+        if one != plain_one:
+            return (
+                f"{where}: log-probability of token {i} is {one.logprob}, plain {plain_one.logprob}"
+            )
+    if len(found) != len(wanted):
+        return f"{where}: {len(found)} tokens, plain {len(wanted)}"
+    return None
+
+
+def _key(program: Program, prompts: Sequence[Sequence[int]]) -> str:
+    return digest([program.digest, version("mendel"), [list(prompt) for prompt in prompts]])
+
+
+def _read(file: Path) -> dict[str, str | None]:
+    """What was proven before; nothing where the file is absent or damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(file: Path, known: Mapping[str, str | None]) -> None:
+    """At once, or not at all; a full disk costs the next start its proof, and nothing else."""
+    part = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        part.replace(file)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
