@@ -10,11 +10,11 @@ from argparse import Namespace
 from typing import Any
 
 import numpy as np
+from research_sections.rows import Rows
 from scipy import stats
 
 from mendel.serve import replay
 from mendel.serve.workloads import WORKLOADS, Conversation, Maker
-from research_sections.rows import Rows
 from serve_sections import live
 from serve_sections.train import unseen
 

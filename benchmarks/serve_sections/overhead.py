@@ -14,10 +14,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from research_sections.rows import Row, Rows
+
 from mendel.serve import replay
 from mendel.serve.observe.observer import Observer
 from mendel.serve.workloads import WORKLOADS, Maker
-from research_sections.rows import Row, Rows
 from serve_sections import live, ours
 from serve_sections.train import unseen
 from serve_sections.tuner import Timed, tuned

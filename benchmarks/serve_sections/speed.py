@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from mendel.serve.workloads import WORKLOADS
 from research_sections.rows import Row, Rows
+
+from mendel.serve.workloads import WORKLOADS
 from serve_sections import ours, peers
 from serve_sections.train import unseen
 from serve_sections.tuner import tuned

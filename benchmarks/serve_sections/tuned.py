@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from research_sections.rows import Row, Rows
+
 from serve_sections import ours
 from serve_sections.train import unseen
 from serve_sections.tuner import tuned
