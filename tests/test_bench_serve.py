@@ -133,6 +133,7 @@ def test_no_opening_is_much_longer_than_asked(n_chars: int) -> None:
         workload=st.text(max_size=9),
         opening=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
         then=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)).map(tuple),
+        stop=st.lists(st.text("ab\n", min_size=1)).map(tuple),
         n_tokens=st.integers(1, 999),
         temperature=st.floats(0, 2),
         top_p=st.floats(0.1, 1),

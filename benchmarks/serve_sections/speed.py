@@ -81,7 +81,7 @@ def compare(writers: dict[str, Writer], prompts: list[ours.Case]) -> Row:
 
 def _ours(running: Any, case: ours.Case) -> tuple[list[int], float, float]:
     [done] = ours.ask(running, [ours.request(case)])
-    return done.ids, done.at_s[-1], done.step_ms
+    return done.ids, done.seconds, done.step_ms
 
 
 def _theirs(write: peers.Write, case: ours.Case) -> tuple[list[int], float, float]:

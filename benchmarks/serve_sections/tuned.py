@@ -106,5 +106,5 @@ def run(
             for name in itertools.islice(itertools.cycle(turns), i % len(turns),
                                          i % len(turns) + len(turns)):  # fmt: skip
                 done = ours.ask(engines[name], [ours.request(case) for case in block])
-                found[name].append(sum(each.at_s[-1] for each in done))
+                found[name].append(sum(each.seconds for each in done))
         return found
