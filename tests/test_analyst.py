@@ -325,7 +325,7 @@ def test_log_and_why_show_an_insight_s_words(
     log(as_json=True)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [t["kind"] for t in told] == ["start", "insight"]
-    why(turn.id)
+    why(str(turn.id))
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "insight" in shown and "discard" not in shown
 

@@ -41,12 +41,19 @@ def log(
 
 
 def why(
-    id: Annotated[int, typer.Argument(help="A turn's number, as `mendel log` shows it.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="TURN | PLAN",
+            help="A turn's number, as `mendel log` shows it; or a server's plan, such as lookup-4.",
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """The chain of verdicts that led to a turn; of a research turn also where it came from."""
     told: list[str] = []
     with _open() as ledger:
+        id = _turn(what, ledger)
         chain = ledger.why(id)
         own = next(turn for turn in chain if turn.id == id)
         if own.line.clock == "research" and not as_json:
@@ -56,6 +63,22 @@ def why(
     _show(chain, as_json)
     for line in told:
         print(line)
+
+
+def _turn(what: str, ledger: Ledger) -> int:
+    """A number, or the newest turn that gave queries this plan."""
+    if what.isdecimal():
+        return int(what)
+    from mendel.clocks.tune.clock import promoted
+    from mendel.types import InputError
+
+    turn = promoted(ledger, what)
+    if turn is None:
+        raise InputError(
+            f"{what!r} is no turn, and no plan that a server of this ledger ever chose. Wanted a "
+            "number as `mendel log` shows it, or a plan as `mendel log --line tune` does."
+        )
+    return turn.id
 
 
 def champions(as_json: Json = False) -> None:

@@ -137,8 +137,11 @@ def _observer(model: Model, engine: Engine, tuner: Tuner | None, held: ExitStack
     def is_idle() -> bool:
         return not engine.stats().n_running
 
-    more = {} if tuner is None else {"tune": tuner.status}
-    observer = Observer(model, is_idle=is_idle, more=more)
+    if tuner is None:
+        observer = Observer(model, is_idle=is_idle)
+    else:
+        classes, more = tuner.chooser.class_of, {"tune": tuner.status}
+        observer = Observer(model, class_of=classes, is_idle=is_idle, more=more)
     observer.begin()
     held.callback(observer.close)
     return observer

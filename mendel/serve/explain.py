@@ -65,7 +65,9 @@ def explain(engine: Serves, ring: Ring, id: str, *, plain: str = "plain") -> dic
 def _cells(
     engine: Serves, found: Finished, others: Sequence[Finished], plain: str
 ) -> dict[tuple[str, int], Cell]:
-    ways = [(plan, n) for plan in dict.fromkeys((plain, found.trace.plan)) for n in (0, len(others))]
+    ways = [
+        (plan, n) for plan in dict.fromkeys((plain, found.trace.plan)) for n in (0, len(others))
+    ]
     ways = list(dict.fromkeys(ways))
     runs: dict[tuple[str, int], list[tuple[Trace, tuple[int, ...]]]] = {way: [] for way in ways}
     for i in range(REPEATS):
@@ -113,9 +115,7 @@ def _run(
 def _nobody(_: Token | End) -> None: ...
 
 
-def _told(
-    found: Finished, cells: dict[tuple[str, int], Cell], plain: str
-) -> dict[str, Any]:
+def _told(found: Finished, cells: dict[tuple[str, int], Cell], plain: str) -> dict[str, Any]:
     n = max(company for _, company in cells)
     plan = found.trace.plan
     base = cells[plain, 0]
@@ -169,9 +169,7 @@ def first_difference(mine: Sequence[int], its: Sequence[int]) -> int | None:
 Cause = Literal["nothing", "model", "plan", "company", "interaction"]
 
 
-def tokens_by(
-    found: Finished, cells: dict[tuple[str, int], Cell], plain: str, n: int
-) -> Cause:
+def tokens_by(found: Finished, cells: dict[tuple[str, int], Cell], plain: str, n: int) -> Cause:
     """What made tokens differ: the model gives others now, or the plan, or only both together."""
     plan, base = found.trace.plan, cells[plain, 0].ids
     if not all(cell.alike for cell in cells.values()):
@@ -186,9 +184,7 @@ def tokens_by(
     return "nothing" if _same(found, base) else "model"
 
 
-def _effects(
-    cells: dict[tuple[str, int], Cell], plain: str, plan: str, n: int
-) -> dict[str, float]:
+def _effects(cells: dict[tuple[str, int], Cell], plain: str, plan: str, n: int) -> dict[str, float]:
     """Of log work: of the plan alone, of company alone, and what both do beside."""
 
     def log(way: tuple[str, int]) -> float:
@@ -216,7 +212,9 @@ def says(tokens: Cause, time: Cause, effects: dict[str, float], plan: str) -> st
         "interaction": f"Only {plan} in company gives other tokens: report it.",
     }[tokens]
     if time == "model":
-        return f"{first} The time is what the model takes: neither plan nor company changed it much."
+        return (
+            f"{first} The time is what the model takes: neither plan nor company changed it much."
+        )
     effect = math.exp(effects[time])
     word = "slower" if effect > 1 else "faster"
     times = f"{max(effect, 1 / effect):.2f} times {word}"

@@ -1,6 +1,6 @@
-"""An engine with those who look on: what ends is heard by the observer and kept for an explanation.
+"""An engine with those who look on: the observer hears what ends, the ring keeps it to explain.
 
-submit -> engine -> Token ... End -> (ids gathered) -> the asker's listener; Finished -> who looks on
+submit -> engine -> Token ... End -> (ids gathered) -> who looks on, and the asker's listener
 """
 
 from __future__ import annotations

@@ -378,6 +378,12 @@ class Tuned:
                 known.live = known.live if self._able[known.live] else self.base
                 self._renew(c)
 
+    def class_of(self, features: Features) -> str:
+        """The name of its class, for those who look on; makes none."""
+        with self.lock:
+            c = self._classes.find(point(features))
+            return "all" if c is None else self._classes.names[c]
+
     def live(self) -> dict[str, str]:
         """The plan of each class."""
         with self.lock:
@@ -389,7 +395,6 @@ class Tuned:
     def status(self) -> dict[str, Any]:
         """For people, and for /v1/observe."""
         with self.lock:
-            low, mean, high, n = self.gain.interval()
             rows = {}
             for c, (name, each) in enumerate(zip(self._classes.names, self._known, strict=False)):
                 cost = np.exp(self._at_centre(c)[0])
@@ -407,7 +412,7 @@ class Tuned:
                 "why": self.switch.reason,
                 "baseline": self.plans[self.base],
                 "classes": rows,
-                "saved": {"low": low, "mean": mean, "high": high, "n": n},
+                "saved": self.gain.to_dict(),
                 "arms": dict(self.arms),
                 "controller_share": self.spent_s / self.work_s if self.work_s else 0.0,
                 "controller_us": 1e6 * self.spent_s / max(self.n_chosen, 1),

@@ -70,14 +70,18 @@ class Classes:
 
     def nearest(self, at: Floats) -> int:
         """Its class, made where there is none near."""
+        i = self.find(at)
+        return self._make(at) if i is None else i
+
+    def find(self, at: Floats) -> int | None:
+        """Its class; None where there is none near, and room for another."""
         n = len(self.names)
-        if n:
-            away = self._centres[:n] - at
-            distance = np.einsum("ij,ij->i", away, away)
-            i = int(distance.argmin())
-            if self.frozen or n == MOST or distance[i] <= FAR * FAR:
-                return i
-        return self._make(at)
+        if not n:
+            return None
+        away = self._centres[:n] - at
+        distance = np.einsum("ij,ij->i", away, away)
+        i = int(distance.argmin())
+        return i if self.frozen or n == MOST or distance[i] <= FAR * FAR else None
 
     def follow(self, i: int, at: Floats) -> None:
         """A request of the class was seen."""

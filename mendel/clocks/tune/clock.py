@@ -108,9 +108,7 @@ class TuneClock:
                 "its evidence was in a process that has ended. Serve on: it comes back."
             )
         wanted = self._wanted.pop(id)
-        low, mean, high, n = self.chooser.gain.interval()
-        saved = {"low": low, "mean": mean, "high": high, "n": n} if n >= 30 else {"n": n}
-        facts = {**wanted.facts, "saved_so_far": saved}
+        facts = {**wanted.facts, "saved_so_far": self.chooser.gain.to_dict()}
         cost = Cost(seconds=self.chooser.spent_s)
         mine, its = (wanted.facts["ms"][wanted.facts[side]] for side in ("to", "from"))
         return Result((-mine,), (-its,), cost, facts=json.loads(json.dumps(facts)))

@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 BASELINE_COST = 0.008  # of all work, that the baseline's lot may cost
 LEAST, MOST = 0.002, 0.05  # of requests that it gets
 ALPHA = 0.05
+FIRST_LOOK = 30  # requests before which nothing is said
 TUNED_FOR = 1_000  # requests at which the interval is narrowest
 WILD = 50.0  # an estimate beyond it is cut: one stalled request in the lot is no proof
 
@@ -58,13 +59,20 @@ class Gain:
         """An asymptotic confidence sequence (Waudby-Smith et al. 2021, theorem 2.2): it may be read
         after every request; its error tends to alpha as the first look is later."""
         n = self.n
-        if n < 30:
+        if n < FIRST_LOOK:
             return Interval(-math.inf, self.sum / n if n else 0.0, math.inf, n)
         mean = self.sum / n
         spread = math.sqrt(max(self.squares / n - mean**2, 0.0) + 1e-6)
         r = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha)) + 1) / TUNED_FOR
         width = math.sqrt(2 * (n * r + 1) / (n * n * r) * math.log(math.sqrt(n * r + 1) / alpha))
         return Interval(mean - spread * width, mean, mean + spread * width, n)
+
+    def to_dict(self) -> dict[str, float | None]:
+        """As JSON has it: no bounds before the first look."""
+        low, mean, high, n = self.interval()
+        told = n >= FIRST_LOOK
+        bounds = {"low": low, "mean": mean, "high": high}
+        return {**{k: v if told else None for k, v in bounds.items()}, "n": n}
 
 
 def saved(

@@ -15,6 +15,7 @@ from typing import Any
 from mendel.blobs import locked
 from mendel.clocks.tune.chooser import Mode, Tuned
 from mendel.clocks.tune.clock import TuneClock, line_of
+from mendel.clocks.tune.foresight import Foresight, Warms
 from mendel.clocks.tune.planner import Challenge
 from mendel.clocks.tune.profile import BUDGET_S, Profile, Serves, kept, machine, profile, surviving
 from mendel.driver import Driver
@@ -61,6 +62,7 @@ class Tuner:
         self.driver.start()
         nets = Line("tune", digest([line.task, "planner"]), line.run)
         self.challenge = Challenge(nets, self.chooser, ledger, folder)
+        self.foresight = Foresight()
         self.measured: Profile | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -108,8 +110,10 @@ class Tuner:
 
     # -- while it serves --
 
-    def begin(self) -> None:
-        """Tick on a thread of its own until close()."""
+    def begin(self, engine: Warms | None = None) -> None:
+        """Tick on a thread of its own until close(); with an engine, warm what is foreseen too."""
+        if engine is not None:
+            self.foresight.begin(engine)
         if self.mode == "exact" and self._thread is None:
             self._thread = threading.Thread(target=self._work, name="tuner", daemon=True)
             self._thread.start()
@@ -127,6 +131,7 @@ class Tuner:
     def close(self) -> None:
         """End the thread, and leave a summary of what was looked at."""
         self._stop.set()
+        self.foresight.close()
         if self._thread is not None:
             self._thread.join()
         if self.mode == "exact":
@@ -155,4 +160,5 @@ class Tuner:
             "line": str(self.clock.line),
             "champion": {"turn": champion.turn, "digest": champion.candidate.id},
             "planner": self.challenge.status(),
+            "foresight": self.foresight.status(),
         }

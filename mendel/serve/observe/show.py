@@ -88,7 +88,7 @@ def _tuned(told: Told) -> Iterator[GaugeMetricFamily]:
     yield GaugeMetricFamily("mendel_tune_on", "1 while the tuner chooses.", float(told["on"]))
     share = told["controller_share"]
     yield GaugeMetricFamily("mendel_tune_share", "Of work, the tuner's own.", share)
-    if told["saved"]["n"] >= 30:
+    if told["saved"]["low"] is not None:
         family = GaugeMetricFamily("mendel_tune_saved", "Share of work.", labels=["bound"])
         for bound in ("low", "mean", "high"):
             family.add_metric([bound], told["saved"][bound])

@@ -1,0 +1,160 @@
+"""What is foreseen is warmed, in whole blocks, little of it in vain, and for its own tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from mendel.clocks.tune.foresight import MOST_STATES, MOST_TEXTS, WASTE, Foresight, Said
+from mendel.serve.cache import BLOCK
+from mendel.serve.engine import Engine
+from mendel.serve.protocols import Fixed, Request
+from mendel.serve.reference import Reference
+from mendel.spec import PlanSpec
+
+from .serve_models import VOCAB, ask, tiny
+
+HEADER = tuple(range(1000, 1040))  # what always follows an answer
+
+
+class Taken:
+    """An engine that takes all it is offered."""
+
+    def __init__(self) -> None:
+        self.warmed: list[tuple[tuple[int, ...], str]] = []
+
+    def warm(self, ids: Sequence[int], tenant: str = "") -> bool:
+        self.warmed.append((tuple(ids), tenant))
+        return True
+
+
+def random_ids(chance: np.random.Generator, n: int) -> tuple[int, ...]:
+    return tuple(chance.integers(0, 900, n).tolist())
+
+
+def talk(
+    foresight: Foresight,
+    engine: Taken,
+    chance: np.random.Generator,
+    *,
+    n: int = 5,
+    tenant: str = "a",
+) -> None:
+    """Turns of one conversation; after each answer the header, then new words."""
+    text = random_ids(chance, 50)
+    for _ in range(n):
+        output = (*random_ids(chance, 20), 7, 7)  # ends as answers end
+        foresight.heard(Said(text, output, tenant, n_cached=len(text) // 2))
+        foresight.tick(engine)
+        text = (*text, *output, *HEADER, *random_ids(chance, 15))
+
+
+def test_what_always_follows_is_warmed_and_used() -> None:
+    foresight, engine = Foresight(), Taken()
+    chance = np.random.default_rng(0)
+    for _ in range(40):
+        talk(foresight, engine, chance)
+    told = foresight.status()
+    assert told["n_hit"] > 60
+    assert told["n_hit"] / told["n_offered"] > 0.6
+    assert told["wasted_share"] <= WASTE
+    for ids, _ in engine.warmed:
+        assert len(ids) % BLOCK == 0
+
+
+def test_texts_that_nobody_goes_on_from_are_not_warmed() -> None:
+    foresight, engine = Foresight(), Taken()
+    chance = np.random.default_rng(1)
+    for _ in range(500):
+        foresight.heard(Said(random_ids(chance, 80), random_ids(chance, 30), "a", 0))
+        foresight.tick(engine)
+    assert not engine.warmed
+
+
+def test_what_cannot_be_foreseen_wastes_no_more_than_its_share() -> None:
+    foresight, engine = Foresight(), Taken()
+    chance = np.random.default_rng(2)
+    for _ in range(20):
+        talk(foresight, engine, chance)
+    for _ in range(400):  # from now on, other words follow
+        text = random_ids(chance, 50)
+        for _ in range(3):
+            output = (*random_ids(chance, 20), 7, 7)
+            foresight.heard(Said(text, output, "a", 25))
+            foresight.tick(engine)
+            text = (*text, *output, *random_ids(chance, 40))
+    assert foresight.status()["wasted_share"] <= WASTE + 0.01
+
+
+def test_a_tenant_learns_nothing_from_another() -> None:
+    foresight, engine = Foresight(), Taken()
+    chance = np.random.default_rng(3)
+    for _ in range(20):
+        talk(foresight, engine, chance, tenant="a")
+    n = len(engine.warmed)
+    assert n and {tenant for _, tenant in engine.warmed} == {"a"}
+    talk(foresight, engine, chance, tenant="b", n=2)
+    assert len(engine.warmed) == n
+
+
+def test_what_it_remembers_is_bounded() -> None:
+    foresight, engine = Foresight(), Taken()
+    chance = np.random.default_rng(4)
+    for _ in range(300):
+        text = random_ids(chance, 40)
+        foresight.heard(Said(text, (1,) * 30, "a", 0))
+        more = (*text, *(1,) * 30, *random_ids(chance, 300))
+        foresight.heard(Said(more, (1,), "a", 0))
+        foresight.tick(engine)
+    assert len(foresight._next) <= MOST_STATES
+    assert len(foresight._texts) <= MOST_TEXTS
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_engine_finds_in_its_cache_what_was_foreseen() -> None:
+    """The same conversations with and without: fewer tokens to compute, and the same answers."""
+    chance = np.random.default_rng(5)
+    openings = [tuple(chance.integers(0, VOCAB, 40).tolist()) for _ in range(8)]
+    header = tuple(chance.integers(0, VOCAB, 45).tolist())
+    with_it, answers = _served(openings, header, Foresight())
+    without, same = _served(openings, header, None)
+    assert answers == same
+    later = slice(20, None)  # once it has learned
+    assert sum(with_it[later]) < 0.8 * sum(without[later])
+
+
+def _served(
+    openings: list[tuple[int, ...]], header: tuple[int, ...], foresight: Foresight | None
+) -> tuple[list[int], list[list[int]]]:
+    """Tokens of later turns that were not in the cache, by conversation; and all answers."""
+    plain = {"plain": PlanSpec()}
+    engine = Engine(Reference(tiny()), plain, Fixed("plain"), warm_share=10.0)
+    missing, answers = [], []
+    try:
+        for i, opening in enumerate(openings):
+            text = opening
+            for turn in range(6):
+                [heard] = ask(engine, [Request(f"{i}-{turn}", text, 8)])
+                features = heard.end.trace.features
+                if turn:
+                    missing.append(features.n_prompt - features.n_cached)
+                said = Said(text, tuple(heard.ids), "", features.n_cached)
+                if foresight is not None:
+                    foresight.heard(said)
+                    n = engine.stats().n_warmed + foresight.tick(engine)
+                    _wait_until(lambda n=n: engine.stats().n_warmed >= n)
+                answers.append(heard.ids)
+                text = (*text, *heard.ids, *header)
+    finally:
+        engine.close()
+    return missing, answers
+
+
+def _wait_until(holds) -> None:
+    import time
+
+    end = time.monotonic() + 20
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.002)

@@ -1,0 +1,166 @@
+"""The tuner beside a real engine: profile, choices, turns."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mendel.clocks.tune.profile import Measured, Profile, kept, kinds, machine, profile, surviving
+from mendel.clocks.tune.session import Tuner
+from mendel.ledger import Ledger
+from mendel.serve.engine import Engine
+from mendel.serve.protocols import Fixed, Request
+from mendel.serve.reference import Reference
+from mendel.spec import PlanSpec
+from mendel.types import InputError, Kind
+
+from .serve_models import VOCAB, ask, tiny
+from .test_serve_observe import FEATURES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+MENU = {
+    plan.name: plan
+    for plan in (
+        PlanSpec(),
+        PlanSpec(draft="lookup", n_draft=4),
+        PlanSpec(draft="lookup", n_draft=8),
+        PlanSpec(draft="shallow", n_draft=3, depth=1),
+    )
+}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    found = Ledger(folder=tmp_path)
+    yield found
+    found.close()
+
+
+def requests(n: int, begin: int = 0) -> list[Request]:
+    found = []
+    for i in range(begin, begin + n):
+        ids = np.random.default_rng(i).integers(0, VOCAB, 5).tolist()
+        found.append(Request(f"r{i}", tuple(ids * (1 + i % 4)), 6))
+    return found
+
+
+def test_a_server_that_tunes_itself_gives_the_plain_tokens_and_leaves_turns(
+    ledger: Ledger,
+) -> None:
+    program = Reference(tiny())
+    plain = Engine(program, MENU, Fixed("plain"))
+    wanted = [heard.ids for heard in ask(plain, requests(60))]
+    plain.close()
+    tuner = Tuner(ledger, program.digest, MENU, chance=1)
+    engine = Engine(program, MENU, tuner.chooser)
+    try:
+        found = tuner.profile(engine, vocab=VOCAB, context=64, budget_s=0.5)
+        assert {row.plan for row in found.rows} == set(MENU)
+        tuner.begin()
+        got: list[Sequence[int]] = []
+        for i in range(0, 60, 5):
+            got += [heard.ids for heard in ask(engine, requests(60)[i : i + 5])]
+        assert got == wanted
+        status = tuner.status()
+        assert sum(status["arms"].values()) == 60
+        assert status["saved"]["n"] > 0
+        json.dumps(status, allow_nan=True)
+    finally:
+        engine.close()
+        tuner.close()
+    assert ledger.turns(tuner.clock.line, kinds=[Kind.START])
+
+
+def test_a_profile_is_measured_once_for_a_model_machine_and_menu(tmp_path: Path) -> None:
+    engine = Engine(Reference(tiny()), MENU, Fixed("plain"))
+    calls = []
+
+    def measure() -> Profile:
+        calls.append(1)
+        return profile(engine, list(MENU), vocab=VOCAB, context=64, budget_s=0.1)
+
+    try:
+        first = kept(tmp_path, "1" * 64, MENU, measure)
+        assert kept(tmp_path, "1" * 64, MENU, measure) == first
+        assert len(calls) == 1
+        kept(tmp_path, "2" * 64, MENU, measure)
+        kept(tmp_path, "1" * 64, {"plain": MENU["plain"]}, measure)
+        assert len(calls) == 3
+        for file in tmp_path.glob("*.json"):
+            file.write_text(file.read_text()[:50])
+        assert kept(tmp_path, "1" * 64, MENU, measure).rows
+        assert len(calls) == 4
+    finally:
+        engine.close()
+    assert machine() == machine()
+
+
+def test_a_profile_keeps_to_its_budget_and_meets_every_plan(tmp_path: Path) -> None:
+    engine = Engine(Reference(tiny()), MENU, Fixed("plain"))
+    try:
+        began = time.perf_counter()
+        found = profile(engine, list(MENU), vocab=VOCAB, context=64, budget_s=0.01)
+        least = time.perf_counter() - began
+    finally:
+        engine.close()
+    met = {(row.kind, row.plan) for row in found.rows}
+    assert met == {(kind, plan) for kind in kinds(VOCAB, 64) for plan in MENU}
+    assert {row.n for row in found.rows} == {2}  # the least; it does not go on
+    assert found.seconds <= least
+
+
+def test_a_plan_that_fails_in_the_profile_is_named() -> None:
+    engine = Engine(Reference(tiny()), {"plain": PlanSpec()}, Fixed("plain"))
+    try:
+        with pytest.raises(InputError, match="lookup-4"):
+            profile(engine, ["plain", "lookup-4"], vocab=VOCAB, context=64, budget_s=0.1)
+    finally:
+        engine.close()
+
+
+def rows(plan: str, **ys: float) -> list[Measured]:
+    return [Measured(kind, plan, FEATURES, y, 3) for kind, y in ys.items()]
+
+
+def test_a_plan_is_dropped_only_for_one_of_its_kind_that_is_faster_everywhere() -> None:
+    found = Profile(
+        (
+            *rows("plain", free=0.0, copy=0.0),
+            *rows("lookup-4", free=1.0, copy=1.0),
+            *rows("lookup-8", free=1.3, copy=1.2),
+            *rows("shallow-1x3", free=2.0, copy=2.0),
+        ),
+        1.0,
+    )
+    assert surviving(found, MENU, "plain") == ["plain", "lookup-4", "shallow-1x3"]
+    near = Profile((*found.rows[:4], *rows("lookup-8", free=1.3, copy=0.9)), 1.0)
+    assert "lookup-8" in surviving(near, MENU, "plain")
+    assert surviving(found, MENU, "lookup-8")[2] == "lookup-8"
+
+
+@pytest.mark.parametrize("context", [None, 16, 64, 300, 2048])
+def test_texts_of_a_profile_fit_the_context(context: int | None) -> None:
+    for request in kinds(VOCAB, context, [[1, 2, 3] * 10]).values():
+        assert request.prompt and request.n_tokens >= 1
+        assert context is None or len(request.prompt) + request.n_tokens <= context
+        assert max(request.prompt) < VOCAB
+
+
+def test_a_profile_teaches_what_is_dear_before_the_first_request(ledger: Ledger) -> None:
+    tuner = Tuner(ledger, "3" * 64, MENU)
+    for plan, y in (("plain", 0.0), ("lookup-4", 0.1), ("lookup-8", 2.0), ("shallow-1x3", -0.5)):
+        for _ in range(4):
+            tuner.chooser.told(FEATURES, plan, y)
+    tuner.chooser.choose(replace(FEATURES, n_prompt=110))
+    [row] = tuner.status()["classes"].values()
+    cost = row["ms_per_unit"]
+    assert min(cost, key=cost.__getitem__) == "shallow-1x3"
+    assert max(cost, key=cost.__getitem__) == "lookup-8"
+    assert tuner.chooser.live() == {next(iter(tuner.chooser.live())): "plain"}  # not yet looked at
+    tuner.close()
