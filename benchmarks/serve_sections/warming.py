@@ -12,11 +12,12 @@ import time
 from argparse import Namespace
 from typing import Any
 
+from research_sections.rows import Row, Rows
+
 from mendel.clocks.tune.foresight import Foresight, Said
 from mendel.serve.engine import Engine
 from mendel.serve.workloads import Conversation
 from mendel.spec import PlanSpec
-from research_sections.rows import Row, Rows
 from serve_sections import ours
 from serve_sections.train import unseen
 
