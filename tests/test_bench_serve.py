@@ -133,6 +133,7 @@ def test_no_opening_is_much_longer_than_asked(n_chars: int) -> None:
         workload=st.text(max_size=9),
         opening=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
         then=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)).map(tuple),
+        stop=st.lists(st.text("ab\n", min_size=1)).map(tuple),
         n_tokens=st.integers(1, 999),
         temperature=st.floats(0, 2),
         top_p=st.floats(0.1, 1),
@@ -231,3 +232,29 @@ def test_no_server_and_no_model_are_errors_of_the_user() -> None:
     for server, words in (("http://127.0.0.1:9", "does not answer"), ("nowhere", "neither a URL")):
         told = CliRunner().invoke(app, ["bench-serve", server, "--requests", "1"])
         assert isinstance(told.exception, InputError) and words in str(told.exception)
+
+
+@pytest.mark.slow  # kernels are compiled where no earlier run left them
+def test_a_server_that_is_started_for_a_model_gives_the_texts_of_its_plain_plan(
+    tmp_path: Path,
+) -> None:
+    model, out = tmp_path / "model", tmp_path / "out.json"
+    small = ["width=32", "n_layers=2", "context=256", "batch=4"]
+    sets = [word for each in small for word in ("--set", each)]
+    train = ["train", "modern", "--data", str(README), "--budget", "20steps", *sets]
+    assert CliRunner().invoke(app, [*train, "--out", str(model)]).exit_code == 0
+    mix = [
+        "--mix",
+        "edit,free,agent",
+        "--requests",
+        "12",
+        "--length",
+        "200",
+        "--temperature",
+        "0.7",
+    ]
+    command = ["bench-serve", str(model), *mix, "--check", "--out", str(out)]
+    told = CliRunner().invoke(app, [*command, "--serve", "--plan plain"])
+    assert told.exit_code == 0, told.output
+    row = json.loads(out.read_text())["rows"]["all"]
+    assert row["equal"] == row["requests"] >= 12 and row["tokens"] > 100

@@ -1,1 +1,1 @@
-"""The sections of benchmarks/serve.py; each has measure(options), which gives rows for the table."""
+"""The sections of benchmarks/serve.py; measure(options) gives rows for the table."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from mendel.serve.workloads import WORKLOADS
 from research_sections.rows import Row, Rows
+
+from mendel.serve.workloads import WORKLOADS
 from serve_sections import ours
 from serve_sections.train import unseen
 

@@ -13,11 +13,11 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from research_sections.rows import Row, Rows
 
 from mendel.generate import generate
 from mendel.serve.protocols import Choice, Features, Trace
 from mendel.serve.workloads import WORKLOADS, Maker
-from research_sections.rows import Row, Rows
 from serve_sections import ours
 from serve_sections.train import unseen
 

@@ -1,4 +1,4 @@
-"""A Hugging Face directory of ours as llama.cpp's GGUF; ids in, ids out, so without a vocabulary."""
+"""A Hugging Face directory of ours as llama.cpp's GGUF: ids in, ids out, no vocabulary."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ import time
 from argparse import Namespace
 from typing import Any
 
+from research_sections.rows import Row, Rows
+
 from mendel.serve import replay
 from mendel.serve.workloads import WORKLOADS, Maker
-from research_sections.rows import Row, Rows
 from serve_sections import live, ours
 from serve_sections.equal import Drawn, Prompts
 from serve_sections.train import unseen

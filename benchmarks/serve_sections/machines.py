@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from research_sections.rows import Row, Rows
+
 from serve_sections import equal, ours
 from serve_sections.train import unseen
 

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from research_sections.rows import Row, Rows
 
 from mendel.serve.engine import Engine
 from mendel.serve.protocols import Program, Request
-from research_sections.rows import Row, Rows
 from serve_sections import ours
 from serve_sections.equal import Drawn, Prompts
 from serve_sections.train import unseen

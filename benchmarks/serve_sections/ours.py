@@ -38,16 +38,18 @@ class Done:
     at_s: list[float] = field(default_factory=list)  # of each token
     logprobs: list[float | None] = field(default_factory=list)
     end: End | None = None
+    seconds: float = 0.0
 
     @property
     def ms_per_token(self) -> float:
         """The whole request's time, prompt included, by the tokens that came of it."""
-        return 1e3 * self.at_s[-1] / len(self.ids)
+        return 1e3 * self.seconds / max(len(self.ids), 1)
 
     @property
     def step_ms(self) -> float:
         """Of a token after the first."""
-        return 1e3 * (self.at_s[-1] - self.at_s[0]) / max(len(self.ids) - 1, 1)
+        later = len(self.ids) - 1
+        return 1e3 * (self.at_s[-1] - self.at_s[0]) / later if later > 0 else self.ms_per_token
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def ask(
                 done.at_s.append(time.perf_counter() - began)
                 done.logprobs.append(said.logprob)
             else:
-                done.end = said
+                done.end, done.seconds = said, time.perf_counter() - began
                 room.release()
 
         return hear
@@ -150,6 +152,7 @@ class Cases:
         assert loaded.tokenizer is not None, "the workloads are texts: give a tokenizer too"
         self.codec, self.ready = loaded.tokenizer, ready
         self.context = loaded.model.spec.context
+        self._texts: list[str] | None = None  # of each id
         words = text if text is not None else None
         probe = Maker(words).make("long", 0).opening
         per_token = len(probe) / len(self.codec.encode(probe))
@@ -173,10 +176,20 @@ class Cases:
             if room < 1:  # it has grown out of what the model was trained on
                 return
             case = Case(asked.workload, ids, min(asked.n_tokens, room))
-            yield case
-            if words is not None:
-                [done] = ask(plain, [request(case)])
-                said += self.codec.decode(done.ids) + words
+            if words is None and not asked.stop:
+                yield case
+                return
+            [done] = ask(plain, [request(case, stop=self.stops(asked.stop))])
+            yield Case(asked.workload, ids, max(len(done.ids), 1))
+            said += self.codec.decode(done.ids) + (words or "")
+
+    def stops(self, texts: tuple[str, ...]) -> frozenset[int]:
+        """Ids in whose text one of these is."""
+        if not texts:
+            return frozenset()
+        if self._texts is None:
+            self._texts = [self.codec.decode([id]) for id in range(self.ready.vocab)]
+        return frozenset(i for i, said in enumerate(self._texts) if any(t in said for t in texts))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -106,8 +106,8 @@ def prefix_kept(folder: Path, dtype: torch.dtype) -> Write:
                 break
             same += 1
         cache = kept["cache"] if same else DynamicCache()
-        if same:
-            cache.crop(same)
+        if (n_over := cache.get_seq_length() - same) > 0:
+            cache.crop(-n_over)
         ids = torch.tensor([list(prompt)])
         with torch.inference_mode():
             out = model.generate(

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from mendel.serve.workloads import WORKLOADS
 from research_sections.rows import Row, Rows
+
+from mendel.serve.workloads import WORKLOADS
 from serve_sections import ours, peers
 from serve_sections.train import unseen
 from serve_sections.tuner import tuned
@@ -59,7 +60,7 @@ def writers(options: Namespace, loaded: Any, ready: Any, stack: ExitStack) -> di
 
 
 def compare(writers: dict[str, Writer], prompts: list[ours.Case]) -> Row:
-    """Medians by name; the share of texts that are the plain plan's, since peers round otherwise."""
+    """Medians by name, and the share of texts that are the plain plan's: peers round otherwise."""
     each: dict[str, list[tuple[list[int], float, float]]] = {name: [] for name in writers}
     for case in prompts:
         for name, write in writers.items():
@@ -80,7 +81,7 @@ def compare(writers: dict[str, Writer], prompts: list[ours.Case]) -> Row:
 
 def _ours(running: Any, case: ours.Case) -> tuple[list[int], float, float]:
     [done] = ours.ask(running, [ours.request(case)])
-    return done.ids, done.at_s[-1], done.step_ms
+    return done.ids, done.seconds, done.step_ms
 
 
 def _theirs(write: peers.Write, case: ours.Case) -> tuple[list[int], float, float]:

@@ -1,7 +1,7 @@
 """Two models of 12 M parameters by `mendel train`, with and without --early-exit; the same budget.
 
-Text: nine tenths of the stories and of the plays at hand, and one document of the workloads' own
-forms to each of theirs: chats, edits and calls of tools with good answers, made from that text. What
+Text: nine tenths of the stories and of the plays at hand, and as much of documents in the
+workloads' own forms: chats, edits and calls of tools with good answers, made from that text. What
 the workloads are made from later is the last tenth of the stories, which no model has seen.
 """
 

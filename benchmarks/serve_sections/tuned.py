@@ -1,4 +1,4 @@
-"""Traffic that changes at request 1,000, and mixed traffic: the tuner against each plan in hindsight.
+"""Traffic that changes at request 1,000, and mixed traffic, against each plan in hindsight.
 
 Every engine is given the same requests, in blocks of 20 that take turns, so that all share the
 machine's noise. What is compared is seconds of wall time: of a block by the block of the best plan
@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from research_sections.rows import Row, Rows
+
 from serve_sections import ours
 from serve_sections.train import unseen
 from serve_sections.tuner import tuned
@@ -105,5 +106,5 @@ def run(
             for name in itertools.islice(itertools.cycle(turns), i % len(turns),
                                          i % len(turns) + len(turns)):  # fmt: skip
                 done = ours.ask(engines[name], [ours.request(case) for case in block])
-                found[name].append(sum(each.at_s[-1] for each in done))
+                found[name].append(sum(each.seconds for each in done))
         return found

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mendel.serve.workloads import Conversation
 
 MIX = "chat=1,edit=1,free=1,agent=1,long=1"
-START_S = 180.0  # for a server to be ready: it compiles, proves its plans and profiles them
+START_S = 900.0  # for a server to be ready: the first start compiles, proves and profiles
 STOP_S = 20.0
 COLUMNS = {
     "requests": "requests", "ttft_p50_ms": "first p50 ms", "ttft_p95_ms": "first p95 ms",

@@ -147,6 +147,8 @@ class Client:
             "top_p": asked.top_p, "seed": asked.seed, "stream": True,
             "stream_options": {"include_usage": True},
         }  # fmt: skip
+        if asked.stop:
+            body["stop"] = list(asked.stop)
         return body if self.server.model is None else {**body, "model": self.server.model}
 
     def _try(self, body: dict[str, Any], began: float) -> _Reading:

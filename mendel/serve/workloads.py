@@ -44,6 +44,7 @@ class Conversation:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    stop: tuple[str, ...] = ()  # what ends an answer, and is no part of it
     at_s: float | None = None  # when it begins, from the start of the replay; None: when it can
     answers: tuple[str, ...] = field(default=(), repr=False)  # good ones, to train on
 
@@ -123,10 +124,11 @@ class Maker:
         places = [str(place) for place in rng.choice(PLACES, 3, replace=False)]
         task = f"Task: find the {thing} and tell {name} where it was.\nCall:"
         results = [self._result(rng, place, thing, place == places[-1]) for place in places]
-        told = f'Result: {{"ok": true, "taken": "{thing}"}}\nCall:'
-        calls = [f' look("{place}")\n' for place in places]
-        calls += [f' take("{thing}")\n', f' tell("{name}", "it was in the {places[-1]}")\n']
-        return Conversation("agent", TOOLS + task, (*results, told), 24, answers=tuple(calls))
+        told = f'\nResult: {{"ok": true, "taken": "{thing}"}}\nCall:'
+        calls = [f' look("{place}")' for place in places]
+        calls += [f' take("{thing}")', f' tell("{name}", "it was in the {places[-1]}")']
+        return Conversation("agent", TOOLS + task, (*results, told), 24, stop=("\n",),
+                            answers=tuple(calls))  # fmt: skip
 
     def _long(self, rng: np.random.Generator) -> Conversation:
         return Conversation("long", self._passage(rng, self.n_chars), n_tokens=48)
@@ -134,9 +136,10 @@ class Maker:
     def _result(self, rng: np.random.Generator, place: str, thing: str, is_here: bool) -> str:
         others = {str(name) for name in rng.choice(THINGS, 3, replace=False)} - {thing}
         things = sorted({*others, thing} if is_here else others)
-        note = self._passage(rng, self.n_chars // 12)
-        told = {"place": place, "things": things, "note": note}
-        return f"Result: {json.dumps(told, ensure_ascii=False)}\nCall:"
+        # a place looks as it always does; what lies there changes
+        same = np.random.default_rng([self.seed, 98, PLACES.index(place)])
+        told = {"place": place, "looks": self._passage(same, self.n_chars // 8), "things": things}
+        return f"\nResult: {json.dumps(told, ensure_ascii=False)}\nCall:"
 
     def _instruction(self, rng: np.random.Generator) -> str:
         facts = self._passage(rng, self.n_chars // 2)
@@ -213,7 +216,8 @@ def _parsed(line: str, where: str) -> Conversation:
     if unknown or bad or "opening" not in told:
         what = f"unknown {sorted(unknown)}" if unknown else f"bad or missing {bad or ['opening']}"
         raise InputError(f"{where}: {what}. Wanted opening, and of {', '.join(KEYS)} what differs.")
-    return Conversation(**{"workload": "trace", **told, "then": tuple(told.get("then", ()))})
+    lists = {key: tuple(told.get(key, ())) for key in ("then", "stop")}
+    return Conversation(**{"workload": "trace", **told, **lists})
 
 
 def _is_number(value: Any, least: float, most: float) -> bool:
@@ -228,6 +232,7 @@ KEYS: dict[str, Callable[[Any], bool]] = {
     "workload": lambda value: isinstance(value, str),
     "opening": lambda value: isinstance(value, str) and bool(value),
     "then": lambda value: not isinstance(value, str) and _are_texts(value),
+    "stop": lambda value: not isinstance(value, str) and _are_texts(value),
     "n_tokens": lambda value: isinstance(value, int) and _is_number(value, 1, 1 << 20),
     "temperature": lambda value: _is_number(value, 0, 100),
     "top_p": lambda value: _is_number(value, 1e-9, 1),

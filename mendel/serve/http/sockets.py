@@ -14,7 +14,8 @@ BACKLOG = 2_048
 def listen(host: str, port: int) -> socket.socket:
     """A socket; raises InputError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # TCP by name: only then does asyncio send each token at once, not after the last one's receipt
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
