@@ -63,17 +63,27 @@ class Texts:
 
     def share(self, jobs: Iterable[Job]) -> None:
         """Who needs the very block that another one computes now waits, and takes it then."""
-        leaders: dict[bytes, Job] = {}
-        for job in jobs:
+        leaders: dict[bytes, list[Job]] = {}  # by the first block
+        for job in sorted(jobs, key=lambda job: job.n_lacking - len(job.ids)):  # who is ahead first
             job.waits = False
             if job.text is None or job.chain is None or not self._reuses(job):
                 continue
             self._catch_up(job)
-            i = job.text.n // BLOCK
-            if i < len(job.chain.hashes) and (i + 1) * BLOCK < len(job.ids):
-                leader = leaders.setdefault(job.chain.hashes[i], job)
-                job.waits = leader is not job
-                leader.is_followed |= job.waits
+            hashes, i = job.chain.hashes, job.text.n // BLOCK
+            if i >= len(hashes):
+                continue
+            ahead = leaders.setdefault(hashes[0], [])
+            leader = next((one for one in ahead if self._computes(one, i, hashes[i])), None)
+            if leader is not None and (i + 1) * BLOCK < len(job.ids):
+                job.waits = leader.is_followed = True
+            else:
+                ahead.append(job)
+
+    def _computes(self, job: Job, i: int, hash: bytes) -> bool:
+        """Whether block i will be had from this job."""
+        if job.chain is None or job.text is None or i >= len(job.chain.hashes):
+            return False
+        return job.chain.hashes[i] == hash and (self.cache.cuts or job.text.n // BLOCK <= i)
 
     def limit(self, job: Job) -> int:
         """How many tokens at once: up to where a text must be forked to be found again."""
