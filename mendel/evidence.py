@@ -2,7 +2,7 @@
 
     pairs -> e_process -> e, kept at e >= 1/level <- next_level <- Account
     level -> pairs_for -> how many pairs a confirmation may take
-    strata -> total -> mean, spread and degrees of freedom of a sum of independent parts
+    strata -> sign_flip -> p of a sum of independent parts; total -> its mean, spread, freedom
 
 Each function says why it holds; what is done with it is the judge's.
 """
@@ -27,6 +27,8 @@ HEAD_START = 3  # larger: later confirmations get more of the budget, the first 
 BETS = 2.0 ** np.arange(-4, 3)  # per median gain; 1/16 suits thousands of examples, 4 a few seeds
 SHARES = np.sqrt(BETS) / np.sqrt(BETS).sum()  # small bets take many pairs, so can start with less
 MAX_GAIN = 2.0  # in medians: one wild pair cannot undo the others
+GRID = 4096  # steps of the whole that a gain is laid on where signs are flipped
+REACH = 2.0  # no gain counts as more
 OVERSHOOT = 0.583  # standard deviations by which a walk passes a bound; -zeta(1/2) / sqrt(2 pi)
 
 
@@ -193,7 +195,46 @@ class Stratum:
 
     gains: Sequence[float]
     weight: float
-    least_sd: float = 0.0  # of a difference: two seeds that happen to agree are no certainty
+    least_sd: float = 0.0  # of a difference, in a `total`: two seeds that agree are no certainty
+
+
+def sign_flip(strata: Sequence[Stratum]) -> float:
+    """One-sided p of a weighted sum of means: the share of all flips of signs that reach it.
+
+    strata   at a number of gains that was fixed in advance
+    returns  1 where a part is empty or a gain is not finite
+
+    Null: gains are independent, and of each P(x > t) <= P(x < -t) for all t >= 0, which is what
+    `e_process` asks. Given all magnitudes a sign is then a fair coin, or likelier to be a loss,
+    and the sum rises with each sign: so P(p <= a) <= a for every a. Exact, whatever the parts'
+    spreads and shapes: nothing is estimated from few seeds, and one that is learned or not by luck
+    has its whole size as its spread.
+    Parts that cancel, a gain of one for a loss of another, are not covered by that. What they are
+    off by counts as spread too, so p is rather too large (simulated: tests, benchmarks). Nor is a
+    rare loss that no seed has shown yet, as for `e_process`.
+    p never rises with a gain x: of T' and S, the others' sum and its flips, it is the mean of
+    P(S >= T') and P(S >= T' + 2x). So a gain that may be this or more may be taken for this.
+    All flips are counted on a grid, by convolution: what is rounded keeps its sign and its order,
+    so the sum on the grid is as good a statistic, and nothing above is approximate for it.
+
+    source   Fisher, The Design of Experiments, 1935: ch. III
+    """
+    gains = [np.asarray(each.gains, dtype=np.float64) for each in strata]
+    if not gains or not all(len(x) and np.isfinite(x).all() for x in gains):
+        return 1.0
+    n = min(map(len, gains))
+    scales = [GRID * n * each.weight / len(each.gains) for each in strata]
+    pairs = zip(scales, gains, strict=True)
+    laid = np.concatenate([np.rint(k * np.clip(x, -REACH, REACH)) for k, x in pairs])
+    steps = np.sort(np.abs(laid)).astype(np.int64).tolist()
+    chances, end = np.zeros(sum(steps) + 1), 0  # of each sum of those that come up as gains
+    chances[0] = 1.0
+    for step in steps:
+        flipped = chances[: end + step + 1] / 2
+        flipped[step:] += chances[: end + 1] / 2
+        end += step
+        chances[: end + 1] = flipped
+    return min(1.0, float(chances[int(laid[laid > 0].sum()) :].sum()))
 
 
 @dataclass(frozen=True)
@@ -204,17 +245,9 @@ class Total:
     error: float
     freedom: float
 
-    def p(self) -> float:
-        """One-sided, of a mean of 0 or less; by Student's t."""
-        from scipy.special import stdtr  # takes a while, which workers do not need
-
-        if self.error == 0:
-            return 1.0  # constant gains are no evidence
-        return float(stdtr(self.freedom, -self.mean / self.error))
-
     def at_least(self, sure: float) -> float:
-        """The lower end of the mean's one-sided interval."""
-        from scipy.special import stdtrit
+        """The lower end of the mean's one-sided interval, by Student's t."""
+        from scipy.special import stdtrit  # takes a while, which workers do not need
 
         return self.mean - float(stdtrit(self.freedom, sure)) * self.error
 
@@ -226,7 +259,9 @@ def total(strata: Sequence[Stratum]) -> Total | None:
     part brings n - 1 degrees of freedom of its own: twelve parts of two gains know their spread
     far better than two gains of the sum do (1 degree), and a part that spreads the most can be
     given more seeds. Freedom as of Welch and Satterthwaite: V^2 / sum (V_i^2 / (n_i - 1)). Exact
-    for one Gaussian part; else approximate. `least_sd` only ever widens it.
+    for one Gaussian part; else approximate. `least_sd` only ever widens it. For intervals of
+    reports, not for verdicts: where two seeds of a part that is learned or not agree by luck, its
+    spread is taken for none, and a level sum passed such a test ten times as often as its level.
 
     source   Satterthwaite 1946; Cochran, Sampling Techniques, 1977: 5.4 (stratified means)
     """

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mendel.evidence import Floats, Stratum, e_process, e_process_of_mean, next_level, total
+from mendel.evidence import Floats, Stratum, e_process, e_process_of_mean, next_level, sign_flip
 from mendel.types import Account, Cost, Decision, InputError, Result, Trial, Verdict
 
 N_EXCHANGES = 1_000
@@ -90,13 +90,12 @@ def better_on_the_whole(strata: Sequence[Stratum], level: float) -> Verdict:
     level    that this look was given, before anything was measured: those of all looks sum to the
              claim's. As 1{p <= level} / level is an e-value for gains that are new, `next_level`
              may charge it like any other
-    returns  KEEP, or CONTINUE; fewer than two gains in a part, or a NaN, never keep
+    returns  KEEP, or CONTINUE; a part without gains, or a NaN, never keeps
+    null     as of `superiority`: each gain symmetric about 0, or stochastically smaller
     """
-    found = total(strata)
-    if found is None:
-        return Verdict(Decision.CONTINUE, "too few gains", level)
-    n, p = sum(len(each.gains) for each in strata), found.p()
-    told = f"mean difference {found.mean:+.4g} +- {found.error:.2g} on {n} gains, p = {p:.2g}"
+    n, p = sum(len(each.gains) for each in strata), sign_flip(strata)
+    mean = sum(each.weight * float(np.mean(each.gains)) for each in strata if each.gains)
+    told = f"mean difference {mean:+.4g} on {n} gains, p = {p:.2g} of all flips of their signs"
     decision = Decision.KEEP if p <= level else Decision.CONTINUE
     return Verdict(decision, told, level)
 

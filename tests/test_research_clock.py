@@ -38,8 +38,9 @@ from mendel.propose.builtin import Builtin
 from mendel.propose.memory import Memory
 from mendel.propose.menu import Named
 from mendel.propose.novelty import canonical, key
+from mendel.propose.recipes import operator, stuck
 from mendel.spec import PartSpec, Recipe, Spec
-from mendel.types import Decision, InputError, Kind, LedgerError, Result, Trial, Turn
+from mendel.types import Candidate, Decision, InputError, Kind, LedgerError, Result, Trial, Turn
 
 from . import research_toy as toy
 
@@ -779,6 +780,14 @@ def test_a_search_that_is_stuck_says_so_once_until_something_is_kept(line: Any) 
     run_out(clock)
     Session(clock, Driver(clock, clock.ledger), Heard(), 0.0)
     assert len(said) == 1 and said[0].endswith("no gain in 50 trials.")
+
+
+def test_being_stuck_is_a_link_and_words_alone_are_read_in_older_turns_only() -> None:
+    said = Candidate({}, "mutate: x. Stuck: no gain.")
+    assert stuck(said) == "no gain."
+    assert stuck(replace(said, links=("operator:cross",))) == ""
+    assert stuck(replace(said, links=("operator:cross", "stuck:50"))) == "no gain."
+    assert operator(said) == "mutate" and operator(replace(said, links=("operator:a",))) == "a"
 
 
 def test_a_run_is_over_by_trials_or_by_time(line: Any) -> None:

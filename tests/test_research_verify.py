@@ -29,18 +29,13 @@ from mendel.clocks.research.outcome import beaten_by, on_the_menu, won
 from mendel.clocks.research.run import Run, RunSpec
 from mendel.clocks.research.suite import Suites
 from mendel.clocks.research.terms import (
-    FAR as FAR_SHARE,
-)
-from mendel.clocks.research.terms import (
+    FAR,
     LOOKS,
     PRIOR_SD,
     Terms,
-    n_sd,
     noise_of,
     repeats,
     terms,
-    terms_of,
-    weights,
 )
 from mendel.clocks.research.twins import ALIKE, Condition, Twins, trained_alike, wider
 from mendel.clocks.research.verify import contenders
@@ -54,7 +49,6 @@ from mendel.spec import PartSpec, Recipe
 from mendel.types import TRIAL, Account, InputError, Kind, Line, SealedError, Turn
 from tests.research_turns import begun, made_recipe, trial
 
-FAR = 0.1
 SUITES = Suites(names=("states",), share=0.005)
 Skill = Callable[[str, str, np.random.Generator], float]  # design, suite -> a score
 
@@ -73,13 +67,10 @@ def fought(
     names: Sequence[str] = ("a", "b", "c"),
     made: Condition | None = None,
     favourites: Sequence[str] = (),
-    far: float = FAR,
     only: Sequence[str] | None = None,
 ) -> Contest:
     """A contest whose scores are drawn: what a seed does to all designs at once is in them."""
-    contest = Contest(
-        made or condition(names), Path("nowhere"), Terms(Account(), far), favourites, only
-    )
+    contest = Contest(made or condition(names), Path("nowhere"), Terms(Account()), favourites, only)
     luck: dict[int, float] = {}
     while jobs := contest.wanted:
         contest.add([_drawn(job, skill, rng, luck) for job in jobs])
@@ -105,7 +96,7 @@ def test_a_recipe_level_with_a_design_wins_in_at_most_its_level() -> None:
 
 
 def test_the_shares_of_all_looks_are_one_level() -> None:
-    assert sum(LOOKS.values()) + FAR_SHARE == pytest.approx(1.0)
+    assert sum(LOOKS.values()) + FAR == pytest.approx(1.0)
     assert list(LOOKS) == sorted(LOOKS)
 
 
@@ -116,12 +107,41 @@ def learned(p: float) -> Callable[[str, str, np.random.Generator], float]:
 
 def test_who_is_level_where_a_seed_learns_all_or_nothing_is_seldom_taken_for_beaten() -> None:
     rng = np.random.default_rng(1)
-    wins = [fought(learned(0.5), rng, ("a",), far=0.9).stopper is None for _ in range(200)]
+    wins = [fought(learned(0.5), rng, ("a",)).stopper is None for _ in range(200)]
     assert sum(wins) <= 6
 
 
+def test_who_is_level_is_seldom_taken_for_beaten_where_any_proxy_is_learned_by_luck() -> None:
+    def torn(design: str, suite: str, rng: np.random.Generator) -> float:
+        return float(rng.random() < 0.6) if rng.random() < 0.2 else 0.5 + rng.normal(0, 0.01)
+
+    rng = np.random.default_rng(12)
+    wins = [fought(torn, rng, ("a",)).stopper is None for _ in range(200)]
+    assert sum(wins) <= 6
+
+
+def test_a_loss_on_one_proxy_that_many_seeds_make_up_for_is_seldom_overlooked() -> None:
+    """The recipe fails mqar where the design seldom does, and is a little better elsewhere."""
+    made_up = 0.5 * (1 / 16) / (1 - 1 / 16)  # of the mean
+
+    def card(job: Job, rng: np.random.Generator) -> Card:
+        mine = job.design == MINE
+        scores = {n.name: 0.5 + made_up * mine + rng.normal(0, 0.02) for n in job.twins.whole}
+        scores["mqar_twin"] = float(rng.random() < (0.4 if mine else 0.9))
+        mean = job.twins.mean({k: [v] for k, v in scores.items()})[0]
+        return Card(job.design, job.seed, scores, mean)
+
+    rng, wins = np.random.default_rng(13), 0
+    for _ in range(200):
+        contest = Contest(condition(("a",)), Path("nowhere"), Terms(Account()))
+        while jobs := contest.wanted:
+            contest.add([card(job, rng) for job in jobs])
+        wins += contest.stopper is None
+    assert wins <= 6
+
+
 def test_who_is_barely_behind_is_looked_at_to_the_last() -> None:
-    contest = Contest(condition(("a",)), Path("nowhere"), Terms(Account(n_begun=80), FAR))
+    contest = Contest(condition(("a",)), Path("nowhere"), Terms(Account(n_begun=80)))
     rng, luck = np.random.default_rng(11), dict[int, float]()
 
     def barely(design: str, suite: str, rng: np.random.Generator) -> float:
@@ -143,7 +163,7 @@ def test_a_gain_of_one_sigma_is_found() -> None:
 
 def test_whoever_is_far_behind_on_the_first_seed_is_not_measured_again() -> None:
     def far(design: str, suite: str, rng: np.random.Generator) -> float:
-        return {MINE: 0.6, "a": 0.55, "b": 0.6 - 2 * FAR}.get(design, 0.0) + rng.normal(0, 0.01)
+        return {MINE: 0.6, "a": 0.59, "b": 0.4}.get(design, 0.0) + rng.normal(0, 0.03)
 
     contest = fought(far, np.random.default_rng(2))
     assert contest.near == ["a"] and contest.stopper is None
@@ -176,7 +196,7 @@ def test_at_twice_the_size_it_meets_the_nearest_the_best_of_each_kind_and_who_le
         return means.get(design, 0.3) + rng.normal(0, 0.005)
 
     first = fought(skill, np.random.default_rng(10), "abcdefgh")
-    assert set(first.near) == set("abcde") and first.stopper is None
+    assert first.near == ["c"] and first.stopper is None
     filters = PartSpec(part="short_conv")
     of_another = made_recipe().model.model_copy(update={"mixers": (filters,)})
     menu = first.condition.menu
@@ -204,17 +224,25 @@ def test_noise_is_that_of_the_lines_own_pairs_proxy_by_proxy(ledger: Ledger) -> 
     assert noise_of([lie] * 20, legs) == noise_of([], legs)
 
 
+def test_the_noise_of_one_seed_is_told_from_pairs_that_are_means_of_several(ledger: Ledger) -> None:
+    line, champion = begun(ledger)
+    trial(ledger, line, made_recipe(), champion)
+    [turn] = ledger.turns(line, kinds=[Kind.TRIAL], limit=1)
+    rng = np.random.default_rng(1)
+    mine, its = rng.normal(0, 0.3, (200, 2)).mean(1), rng.normal(0, 0.3, (200, 4)).mean(1)
+    facts = {"stage": "screen", "proxies": {"parity": mine.tolist()}, "trained": {"parity": [2, 4]}}
+    facts["champion"] = {"parity": its.tolist()}
+    known = replace(turn, result=replace(turn.result, facts=facts))
+    found = noise_of([known], SUITES.whole)["parity"]
+    assert found == pytest.approx(0.3 * 2**0.5, rel=0.1)
+
+
 def test_a_proxy_that_is_learned_or_not_is_asked_on_more_seeds_and_others_on_one() -> None:
     suites = Suites(names=("states", "recall"))
     noise = noise_of([], suites.whole)
     assert repeats(suites, noise) == {"parity_twin": 7}
     quiet = {**noise, "parity": 0.05}
     assert repeats(suites, quiet) == {}
-    torn, calm = (terms_of(each, suites, Account()) for each in (noise, quiet))
-    assert calm.far < torn.far < torn.sooner
-    assert torn.sooner >= 1 / 8 + calm.far / 2  # one seed of parity says nothing
-    sd = np.sqrt(sum((w * noise[n]) ** 2 for n, w in weights(suites).items()))
-    assert torn.far < n_sd(torn.level) * sd  # for it was asked more often
 
 
 def test_who_gives_up_has_swept_its_rates_and_was_asked_what_weighs_most_first() -> None:
@@ -225,12 +253,12 @@ def test_who_gives_up_has_swept_its_rates_and_was_asked_what_weighs_most_first()
 
 def test_a_win_says_who_was_not_judged_and_who_failed() -> None:
     def far(design: str, suite: str, rng: np.random.Generator) -> float:
-        return {MINE: 0.6, "a": 0.55}.get(design, 0.3) + rng.normal(0, 0.01)
+        return {MINE: 0.6, "a": 0.59}.get(design, 0.3) + rng.normal(0, 0.03)
 
     contest = fought(far, np.random.default_rng(6))
     contest.screen["b"] = replace(contest.screen["b"], error="diverged at step 3")
     words = won([contest])
-    assert "judged on pairs 1 as found; not judged 2, more than 0.1 behind on one" in words
+    assert "judged on pairs 1 as found; on one 2, worse on the first at p <= 0.0021" in words
     assert words.count("b,") == 0 and "a guess where they failed: b)" in words
 
 
@@ -278,7 +306,7 @@ def test_a_recipe_that_only_trains_better_is_no_win_and_is_told_so() -> None:
         return 0.5 + 0.1 * (design == MINE) + rng.normal(0, 0.01)
 
     won_both = fought(better, np.random.default_rng(8), made=own_training(mine))
-    assert won_both.stopper is None and set(won_both.fresh) == {
+    assert won_both.stopper is None and set(won_both.screen) == {
         MINE, "a", "b", "a (trained alike)", "b (trained alike)",
     }  # fmt: skip
     words = won([won_both])
@@ -365,10 +393,11 @@ def test_who_cannot_reach_what_is_asked_stops_early_with_all_its_rates_swept(
     tmp_path: Path,
 ) -> None:
     suites = Twins.of(Suites(names=("states", "recall"), share=0.005))
-    card = measured(Job("x", made_recipe(), suites, tmp_path, 5, 5, least=(0.9, 0.99)))
-    assert card.gave_up and list(card.proxies) == [leg.name for leg in suites.heaviest[:3]]
+    mine = {leg.name: [0.999] for leg in suites.whole}
+    card = measured(Job("x", made_recipe(), suites, tmp_path, 5, 5, 0.01, mine))
+    assert card.gave_up and list(card.proxies) == [leg.name for leg in suites.heaviest[:7]]
     more = {suites.heaviest[2].name: 3}
-    asked = measured(Job("x", made_recipe(), suites, tmp_path, 5, 5, (-1.0, -1.0), more))
+    asked = measured(Job("x", made_recipe(), suites, tmp_path, 5, 5, 0.0, {}, more))
     assert not asked.gave_up and len(asked.by_seed[suites.heaviest[2].name]) == 3
     assert len(set(asked.by_seed[suites.heaviest[2].name])) > 1  # of other seeds
     bench = Bench(suites, tmp_path)
@@ -428,7 +457,7 @@ def test_what_a_verification_is_held_to_is_fixed_when_it_begins(ledger: Ledger, 
     for gain in (0.0, 0.1):
         trial(ledger, kept.line, made_recipe(), kept, gain=gain)
     later = terms(ledger.turns(kept.line, kinds=[Kind.TRIAL]), docket.first.twins.open, Account())
-    assert later.far != found.far
+    assert later.repeats != found.repeats
     assert docket.begin() == found and ledger.account(kept.line).n_begun == 1
 
 
@@ -497,7 +526,7 @@ def test_a_win_in_all_conditions_is_claimed_and_joins_the_menu(
     openings = ledger.turns(kept.line, kinds=[Kind.OPENING])
     assert openings[0].result.facts["terms"]["far"] == pytest.approx(0.289, abs=1e-3)
     assert [turn.result.facts["condition"] for turn in openings] == list(twins.CONDITIONS)
-    assert len({turn.result.facts["sealed"] for turn in openings}) == 2  # width asks the same tasks
+    assert openings[0].result.facts["terms"]["repeats"] == {"parity_twin": 4}
     account = ledger.account(kept.line)
     assert (account.n_begun, account.n_kept) == (1, 1)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mendel.propose.matching import Caps, matched
+from mendel.propose.recipes import made_by
 from mendel.propose.settings import FOLLOWS, OF_MODEL, Value, layers, whole
 from mendel.propose.spelling import SET_BY_TRIALS, canonical, key
 from mendel.spec import PartSpec, Recipe
@@ -141,7 +142,7 @@ def _candidate(
 ) -> Candidate:  # fmt: skip
     back = " and ".join(f"{field} back to {_was(before, field)}" for field in fields)
     words = f"ablate: {back}, all else as in turn {promoted.id}: does it carry the gain?"
-    links = (f"turn:{promoted.id}", *(f"{LINK}:{field}" for field in fields))
+    links = (made_by("ablate"), f"turn:{promoted.id}", *(f"{LINK}:{field}" for field in fields))
     return Candidate(made.to_dict(), words, links)
 
 

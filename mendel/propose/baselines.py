@@ -15,7 +15,7 @@ from mendel.propose.changes import Draft
 from mendel.propose.memory import Memory
 from mendel.propose.novelty import key
 from mendel.propose.options import Broods, link
-from mendel.propose.recipes import Problem, from_menu, luck, recipe_of
+from mendel.propose.recipes import Problem, from_menu, luck, made_by, recipe_of
 from mendel.propose.searchers import MAX_REPEATS, Evolution, RandomSearch
 from mendel.propose.spaces import Floats, Rng
 from mendel.spec import Recipe
@@ -124,7 +124,7 @@ class Walking:
     def _candidate(self, recipe: Recipe, parent: Digest, draft: Draft) -> Candidate:
         tried = self.memory.tried.get(parent)
         origin = f"turn {tried.turn}" if tried else "the recipe that the line starts from"
-        links = link(tried) if tried else ()
+        links = (made_by(self.operator), *(link(tried) if tried else ()))
         return Candidate(recipe.to_dict(), f"{self.operator}: {draft.name}. From {origin}.", links)
 
     def search(self, seed: int) -> RandomSearch[Digest] | Evolution[Digest]:

@@ -25,7 +25,7 @@ from mendel.propose.memory import Memory, Tried
 from mendel.propose.novelty import distance, fingerprint, key
 from mendel.propose.options import ARMS, Broods, Effects, Option
 from mendel.propose.ranking import Expected, Ranking
-from mendel.propose.recipes import Problem, from_menu, linked, luck, operator, recipe_of
+from mendel.propose.recipes import Problem, from_menu, linked, luck, made_by, operator, recipe_of
 from mendel.propose.spaces import Floats, Rng
 from mendel.propose.spelling import spelled
 from mendel.spec import Recipe
@@ -185,7 +185,7 @@ class Builtin:
 
     def _candidate(self, look: Looked, i: int, recipe: Recipe) -> Candidate:
         option, expected = look.options[i], look.expected
-        words = [f"{option.arm}: {option.words}"]
+        words, links = [f"{option.arm}: {option.words}"], [made_by(option.arm), *option.links]
         if expected is not None:
             words.append(
                 f"Expected {expected.mean[i]:.3f} +- {expected.deviation[i]:.3f}, the best so far "
@@ -194,7 +194,8 @@ class Builtin:
             )
         if self.stuck:
             words.append(str(self.stuck))
-        return Candidate(recipe.to_dict(), " ".join(words), option.links)
+            links.append(f"stuck:{self.stuck.n}")
+        return Candidate(recipe.to_dict(), " ".join(words), tuple(links))
 
     # -- where it looks --
 

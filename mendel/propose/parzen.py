@@ -17,7 +17,7 @@ from mendel.propose.matching import Caps, matched
 from mendel.propose.memory import Memory
 from mendel.propose.novelty import key
 from mendel.propose.options import link
-from mendel.propose.recipes import Problem, from_menu, luck, recipe_of
+from mendel.propose.recipes import Problem, from_menu, luck, made_by, recipe_of
 from mendel.propose.searchers import MAX_REPEATS
 from mendel.propose.spaces import Choices, Picks
 from mendel.propose.spelling import whole
@@ -85,7 +85,8 @@ class TreeParzenOver:
         said = ", ".join(f"{dial.field}={value}" for dial, value in _chosen(picks, self.dials))
         name = menu[picks[0]].name if menu else "the start"
         tried = self.memory.tried.get(key(base))
-        links = ((f"menu:{name}",) if menu else ()) + (link(tried) if tried else ())
+        came = ((f"menu:{name}",) if menu else ()) + (link(tried) if tried else ())
+        links = (made_by("tpe"), *came)
         return Candidate(recipe.to_dict(), f"tpe: {name} with {said}.", links)
 
 

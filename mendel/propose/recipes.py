@@ -1,8 +1,8 @@
 """Who proposes recipes: the problem, the protocol, and the proposers by name.
 
-A candidate's motivation begins with its operator ("mutate: ..."); its links are the turns, notes,
-insights and designs of the menu that it came from. Both lie in the ledger, so a proposer that
-learns the turns anew is the one that was killed.
+A candidate's links are its operator ("operator:cross"), the turns, notes, insights and designs of
+the menu that it came from, and whether the search was stuck; its motivation says so in words. All
+lie in the ledger, so a proposer that learns the turns anew is the one that was killed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mendel.spec import Recipe
 from mendel.types import Candidate, Digest, InputError, Turn, did_you_mean, digest
 
 Name = Literal["builtin", "random", "evolution", "tpe"]
+OPERATOR, STUCK = "operator", "stuck"  # kinds of links
 MARGIN = 0.01  # points of the score; a gain that is smaller is none
 
 
@@ -79,14 +80,30 @@ def from_menu(menu: Sequence[Named], known: Collection[Digest]) -> Candidate | N
     for design in menu:
         if design.key not in known:
             why = f"menu: {design.name}, a design of the literature that every win must beat."
-            return Candidate(design.recipe.to_dict(), why, (f"menu:{design.name}",))
+            return Candidate(design.recipe.to_dict(), why, (made_by("menu"), f"menu:{design.name}"))
     return None
 
 
+def made_by(operator: str) -> str:
+    """The link of a candidate to the operator that made it."""
+    return f"{OPERATOR}:{operator}"
+
+
 def operator(candidate: Candidate) -> str:
-    """The word before the colon; empty where there is none."""
+    """By its link; of turns from before there was one, the word before the motivation's colon."""
+    if (named := next(linked(candidate, OPERATOR), None)) is not None:
+        return named
     word, colon, _ = candidate.motivation.partition(":")
     return word if colon else ""
+
+
+def stuck(candidate: Candidate) -> str:
+    """What its proposer says of being stuck; empty where it is not. A link says that it is, words
+    alone do in turns from before there were operators' links."""
+    if any(linked(candidate, OPERATOR)) and not any(linked(candidate, STUCK)):
+        return ""
+    _, _, words = candidate.motivation.partition("Stuck: ")
+    return words
 
 
 def linked(candidate: Candidate, kind: str = "turn") -> Iterator[str]:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from mendel import judge
 from mendel.clocks.research.bench import Bench, number
 from mendel.clocks.research.measure import Measured
 from mendel.clocks.research.suite import Leg, Suites
 from mendel.clocks.research.terms import weights
 from mendel.clocks.research.twins import Twins
+from mendel.evidence import Stratum
 from mendel.spec import Recipe
 from mendel.types import TRIAL, InputError, SealedError
 
@@ -26,9 +28,10 @@ USUAL = 0.5  # of the recipe's score, what a design of the menu is thought to ha
 class Job:
     """For a worker process.
 
+    level    at which it gives up, being worse than the recipe beside it; 0: never
+    beside   the recipe's scores on these seeds
     repeats  how many seeds of a proxy it asks, where more than one
     order    of the proxies, behind those that sweep a rate
-    least    means that it gives up beneath: of one seed each, and of all
     """
 
     design: str
@@ -37,7 +40,8 @@ class Job:
     folder: Path  # in the vault: what was measured is kept there, and not measured again
     seed: int
     tuning: int  # the seed that rates are swept on, which is the screen's
-    least: tuple[float, float] | None = None
+    level: float = 0.0
+    beside: Mapping[str, Sequence[float]] = field(default_factory=dict)
     repeats: Mapping[str, int] = field(default_factory=dict)
     order: Sequence[str] = ()
 
@@ -102,12 +106,23 @@ def measured(job: Job) -> Card:
 
 
 def _is_far(job: Job, scores: Mapping[str, Sequence[float]]) -> bool:
-    """Full marks on what is left would not do, for one of the two."""
-    if job.least is None:
+    """Full marks on what is left would not do: the judge's p never falls as a rival's score rises.
+
+    So whoever gives up would have been taken for beaten after all of the pair too.
+    """
+    if not job.level:
         return False
-    once = {name: told[:1] for name, told in scores.items()}
-    found = best_case(job.twins, once, {}), best_case(job.twins, scores, job.repeats)
-    return any(mean < least for mean, least in zip(found, job.least, strict=True))
+    gains = {
+        name: [a - b for a, b in zip(mine, _filled(scores.get(name, ()), len(mine)), strict=True)]
+        for name, mine in job.beside.items()
+    }
+    return judge.better_on_the_whole(strata(weights(job.twins), gains), job.level).keep
+
+
+def strata(weight: Mapping[str, float], gains: Mapping[str, Sequence[float]]) -> list[Stratum]:
+    """Each proxy is a part of the mean, and its seeds are its own."""
+    whole = sum(weight[name] for name in gains)
+    return [Stratum(found, weight[name] / whole) for name, found in gains.items()]
 
 
 def _asked(bench: Bench, job: Job, leg: Leg, i: int) -> Measured:
@@ -131,9 +146,13 @@ def best_case(
     """The mean of the suites if all that was not asked yet were answered in full."""
     full = {}
     for name in (leg.name for leg in suites.whole):
-        told, n = list(scores.get(name, ())), asked.get(name, 1)
-        full[name] = [fmean(told + [1.0] * (n - len(told)))]
+        full[name] = [fmean(_filled(scores.get(name, ()), asked.get(name, 1)))]
     return suites.mean(full)[0]
+
+
+def _filled(told: Sequence[float], n: int) -> list[float]:
+    """With full marks on what was not asked."""
+    return [*told, *[1.0] * (n - len(told))]
 
 
 def telling(suites: Suites, mine: Card) -> list[str]:

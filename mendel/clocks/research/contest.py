@@ -1,6 +1,6 @@
 """One condition of a verification: a recipe against designs of the menu, on paired seeds.
 
-first pair: who is so far behind as luck hardly explains is beaten, and not looked at again
+first pair: who is behind on it as luck hardly explains is beaten, and not looked at again
 looks: at 2, 4, 8 ... pairs of the others, until the judge is sure of each or one cannot be beaten
 Who was the strongest before is met first: a loss to one ends it.
 """
@@ -8,14 +8,14 @@ Who was the strongest before is met first: a loss to one ends it.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from mendel import judge
-from mendel.clocks.research.card import Card, Job, likely, telling
+from mendel.clocks.research.card import Card, Job, likely, strata, telling
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.terms import LEAST_SD, LOOKS, TORN_LEAST_SD, Terms, weights
 from mendel.clocks.research.twins import Condition
@@ -44,6 +44,7 @@ class Contest:
     only: Collection[str] | None = None
     screen: dict[str, Card] = field(default_factory=dict)
     fresh: dict[str, list[Card]] = field(default_factory=dict)
+    _looks: dict[tuple[str, int, int], Verdict] = field(default_factory=dict)
 
     @property
     def wanted(self) -> list[Job]:
@@ -108,7 +109,7 @@ class Contest:
 
     @property
     def near(self) -> list[str]:
-        """Those whom one seed does not show to be far behind, and the best in any case, first."""
+        """Those whom one pair does not show to be behind, and the best in any case, first."""
         return [n for i, n in enumerate(self.ranked) if not i or not self._is_far(n)]
 
     @property
@@ -119,7 +120,8 @@ class Contest:
         return sorted(means, key=lambda name: -means[name])
 
     def _is_far(self, name: str) -> bool:
-        return self.screen[name].gave_up or self.screen[name].mean < self.least
+        pairs = [(self.screen[MINE], self.screen[name])]
+        return self.screen[name].gave_up or self._look(pairs, self.terms.first_level).keep
 
     @property
     def best_of_kinds(self) -> list[str]:
@@ -130,11 +132,6 @@ class Contest:
             cell = cell_of(recipes[name], self.condition.caps)
             found.setdefault((cell.remembers, cell.erases), name)
         return list(found.values())
-
-    @property
-    def least(self) -> float:
-        """What a design has to reach on the first seed."""
-        return self.screen[MINE].mean - self.terms.far
 
     @property
     def open(self) -> list[str]:
@@ -153,18 +150,25 @@ class Contest:
     def judged(self, name: str) -> Verdict:
         """At each look that was come to; as each design has to be beaten, none takes a level more.
 
-        A look has its share of the level, and the shares of all looks and of `far` sum to 1. So a
-        design whose mean is the recipe's or higher is taken for beaten with at most that level
-        (union bound, whatever the looks have in common), and the claim, which needs all of them
-        beaten in all conditions, is false with at most the level of any one (an intersection-union
-        test: Berger 1982). Stopping early, or which of the others are met, adds nothing to it.
+        A look has its share of the level, and the shares of all looks and of the first pair's sum
+        to 1. So a design that is level is taken for beaten with at most that level (union bound,
+        whatever the looks have in common), and the claim, which needs all of them beaten in all
+        conditions, is false with at most the level of any one (an intersection-union test: Berger
+        1982). Stopping early, or which of the others are met, adds nothing to it.
         """
         pairs, found = self.pairs(name), Verdict(Decision.CONTINUE, "no look yet")
         for n, share in LOOKS.items():
             if len(pairs) < n or found.keep:
                 break
-            found = judge.better_on_the_whole(self._strata(pairs[:n]), share * self.terms.level)
+            found = self._look(pairs[:n], share * self.terms.level)
         return found
+
+    def _look(self, pairs: Sequence[tuple[Card, Card]], level: float) -> Verdict:
+        """Kept as it was found: cards do not change, and it is asked for often."""
+        key = pairs[0][1].design, pairs[0][1].seed, len(pairs)
+        if key not in self._looks:
+            self._looks[key] = judge.better_on_the_whole(self._strata(pairs), level)
+        return self._looks[key]
 
     def gained(self, name: str, suite: str | None = None) -> Total | None:
         """Over a design, on all pairs, of a suite or of all; None of fewer than two."""
@@ -174,16 +178,12 @@ class Contest:
         self, pairs: Sequence[tuple[Card, Card]], suite: str | None = None
     ) -> list[Stratum]:
         """Each proxy is a part of the mean, and its seeds are its own."""
-        share = self._weights
         legs = [leg for leg in self.condition.twins.whole if suite in (None, leg.suite)]
-        whole = sum(share[leg.name] for leg in legs)
-        return [
-            Stratum(_apart(pairs, leg.name), share[leg.name] / whole, self._least_sd(leg.name))
-            for leg in legs
-        ]
-
-    def _least_sd(self, proxy: str) -> float:
-        return TORN_LEAST_SD if proxy in self.terms.repeats else LEAST_SD
+        torn = {name: TORN_LEAST_SD for name in self.terms.repeats}
+        least = [torn.get(leg.name, LEAST_SD) for leg in legs]
+        gains = {leg.name: _apart(pairs, leg.name) for leg in legs}
+        parts = zip(strata(self._weights, gains), least, strict=True)
+        return [replace(part, least_sd=sd) for part, sd in parts]
 
     @cached_property
     def _weights(self) -> dict[str, float]:
@@ -245,9 +245,12 @@ class Contest:
         recipe, repeats = c.mine if name == MINE else known[name], self.terms.repeats
         if place or MINE not in self.screen:
             return Job(name, recipe, c.twins, self.folder, seed, tuning, repeats=repeats)
-        order = telling(c.twins, self.screen[MINE])
-        bars = self.screen[MINE].mean - self.terms.sooner, self.least
-        return Job(name, recipe, c.twins, self.folder, seed, tuning, bars, repeats, tuple(order))
+        mine = self.screen[MINE]
+        beside = {leg.name: mine.scores(leg.name) for leg in c.twins.whole}
+        order, level = tuple(telling(c.twins, mine)), self.terms.first_level
+        return Job(
+            name, recipe, c.twins, self.folder, seed, tuning, level, beside, repeats, order
+        )  # fmt: skip
 
 
 def _apart(pairs: Sequence[tuple[Card, Card]], proxy: str) -> list[float]:

@@ -15,7 +15,6 @@ from mendel.ledger import Ledger
 from mendel.propose.spelling import key
 from mendel.spec import Recipe
 from mendel.types import (
-    Account,
     Candidate,
     Decision,
     Digest,
@@ -60,8 +59,7 @@ class Docket:
         with self.ledger.writing(line) as connection:
             for turn in self._told(Kind.OPENING):
                 if "terms" in turn.result.facts:
-                    told = dict(turn.result.facts["terms"])
-                    return Terms(Account(**told.pop("account")), **told)
+                    return Terms.told(turn.result.facts["terms"])
             trials = self.ledger.turns(line, kinds=[Kind.TRIAL])
             account = self.ledger.account(line, connection)
             found = terms(trials, self.first.twins.open, account)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from mendel.clocks.research.contest import MINE, SURE, Contest
 from mendel.clocks.research.suite import rounded
-from mendel.clocks.research.terms import n_sd
 from mendel.clocks.research.twins import Condition, as_trained
 from mendel.clocks.research.verdict import MARGIN
 from mendel.propose.novelty import fingerprint
@@ -54,10 +53,8 @@ def _judged(contests: Sequence[Contest]) -> str:
     """How many of the rivals were, in each condition, and what the screen alone says of others."""
     near = ", ".join(f"{len(each.near)} {each.condition.name}" for each in contests)
     beyond = ", ".join(f"{len(each.screen) - 1 - len(each.near)}" for each in contests)
-    terms = contests[0].terms
-    sd = f"{n_sd(terms.level):.1f} standard deviations of a pair"
-    far = f"more than {terms.far:.3g} behind on one, {sd}"
-    return f"judged on pairs {near}; not judged {beyond}, {far}{_unmet(contests)}"
+    first = f"worse on the first at p <= {contests[0].terms.first_level:.2g}"
+    return f"judged on pairs {near}; on one {beyond}, {first}{_unmet(contests)}"
 
 
 def _unmet(contests: Sequence[Contest]) -> str:
@@ -115,7 +112,7 @@ def counts(contest: Contest) -> dict[str, Any]:
         "met": len(contest.met),
         "judged": contest.near if MINE in contest.screen else [],
         "screened_out": max(0, len(contest.screen) - 1 - len(contest.near)),
-        "far": contest.terms.far,
+        "first_level": contest.terms.first_level,
         "pairs": contest.n_pairs,
         "bounds": rounded(contest.bounds),
         "seconds": rounded(sum(card.seconds for card in cards)),

@@ -23,6 +23,7 @@ from mendel.clocks.workers import Stopwatch, interruptible, spawn
 from mendel.driver import Driver
 from mendel.ledger import Ledger
 from mendel.propose.analyst import Insight, analyse
+from mendel.propose.recipes import stuck
 from mendel.types import InputError, Kind, Turn
 
 MAX_RESTARTS = 5  # of workers that died; a trial that kills three is given up by the driver
@@ -143,12 +144,12 @@ class Session:
             self._analyse()
 
     def _say_if_stuck(self, new: list[Turn]) -> None:
-        """Once until something is kept again; the proposer's words are in its motivations."""
+        """Once until something is kept again, in the proposer's words."""
         for turn in new:
-            _, stuck, words = turn.candidate.motivation.partition("Stuck: ")
-            if stuck and not self._stuck:
+            words = stuck(turn.candidate)
+            if words and not self._stuck:
                 self.observer.note(f"stuck since turn {turn.id}: {words}")
-            self._stuck = not turn.verdict.keep and (self._stuck or bool(stuck))
+            self._stuck = not turn.verdict.keep and (self._stuck or bool(words))
 
     def _analyse(self) -> None:
         """The analyst's turn; workers learn it before their next proposal."""

@@ -1,6 +1,6 @@
 """What a verification is held to: fixed when it begins, before anything sealed is seen.
 
-the line's own trials -> noise of each proxy -> how often each is asked, and how far behind is far
+the line's own trials -> noise of each proxy -> how often each is asked; the level, and its shares
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist, fmean
+from statistics import fmean
+from typing import Any
 
-from mendel.clocks.research.suite import VERIFY, Leg, Suites, rounded
+from mendel.clocks.research.suite import VERIFY, Leg, Suites
 from mendel.clocks.research.verdict import believed
 from mendel.data.proxies import TWINS
 from mendel.evidence import next_level
 from mendel.types import Account, Turn
 
-# Shares of the level: of being far behind on the first seed, and of each look at the pairs. They
+# Shares of the level: of a look at the first pair alone, and of each look at the pairs. They
 # sum to 1, so a design that is level is taken for beaten with at most that chance, by whichever;
 # and since every design has to be beaten, and each condition won, the claim has no larger one.
-FAR = 0.2  # half of it for one seed each
+FAR = 0.2
 LOOKS: Mapping[int, float] = {  # pairs -> share
     2: 0.2, 3: 0.15, 4: 0.1, 6: 0.1, 8: 0.1, 12: 0.05, 16: 0.05, 32: 0.05,
 }  # fmt: skip
@@ -29,10 +30,8 @@ PRIOR_SD = {"parity": 0.4}  # of a pair, where fewer than N_KNOWN of the line ar
 KNOWN_SD, UNKNOWN_SD = 0.05, 0.1  # of other proxies: seen before; asked by a verification alone
 N_KNOWN = 8
 LEAST_SD = 0.03  # whatever a line says: its own pairs are of recipes that are much alike
-LEAST_FAR_SD = 0.02  # of the whole of a pair
 TORN = 0.15  # from here on a proxy is learned or not, rather than a little better or worse
-TORN_SD = 0.71  # of a pair at most: each side learns it on one seed in two
-TORN_LEAST_SD = 0.5  # taken in a look: a few seeds that agree say little of the next
+TORN_LEAST_SD = 0.5  # in a bound that is told: a few seeds that agree say little of the next
 MOST = 8  # seeds of one proxy in a pair
 
 # CPU seconds of a seed at the seconds preset; only their ratios count
@@ -49,19 +48,25 @@ class Terms:
     """Of one verification.
 
     account  of the line: one level for all that is claimed
-    far      behind on the first pair, who is beaten without a look
     repeats  seeds of a proxy's twin in one pair, where more than one
-    sooner   behind when each proxy was asked once, who is beaten already
     """
 
     account: Account
-    far: float
     repeats: Mapping[str, int] = field(default_factory=dict)
-    sooner: float = 1.0  # nobody is
+
+    @classmethod
+    def told(cls, told: Mapping[str, Any]) -> Terms:
+        """As an opening has them; earlier ones had bars besides, which nobody is held to now."""
+        return cls(Account(**told["account"]), dict(told["repeats"]))
 
     @property
     def level(self) -> float:
         return next_level(self.account)
+
+    @property
+    def first_level(self) -> float:
+        """Of the look at the first pair alone."""
+        return FAR * self.level
 
 
 def terms(turns: Sequence[Turn], suites: Suites, account: Account) -> Terms:
@@ -71,14 +76,13 @@ def terms(turns: Sequence[Turn], suites: Suites, account: Account) -> Terms:
 
 def terms_of(noise: Mapping[str, float], suites: Suites, account: Account) -> Terms:
     """Of the deviation of a pair on each proxy."""
-    asked, level = repeats(suites, noise), next_level(account)
-    behind = (far(suites, noise, asked, level), sooner(suites, noise, asked, level))
-    return Terms(account, rounded(behind[0]), asked, rounded(behind[1]))
+    return Terms(account, repeats(suites, noise))
 
 
 def noise_of(turns: Iterable[Turn], legs: Sequence[Leg]) -> dict[str, float]:
-    """Of each proxy, the deviation of one paired difference, pooled within rounds.
+    """Of each proxy, the deviation of a difference of one seed a side, pooled within rounds.
 
+    A pair of a trial may be the mean of several trainings, which spread less than one.
     A proxy that spreads by chance alone, learned or not, spreads more on some designs than on
     others; what is pooled is between them.
     """
@@ -90,7 +94,8 @@ def noise_of(turns: Iterable[Turn], legs: Sequence[Leg]) -> dict[str, float]:
             its = result.facts.get("champion", {}).get(name, ())
             pairs = [a - b for a, b in zip(mine, its, strict=False)]
             if len(pairs) > 1:
-                spread[name] += sum((each - fmean(pairs)) ** 2 for each in pairs)
+                one = 2 / sum(1 / n for n in result.facts.get("trained", {}).get(name, (1, 1)))
+                spread[name] += one * sum((each - fmean(pairs)) ** 2 for each in pairs)
                 freedom[name] += len(pairs) - 1
     found = dict[str, float]()
     for name in (leg.name for leg in legs):
@@ -123,39 +128,6 @@ def repeats(suites: Suites, noise: Mapping[str, float]) -> dict[str, int]:
         if (k := min(MOST, round(best))) > 1:
             found[TWINS[name][0]] = k
     return found
-
-
-def far(
-    suites: Suites, noise: Mapping[str, float], asked: Mapping[str, int], level: float
-) -> float:
-    """A difference on one pair that a level design has with half of FAR, were it Gaussian.
-
-    A proxy that is learned or not has the largest deviation it can have, whatever the line's own
-    designs had on the whole: this one bar is not measured again.
-    """
-    weight = weights(suites)
-    sd = {name: TORN_SD if found >= TORN else found for name, found in noise.items()}
-    found = sum((weight[n] * sd[n]) ** 2 / asked.get(TWINS[n][0], 1) for n in weight)
-    return n_sd(level) * max(math.sqrt(found), LEAST_FAR_SD)
-
-
-def sooner(
-    suites: Suites, noise: Mapping[str, float], asked: Mapping[str, int], level: float
-) -> float:
-    """The same of one seed each: what is repeated is luck, whatever its deviation.
-
-    A seed that fails parity says nothing of the next one: a difference of 1 on it is taken for
-    chance, with the others' deviation beside it.
-    """
-    weight = weights(suites)
-    torn = [name for name in weight if TWINS[name][0] in asked]
-    quiet = {**noise, **dict.fromkeys(torn, 0.0)}
-    return sum(weight[name] for name in torn) + far(suites, quiet, asked, level)
-
-
-def n_sd(level: float) -> float:
-    """Deviations of a pair that `far` is; `sooner` has the other half of their share."""
-    return NormalDist().inv_cdf(1 - FAR / 2 * level)
 
 
 def weights(suites: Suites) -> dict[str, float]:

@@ -252,7 +252,8 @@ def contenders(first: Contest, led: Sequence[str]) -> frozenset[str]:
     size would bring one of them to the front is not excluded, so the claim says how many were met
     as found alone.
     """
-    nearest = sorted(first.near, key=lambda name: fmean(first.gains(name)))[:N_NEAREST]
+    judged = sorted(first.near, key=lambda name: fmean(first.gains(name)))
+    nearest = list(dict.fromkeys([*judged, *first.ranked]))[:N_NEAREST]
     return frozenset((*nearest, *first.best_of_kinds, *led))
 
 
