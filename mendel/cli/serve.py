@@ -51,6 +51,9 @@ def serve(
         Path | None, typer.Option(help="Default: feedback/NAME.jsonl in mendel's home.")
     ] = None,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="A line each.")] = False,
+    draft: Annotated[
+        Path | None, typer.Option(help="A small model of the same tokens, that guesses.")
+    ] = None,
     url: Annotated[str, typer.Option(help="Of status and explain.")] = URL,
     as_json: Annotated[bool, typer.Option("--json", help="Of status.")] = False,
 ) -> None:
@@ -73,7 +76,7 @@ def serve(
         dtype=_one_of("--dtype", dtype, _DTYPES), max_memory=int(max_memory),
         keys=api_key_file, plan=plan, drain_s=drain, name=name, tokenizer=tokenizer,
         max_queue=max_queue, max_running=max_running, feedback=feedback,
-        log_requests=log_requests,
+        log_requests=log_requests, draft=draft,
     )  # fmt: skip
     run(options)
 

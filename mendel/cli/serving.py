@@ -38,6 +38,7 @@ class Options:
     max_running: int
     feedback: Path | None
     log_requests: bool
+    draft: Path | None = None
 
 
 def run(options: Options) -> None:

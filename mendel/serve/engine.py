@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mendel.serve.cache import BLOCK, PrefixCache
+from mendel.serve.drafter import Drafter
 from mendel.serve.footprint import Footprint, measured
 from mendel.serve.job import Job, check, overlap
 from mendel.serve.protocols import (
@@ -58,6 +59,7 @@ class Stats:
     n_accepted: int
     n_bytes: int  # that all texts hold
     capacity_bytes: int
+    draft_bytes: int  # that texts of a draft model hold
     n_cached: int  # texts in the cache
     n_hits: int
     n_hit_tokens: int
@@ -84,6 +86,7 @@ class Engine:
         cache_bytes: int | None = None,
         chunk_rows: int = 64,
         warm_share: float = 0.1,
+        draft: Program | None = None,
     ) -> None:
         """plans: by name, the first is that of requests whose chooser fails
 
@@ -92,10 +95,14 @@ class Engine:
         cache_bytes  of prefixes; None: half of what the program has
         chunk_rows   tokens of prompts in a batch, while others wait for their next token
         warm_share   of all compute, that may be spent on prefixes nobody has asked for yet
-        raises       InputError for no plan
+        draft        a small model of the same vocab, for plans with draft="model"
+        raises       InputError for no plan, or one that lacks its draft model
         """
         if not plans:
             raise InputError("no plans. Wanted at least one. Give {'plain': PlanSpec()}.")
+        lacking = [name for name, plan in plans.items() if plan.draft == "model"]
+        if lacking and draft is None:
+            raise InputError(f"plan {lacking[0]!r} guesses by a draft model. Give one as `draft`.")
         self.program, self.plans, self.chooser = program, dict(plans), chooser
         self.max_queue = max_queue
         self.footprint: Footprint = measured(program)
@@ -103,7 +110,8 @@ class Engine:
         self.cache = PrefixCache(half if cache_bytes is None else cache_bytes, cuts=program.cuts)
         self.scheduler = Scheduler(max_running)
         self.texts = Texts(program, self.cache, self.scheduler, self.footprint)
-        self.stepper = Stepper(program, self.texts, self.scheduler, chunk_rows)
+        self.drafter = None if draft is None else Drafter(draft, program)
+        self.stepper = Stepper(program, self.texts, self.scheduler, chunk_rows, self.drafter)
         self.warming = Warming(warm_share)
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -204,6 +212,7 @@ class Engine:
             n_accepted=s.n_accepted,
             n_bytes=self.texts.n_bytes,
             capacity_bytes=self.program.capacity_bytes,
+            draft_bytes=self.drafter.program.n_bytes if self.drafter else 0,
             n_cached=len(cache),
             n_hits=cache.n_hits,
             n_hit_tokens=cache.n_hit_tokens,
@@ -232,6 +241,8 @@ class Engine:
         for job in self.scheduler.all():
             self._end(job, "cancelled", "the server closed")
         self.cache.clear()
+        if self.drafter is not None:
+            self.drafter.close()
 
     def _turn(self) -> bool:
         """One step; False where there was nothing to do."""
@@ -290,6 +301,8 @@ class Engine:
         self.scheduler.end(job)
         try:
             self.texts.finish(job, keep=reason != "failed")
+            if self.drafter is not None:
+                self.drafter.finish(job, keep=reason != "failed")
         except Exception:  # whoever waits for the end must hear of it
             log.exception("the text of %s could not be put away", job.request.id)
         now = time.perf_counter()

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mendel.generate import Sampler
 from mendel.ledger import home
+from mendel.serve.drafter import together
 from mendel.serve.engine import Engine
 from mendel.serve.job import with_logprobs
 from mendel.serve.plans import Menu
@@ -39,13 +40,15 @@ def proven(
     *,
     prompts: Sequence[Sequence[int]] = (),
     folder: Path | None = None,
+    draft: Program | None = None,
 ) -> Menu:
     """The menu without the plans that gave other answers than plain; those are named.
 
     prompts  real ones, beside those that are made here
     folder   where proofs are kept; None: under MENDEL_HOME
+    draft    the small model of plans that guess by one
     """
-    file = (folder or home() / "serve" / "proofs") / f"{_key(program, prompts)}.json"
+    file = (folder or home() / "serve" / "proofs") / f"{_key(program, prompts, draft)}.json"
     known = _read(file)
     asked = _requests(program, prompts)
     wanted = None
@@ -54,7 +57,7 @@ def proven(
         identity = digest(plan.model_dump(mode="json"))
         if identity not in known:
             wanted = wanted or [plain(program, request) for request in asked]
-            known[identity] = difference(program, plan, asked, wanted)
+            known[identity] = difference(program, plan, asked, wanted, draft)
             _write(file, known)
         reason = known[identity]
         if reason is None:
@@ -69,9 +72,10 @@ def difference(
     plan: PlanSpec,
     asked: Sequence[Request],
     wanted: Sequence[Sequence[Token]],
+    draft: Program | None = None,
 ) -> str | None:
     """Where the plan's answers differ first; None where they are equal."""
-    engine = Engine(program, {plan.name: plan}, Fixed(plan.name))
+    engine = Engine(program, {plan.name: plan}, Fixed(plan.name), draft=draft)
     try:
         for round in ROUNDS:
             groups = [[request] for request in asked] if round == "alone" else [asked]
@@ -163,8 +167,10 @@ def _differ(request: Request, found: Sequence[Token] | End, wanted: Sequence[Tok
     return None
 
 
-def _key(program: Program, prompts: Sequence[Sequence[int]]) -> str:
-    return digest([program.digest, version("mendel"), [list(prompt) for prompt in prompts]])
+def _key(program: Program, prompts: Sequence[Sequence[int]], draft: Program | None) -> str:
+    return digest(
+        [together(program, draft), version("mendel"), [list(prompt) for prompt in prompts]]
+    )
 
 
 def _read(file: Path) -> dict[str, str | None]:

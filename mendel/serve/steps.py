@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mendel.serve.drafter import Drafter
 from mendel.serve.job import Job
 from mendel.serve.protocols import F32, Piece, PoolFull, Program, Reason
 from mendel.serve.scheduler import Scheduler
@@ -47,8 +48,10 @@ class Stepper:
         texts: Texts,
         scheduler: Scheduler,
         chunk_rows: int,
+        drafter: Drafter | None = None,
     ) -> None:
         self.program, self.texts, self.scheduler = program, texts, scheduler
+        self.drafter = drafter
         self.chunk_rows = chunk_rows
         self.n_steps = self.n_rows = self.n_tokens = self.n_set_back = 0
         self.n_drafted = self.n_accepted = 0
@@ -195,8 +198,11 @@ class Stepper:
         lengths = [self._room(job, job.n_guesses(), most) for job in jobs]
         found: list[Sequence[int]] = [()] * len(jobs)
         depths: dict[int, list[int]] = {}
+        modelled = []
         for i, (job, n) in enumerate(zip(jobs, lengths, strict=True)):
-            if n and job.plan.depth is not None:
+            if n and job.plan.draft == "model":
+                modelled.append(i)
+            elif n and job.plan.depth is not None:
                 depths.setdefault(job.plan.depth, []).append(i)
             elif n:
                 found[i] = job.guesses(n)
@@ -204,6 +210,19 @@ class Stepper:
             guesses = self._shallow(depth, [(jobs[i], lengths[i]) for i in members])
             for i, guess in zip(members, guesses, strict=True):
                 found[i] = guess
+        for i, guess in zip(
+            modelled, self._modelled([(jobs[i], lengths[i]) for i in modelled]), strict=True
+        ):
+            found[i] = guess
+        return found
+
+    def _modelled(self, wanted: Sequence[tuple[Job, int]]) -> list[list[int]]:
+        """By the small model, all jobs side by side."""
+        if self.drafter is None or not wanted:
+            return [[] for _ in wanted]
+        before = self.drafter.work_s
+        found = self.drafter.guess(wanted)
+        self.work_s += self.drafter.work_s - before
         return found
 
     def _room(self, job: Job, n: int, most: int) -> int:
