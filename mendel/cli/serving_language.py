@@ -5,7 +5,6 @@ weights --sums--> Model --kernels--> Program --menu, proofs--> plans --Tuner--> 
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -34,21 +33,27 @@ from mendel.types import InputError
 
 if TYPE_CHECKING:
     from mendel.cli.serving import Options
+    from mendel.cli.starting import Starting
 
 LEAST_BYTES = 16_000_000  # for texts
 RECIPE = "recipe.toml"  # what `mendel train` leaves beside a model, or above its seeds
 
 
-def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence[Collector]]:
+def open_language(
+    options: Options, held: ExitStack, starting: Starting
+) -> tuple[Language, Sequence[Collector]]:
     """The model of a folder behind its engine; `held` closes what runs beside it."""
     folder = options.folder if options.folder.is_dir() else options.folder.parent
+    starting.phase(f"reading {options.folder}")
     if options.folder.is_dir():
         check_sums(folder)
     loaded = formats.load(options.folder, tokenizer=options.tokenizer)
     model, codec = loaded.model.eval(), loaded.tokenizer
     chat = None if codec is None else read_chat(folder, codec)
-    program = _program(model, options)
-    known = _plans(program, folder, options.plan)
+    starting.phase("making the kernels ready; the first time on a machine they are compiled: 20 s")
+    program = _program(model, options, starting)
+    starting.phase("proving that each plan gives the plain tokens, or reading the proofs")
+    known = _plans(program, folder, options.plan, starting)
     tuner = None if options.plan else _tuner(program, known, options, held)
     chooser: Chooser = Fixed(options.plan) if options.plan else _chooser(tuner)
     engine = Engine(
@@ -56,8 +61,8 @@ def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence
     )
     held.callback(engine.close, 0.0)
     if tuner is not None:
-        _say("measuring the plans on this machine, or reading what an earlier start measured")
-        tuner.profile(engine, vocab=program.vocab, context=program.context)
+        starting.phase("measuring the plans on this machine, or reading what was measured")
+        tuner.profile(engine, vocab=program.vocab, context=program.context, tell=starting.count)
         tuner.begin(engine)
     ring, observer = Ring(), _observer(model, engine, tuner, held)
     lookers = [ring.add, lambda one: observer.heard(one.trace, (*one.request.prompt, *one.ids))]
@@ -79,7 +84,7 @@ def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence
     return language, [observer.collector()]
 
 
-def _program(model: Model, options: Options) -> Program:
+def _program(model: Model, options: Options, starting: Starting) -> Program:
     """The model by kernels; by torch where they cannot do a part of it."""
     weights = model.n_params * (2 if options.dtype == "bf16" else 4)
     room = options.max_memory - weights
@@ -92,16 +97,16 @@ def _program(model: Model, options: Options) -> Program:
     try:
         return numerics.program(model, dtype=options.dtype, capacity_bytes=room)
     except InputError as error:
-        _say(f"no exact kernels for this model, so torch runs it, slowly: {error}")
+        starting.say(f"no exact kernels for this model, so torch runs it, slowly: {error}")
         return Reference(model, options.dtype, room)
 
 
-def _plans(program: Program, folder: Path, pinned: str | None) -> Menu:
+def _plans(program: Program, folder: Path, pinned: str | None, starting: Starting) -> Menu:
     """What is proven exact here; a pinned plan alone needs no other's proof."""
     known = menu(program, exits=_exits(folder, program.n_layers))
     if pinned is not None:
         known = Menu({pinned: known.pinned(pinned)}, known.refused)
-    found = proven(program, known)
+    found = proven(program, known, tell=starting.count)
     if pinned is not None:
         found.pinned(pinned)
     return found
@@ -146,7 +151,3 @@ def _observer(model: Model, engine: Engine, tuner: Tuner | None, held: ExitStack
     observer.begin()
     held.callback(observer.close)
     return observer
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

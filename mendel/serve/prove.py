@@ -22,7 +22,7 @@ from mendel.ledger import home
 from mendel.serve.engine import Engine
 from mendel.serve.job import with_logprobs
 from mendel.serve.plans import Menu
-from mendel.serve.protocols import End, Fixed, Piece, Program, Request, Token
+from mendel.serve.protocols import End, Fixed, Piece, Program, Request, Tell, Token
 from mendel.spec import PlanSpec
 from mendel.types import digest
 
@@ -39,18 +39,22 @@ def proven(
     *,
     prompts: Sequence[Sequence[int]] = (),
     folder: Path | None = None,
+    tell: Tell | None = None,
 ) -> Menu:
     """The menu without the plans that gave other answers than plain; those are named.
 
     prompts  real ones, beside those that are made here
     folder   where proofs are kept; None: under MENDEL_HOME
+    tell     hears which plan is next
     """
     file = (folder or home() / "serve" / "proofs") / f"{_key(program, prompts)}.json"
     known = _read(file)
     asked = _requests(program, prompts)
     wanted = None
     plans, refused = {}, dict(menu.refused)
-    for name, plan in menu.plans.items():
+    for i, (name, plan) in enumerate(menu.plans.items()):
+        if tell is not None:
+            tell(i, len(menu.plans), name)
         identity = digest(plan.model_dump(mode="json"))
         if identity not in known:
             wanted = wanted or [plain(program, request) for request in asked]

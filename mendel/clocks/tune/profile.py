@@ -25,7 +25,7 @@ import mendel
 from mendel.blobs import write_atomically
 from mendel.clocks.tune.classes import log_ms
 from mendel.generate import Sampler
-from mendel.serve.protocols import End, Features, Listener, Request, Token, Trace
+from mendel.serve.protocols import End, Features, Listener, Request, Tell, Token, Trace
 from mendel.spec import PlanSpec
 from mendel.types import Digest, InputError, digest
 
@@ -117,15 +117,17 @@ def profile(
     context: int | None = None,
     samples: Sequence[Sequence[int]] = (),
     budget_s: float = BUDGET_S,
+    tell: Tell | None = None,
 ) -> Profile:
     """Each plan on each kind of text, in rounds, until the budget is used up.
 
     samples   texts to take passages from; none: ids by lot
+    tell      hears how many requests are done, of how many there will be
     raises    InputError where a plan fails on a text
     """
     began = time.perf_counter()
-    asker = _Asker(engine)
     texts = kinds(vocab, context, samples)
+    asker = _Asker(engine, tell, len(plans) * (1 + len(texts) * LEAST_ROUNDS), budget_s)
     told: dict[tuple[str, str], list[tuple[Features, float]]] = {}
     for plan in plans:  # what is done once, as kernels that are compiled, is no plan's fault
         asker.ask(next(iter(texts.values())), plan)
@@ -203,10 +205,18 @@ def surviving(found: Profile, plans: Mapping[str, PlanSpec], baseline: str) -> l
 class _Asker:
     """One request at a time; each is a tenant of its own, so that none finds another's prefix."""
 
-    def __init__(self, engine: Serves) -> None:
+    def __init__(
+        self, engine: Serves, tell: Tell | None = None, least: int = 0, budget_s: float = BUDGET_S
+    ) -> None:
+        """tell: how many are asked, of `least` or what the budget allows."""
         self.engine, self._n = engine, 0
+        self._tell, self._least, self._budget_s = tell, least, budget_s
+        self._began = time.perf_counter()
 
     def ask(self, request: Request, plan: str) -> Trace:
+        if self._tell is not None:
+            rest = self._budget_s / max(time.perf_counter() - self._began, 1e-3)
+            self._tell(self._n, max(self._least, int(self._n * min(rest, MOST_ROUNDS))), plan)
         self._n += 1
         name = f"profile-{self._n}"
         ended = threading.Event()

@@ -20,6 +20,7 @@ from mendel.clocks.tune.planner import Challenge
 from mendel.clocks.tune.profile import BUDGET_S, Profile, Serves, kept, machine, profile, surviving
 from mendel.driver import Driver
 from mendel.ledger import Ledger
+from mendel.serve.protocols import Tell
 from mendel.serve.watched import Finished
 from mendel.spec import PlanSpec
 from mendel.types import Digest, InputError, Line, digest
@@ -91,14 +92,16 @@ class Tuner:
         context: int | None = None,
         samples: Sequence[Sequence[int]] = (),
         budget_s: float = BUDGET_S,
+        tell: Tell | None = None,
     ) -> Profile:
         """Measure each plan on this machine, or read what an earlier start measured."""
 
         def measure() -> Profile:
             names = list(self.plans)
             return profile(
-                engine, names, vocab=vocab, context=context, samples=samples, budget_s=budget_s
-            )
+                engine, names, vocab=vocab, context=context, samples=samples, budget_s=budget_s,
+                tell=tell,
+            )  # fmt: skip
 
         found = kept(self.ledger.folder / "serve" / "profiles", self.model, self.plans, measure)
         self.measured = found

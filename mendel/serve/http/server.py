@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mendel.serve.http.served import Served
-from mendel.serve.http.sockets import listen
+from mendel.serve.http.sockets import bound, listen
 
 GRACE_S = 2.0  # after the drain, for what is already written to reach its reader
 INTERRUPTED = 130
@@ -110,7 +110,9 @@ class Running:
 
 def start(app: FastAPI, served: Served, *, drain_s: float = 0.0) -> Running:
     """Serve on a free port of the loopback while this process does other things."""
-    return Running(_server(app, served, drain_s), listen("127.0.0.1", 0))
+    sock = bound("127.0.0.1", 0)
+    listen(sock)
+    return Running(_server(app, served, drain_s), sock)
 
 
 def _server(app: FastAPI, served: Served, drain_s: float) -> Server:
