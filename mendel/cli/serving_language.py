@@ -50,7 +50,7 @@ def open_language(
     loaded = formats.load(options.folder, tokenizer=options.tokenizer)
     model, codec = loaded.model.eval(), loaded.tokenizer
     chat = None if codec is None else read_chat(folder, codec)
-    starting.phase("making the kernels ready; the first time on a machine they are compiled: 20 s")
+    starting.phase("making the kernels ready (the first time here they are compiled, about 20 s)")
     program = _program(model, options, starting)
     starting.phase("proving that each plan gives the plain tokens, or reading the proofs")
     known = _plans(program, folder, options.plan, starting)
@@ -86,13 +86,15 @@ def open_language(
 
 def _program(model: Model, options: Options, starting: Starting) -> Program:
     """The model by kernels; by torch where they cannot do a part of it."""
-    weights = model.n_params * (2 if options.dtype == "bf16" else 4)
+    kept = sum(p.numel() * p.element_size() for p in model.parameters())  # the observer looks by it
+    weights = model.n_params * (2 if options.dtype == "bf16" else 4) + kept
     room = options.max_memory - weights
     if room < LEAST_BYTES:
         mb = [f"{n / 1e6:,.0f} MB" for n in (options.max_memory, weights, max(0, room))]
         raise InputError(
-            f"--max-memory {mb[0]}: the weights take {mb[1]}, and {mb[2]} are left for texts. "
-            f"Wanted {LEAST_BYTES / 1e6:,.0f} MB or more. Give it more, or take a smaller model."
+            f"--max-memory {mb[0]}: the weights take {mb[1]}, for the kernels and the observer, "
+            f"and {mb[2]} are left for texts. Wanted {LEAST_BYTES / 1e6:,.0f} MB or more. "
+            "Give it more, or take a smaller model."
         )
     try:
         return numerics.program(model, dtype=options.dtype, capacity_bytes=room)

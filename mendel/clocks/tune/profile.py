@@ -10,6 +10,7 @@ number of guesses is dear, but not how often a guess would be right in the traff
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import threading
@@ -29,6 +30,7 @@ from mendel.serve.protocols import End, Features, Listener, Request, Tell, Token
 from mendel.spec import PlanSpec
 from mendel.types import Digest, InputError, digest
 
+log = logging.getLogger(__name__)
 BUDGET_S = 10.0
 LEAST_ROUNDS, MOST_ROUNDS = 2, 9
 DOMINATED = 0.10  # log ms by which a plan is slower everywhere than another of its kind
@@ -104,8 +106,11 @@ def kept(
         except (ValueError, TypeError, KeyError):
             file.unlink()  # half of it, or another form: measured again
     found = measure()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, found.to_json().encode())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, found.to_json().encode())
+    except OSError as error:  # the next start measures again
+        log.warning("the profile could not be kept: %s", error)
     return found
 
 

@@ -27,6 +27,7 @@ from mendel.types import Digest, InputError, Line, digest
 
 log = logging.getLogger(__name__)
 TICK_S = 0.25
+LONGEST_S = 60.0  # between two tries to write
 MOST_RUNS = 16  # servers of one model on one machine
 TURNS = 8  # of one tick, at most
 
@@ -148,15 +149,21 @@ class Tuner:
             self._thread.join()
         if self.mode == "exact":
             self.clock.closing = True
-            self.driver.turn()
+            try:
+                self.driver.turn()
+            except Exception:
+                log.exception("the tuner could not write its last turn")
         self._held.close()
 
     def _work(self) -> None:
-        while not self._stop.wait(TICK_S):
+        wait_s = TICK_S
+        while not self._stop.wait(wait_s):
             try:
                 self.tick()
-            except Exception:  # a full disk stops no answer; it is tried again
-                log.exception("the tuner could not write its turns")
+                wait_s = TICK_S
+            except Exception:  # a full disk stops no answer; it is tried again, ever later
+                wait_s = min(2 * wait_s, LONGEST_S)
+                log.exception("the tuner could not write its turns; again in %.0f s", wait_s)
 
     # -- for people --
 
