@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from mendel.cli.starting import Starting, interruptible
 from mendel.serve.http.keys import read_keys
 from mendel.serve.http.sockets import bound, listen, more_files
+from mendel.types import InputError
 
 if TYPE_CHECKING:
     from mendel.serve.http.served import Served
@@ -46,6 +47,10 @@ def run(options: Options) -> None:
     """Serve until a signal comes."""
     _log(options.log_requests)
     keys = read_keys(options.keys, options.host)
+    if not options.folder.exists():
+        raise InputError(
+            f"{options.folder} is absent. Wanted a model's folder. Train one by `mendel train`."
+        )
     sys.setswitchinterval(0.0005)  # a token waits no longer than that for the loop, or the engine
     more_files()
     with ExitStack() as held:

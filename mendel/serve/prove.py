@@ -8,9 +8,11 @@ bit for bit. What was proven is kept on disk, by the program's digest and mendel
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +23,7 @@ from mendel.generate import Sampler
 from mendel.ledger import home
 from mendel.serve.engine import Engine
 from mendel.serve.job import with_logprobs
-from mendel.serve.plans import Menu
+from mendel.serve.plans import PLAIN, Menu
 from mendel.serve.protocols import End, Fixed, Piece, Program, Request, Tell, Token
 from mendel.spec import PlanSpec
 from mendel.types import digest
@@ -29,6 +31,7 @@ from mendel.types import digest
 N_TOKENS = 24
 LENGTHS = (1, 5, 40, 72, 130)  # of prompts: shorter and longer than a block, and than a chunk
 TOP = 3
+LIMIT_S = 20.0  # of one proof: two threads on a busy core may wait for each other for minutes
 SAMPLERS = (Sampler(), Sampler(0.8, 0.95, seed=7))
 ROUNDS = ("alone", "together")
 
@@ -58,7 +61,12 @@ def proven(
         identity = digest(plan.model_dump(mode="json"))
         if identity not in known:
             wanted = wanted or [plain(program, request) for request in asked]
-            known[identity] = difference(program, plan, asked, wanted)
+            limit_s = math.inf if plan == PLAIN else LIMIT_S
+            try:
+                known[identity] = difference(program, plan, asked, wanted, limit_s=limit_s)
+            except TimeoutError as error:  # says nothing of another day
+                refused[name] = str(error)
+                continue
             _write(file, known)
         reason = known[identity]
         if reason is None:
@@ -73,13 +81,19 @@ def difference(
     plan: PlanSpec,
     asked: Sequence[Request],
     wanted: Sequence[Sequence[Token]],
+    *,
+    limit_s: float = math.inf,
 ) -> str | None:
-    """Where the plan's answers differ first; None where they are equal."""
+    """Where the plan's answers differ first; None where they are equal.
+
+    raises   TimeoutError where they are not all there in the time given
+    """
+    until = time.monotonic() + limit_s
     engine = Engine(program, {plan.name: plan}, Fixed(plan.name))
     try:
         for round in ROUNDS:
             groups = [[request] for request in asked] if round == "alone" else [asked]
-            found = [answer for group in groups for answer in _answers(engine, group)]
+            found = [answer for group in groups for answer in _answers(engine, group, until)]
             for request, one, plain_one in zip(asked, found, wanted, strict=True):
                 if (reason := _differ(request, one, plain_one)) is not None:
                     return f"{round}, {reason}"
@@ -127,12 +141,17 @@ def _made(vocab: int) -> list[tuple[int, ...]]:
     return [*texts, texts[1] * 8]
 
 
-def _answers(engine: Engine, group: Sequence[Request]) -> list[list[Token] | End]:
+def _answers(engine: Engine, group: Sequence[Request], until: float) -> list[list[Token] | End]:
     answers = [_Answer() for _ in group]
     for request, answer in zip(group, answers, strict=True):
         engine.submit(replace(request, plan=None), answer)
     for answer in answers:
-        answer.over.wait()
+        left_s = None if until == math.inf else max(0.0, until - time.monotonic())
+        if not answer.over.wait(left_s):
+            raise TimeoutError(
+                f"its proof was not done in {LIMIT_S:g} s, since the machine was busy: the next "
+                "start tries it again"
+            )
     return [answer.tokens if answer.failure is None else answer.failure for answer in answers]
 
 

@@ -44,6 +44,8 @@ class Serves(Protocol):
 
     def submit(self, request: Request, listener: Listener) -> None: ...
 
+    def cancel(self, id: str) -> None: ...
+
 
 class Measured(NamedTuple):
     """One plan on one kind of text."""
@@ -106,6 +108,8 @@ def kept(
         except (ValueError, TypeError, KeyError):
             file.unlink()  # half of it, or another form: measured again
     found = measure()
+    if not plans.keys() <= {row.plan for row in found.rows}:
+        return found  # on a machine too busy for some of them: not for keeps
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, found.to_json().encode())
@@ -128,7 +132,7 @@ def profile(
 
     samples   texts to take passages from; none: ids by lot
     tell      hears how many requests are done, of how many there will be
-    raises    InputError where a plan fails on a text
+    raises    InputError where a plan fails on a text, or none answers in time
     """
     began = time.perf_counter()
     texts = kinds(vocab, context, samples)
@@ -141,15 +145,20 @@ def profile(
             break
         for kind, request in texts.items():
             for plan in plans if n % 2 == 0 else reversed(plans):
-                if _is_hopeless(told, kind, plan):
+                if plan in asker.late or _is_hopeless(told, kind, plan):
                     continue
                 trace = asker.ask(request, plan)
-                y = log_ms(trace)
-                if y is not None:
+                y = None if trace is None else log_ms(trace)
+                if trace is not None and y is not None:
                     told.setdefault((kind, plan), []).append((trace.features, y))
+    if not told:
+        raise InputError(
+            f"no plan answered within {asker.wait_s:g} s. Wait until this machine is less busy."
+        )
     rows = (
         Measured(kind, plan, seen[0][0], min(y for _, y in seen), len(seen))
         for (kind, plan), seen in told.items()
+        if plan not in asker.late
     )
     return Profile(tuple(rows), time.perf_counter() - began)
 
@@ -191,7 +200,8 @@ def _fitted(request: Request, context: int | None) -> Request:
 
 
 def surviving(found: Profile, plans: Mapping[str, PlanSpec], baseline: str) -> list[str]:
-    """The plans that no other of their kind beats on every text; the baseline stays."""
+    """The plans that answered, and that no other of their kind beats on every text; the baseline
+    stays."""
     y: dict[str, dict[str, float]] = {}
     for row in found.rows:
         y.setdefault(row.plan, {})[row.kind] = row.y
@@ -204,11 +214,16 @@ def surviving(found: Profile, plans: Mapping[str, PlanSpec], baseline: str) -> l
             if its in y and mine in y
         )
 
-    return [plan for plan in plans if plan == baseline or not beaten(plan)]
+    return [plan for plan in plans if plan == baseline or (plan in y and not beaten(plan))]
 
 
 class _Asker:
-    """One request at a time; each is a tenant of its own, so that none finds another's prefix."""
+    """One request at a time; each is a tenant of its own, so that none finds another's prefix.
+
+    late   plans that took longer than wait_s: threads that wait for each other on a busy machine
+    """
+
+    wait_s = WAIT_S
 
     def __init__(
         self, engine: Serves, tell: Tell | None = None, least: int = 0, budget_s: float = BUDGET_S
@@ -217,8 +232,10 @@ class _Asker:
         self.engine, self._n = engine, 0
         self._tell, self._least, self._budget_s = tell, least, budget_s
         self._began = time.perf_counter()
+        self.late: set[str] = set()
 
-    def ask(self, request: Request, plan: str) -> Trace:
+    def ask(self, request: Request, plan: str) -> Trace | None:
+        """None where it took too long."""
         if self._tell is not None:
             rest = self._budget_s / max(time.perf_counter() - self._began, 1e-3)
             self._tell(self._n, max(self._least, int(self._n * min(rest, MOST_ROUNDS))), plan)
@@ -236,7 +253,11 @@ class _Asker:
             name, request.prompt, request.n_tokens, request.sampler, tenant=name, plan=plan
         )
         self.engine.submit(asked, listen)
-        if not ended.wait(WAIT_S) or ends[0].reason == "failed":
-            why = ends[0].error if ends else f"no answer in {WAIT_S:g} s"
-            raise InputError(f"plan {plan!r} failed in the profile: {why}. Leave it out.")
+        if not ended.wait(self.wait_s):
+            self.late.add(plan)
+            self.engine.cancel(name)
+            ended.wait()  # the next one is to run alone
+            return None
+        if ends[0].reason == "failed":
+            raise InputError(f"plan {plan!r} failed in the profile: {ends[0].error}. Leave it out.")
         return ends[0].trace

@@ -33,7 +33,7 @@ class Keys:
 
 def first_key(file: Path) -> str:
     """A key of a file, for who asks a server; raises InputError where there is none."""
-    for words in _lines(file):
+    for _, words in _lines(file):
         return words[-1]
     raise InputError(f"the key file {file} holds no key. Wanted one on a line of its own.")
 
@@ -57,10 +57,10 @@ def read_keys(file: Path | None, host: str) -> Keys | None:
 def _read(file: Path) -> dict[str, str]:
     """Tenants by key."""
     keys: dict[str, str] = {}
-    for number, words in enumerate(_lines(file), 1):
+    for number, words in _lines(file):
         if len(words) > 2 or len(words[-1]) < MIN_KEY or words[-1] in keys:
             raise InputError(
-                f"--api-key-file {file}, key {number}: got {len(words)} words, the last of "
+                f"--api-key-file {file}, line {number}: got {len(words)} words, the last of "
                 f"{len(words[-1])} characters. Wanted KEY or TENANT KEY, the key once, with "
                 f"{MIN_KEY} characters or more."
             )
@@ -70,15 +70,15 @@ def _read(file: Path) -> dict[str, str]:
     return keys
 
 
-def _lines(file: Path) -> list[list[str]]:
-    """Words of the lines that say something; raises InputError where it cannot be read."""
+def _lines(file: Path) -> list[tuple[int, list[str]]]:
+    """Number and words of each line that says something; raises InputError."""
     try:
         text = file.read_text(encoding="ascii")
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no ASCII"
         raise InputError(f"the key file {file} cannot be read: {why}. Give another file.") from None
-    found = [line.split() for line in text.splitlines()]
-    return [words for words in found if words and not words[0].startswith("#")]
+    found = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
+    return [(number, words) for number, words in found if words and words[0][0] != "#"]
 
 
 def is_loopback(host: str) -> bool:
