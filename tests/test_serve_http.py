@@ -97,6 +97,19 @@ def test_a_web_page_under_another_name_is_turned_away(open_server: httpx.Client)
         assert open_server.get("/v1/models", headers={"Host": host}).status_code == 200
 
 
+def test_a_page_of_another_site_cannot_send_what_its_browser_would_not_ask_about(
+    open_server: httpx.Client,
+) -> None:
+    body = json.dumps({"text": "a", "good": True}).encode()
+    plain = {"Content-Type": "text/plain", "Host": "127.0.0.1"}  # goes out without a preflight
+    for origin in ("https://evil.example", "http://localhost.evil.example:80", "null", "file://"):
+        answer = open_server.post("/v1/feedback", content=body, headers={**plain, "Origin": origin})
+        assert answer.status_code == 403 and "page" in error_of(answer)["message"], origin
+    for origin in ("http://localhost:3000", "http://127.0.0.1", "http://[::1]:8000"):
+        answer = open_server.post("/v1/feedback", content=body, headers={**plain, "Origin": origin})
+        assert answer.status_code == 200, origin
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
