@@ -86,6 +86,10 @@ def test_another_host_needs_keys_of_enough_characters(tmp_path: Path) -> None:
     assert keys.tenant(f"Bearer {OTHER}".encode()) == "bob"
     assert keys.tenant(f"bearer {KEY}".encode()) == "key-2"
     assert keys.tenant(b"Bearer nobody") is None and keys.tenant(b"") is None
+    assert first_key(file) == KEY  # not the comment before it
+    file.write_text("# none\n")
+    with pytest.raises(InputError, match="no key"):
+        first_key(file)
 
 
 def test_a_web_page_under_another_name_is_turned_away(open_server: httpx.Client) -> None:

@@ -60,9 +60,10 @@ def open_language(
         program, known.plans, chooser, max_queue=options.max_queue, max_running=options.max_running
     )
     held.callback(engine.close, 0.0)
-    if tuner is not None:
+    if tuner is not None and options.mode == "exact":
         starting.phase("measuring the plans on this machine, or reading what was measured")
         tuner.profile(engine, vocab=program.vocab, context=program.context, tell=starting.count)
+    if tuner is not None:
         tuner.begin(engine)
     ring, observer = Ring(), _observer(model, engine, tuner, held)
     lookers = [ring.add, lambda one: observer.heard(one.trace, (*one.request.prompt, *one.ids))]

@@ -31,6 +31,7 @@ class Limits:
     max_body_bytes: int = 8_000_000
     max_connections: int = 1_024
     head_s: float = 30.0  # a connection that asks nothing for so long is cut
+    crowded_s: float = 5.0  # so long, while there are too many
     body_s: float = 30.0  # for the next piece of a body to come
     send_s: float = 30.0  # for a reader to take the next piece of a stream
     n_waiting: int = 4_096  # events of a stream that its reader has not taken

@@ -65,14 +65,16 @@ class Server(uvicorn.Server):
 
     def _cut_silent(self, now: float) -> None:
         """Who opens connections and says nothing takes the places of those who would."""
-        silent = {}
+        limits, silent = self._served.limits, {}
+        crowded = len(self.server_state.connections) > limits.max_connections
+        patience_s = min(limits.head_s, limits.crowded_s) if crowded else limits.head_s
         for connection in list(self.server_state.connections):
             cycle = getattr(connection, "cycle", None)
             if cycle is not None and not cycle.response_complete:
                 continue
             silent[connection] = since = self._silent.get(connection, now)
             transport = getattr(connection, "transport", None)
-            if now - since > self._served.limits.head_s and transport is not None:
+            if now - since > patience_s and transport is not None:
                 transport.abort()
         self._silent = silent
 
