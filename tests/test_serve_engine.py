@@ -212,6 +212,35 @@ def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
         assert engine.stats().n_refused == 1
 
 
+def test_a_tenant_that_fills_the_queue_leaves_places_for_others() -> None:
+    with running(Reference(tiny()), max_queue=8, max_running=1) as engine:
+        first = Heard()
+        engine.submit(Request("first", (1,), 50_000, tenant="greedy"), first)
+        assert first.begun.wait(30)
+        waiting: list[Heard] = []
+
+        def flood(tenant: str) -> int:
+            """How many of ten are taken."""
+            taken = 0
+            for i in range(10):
+                try:
+                    engine.submit(
+                        Request(f"{tenant}-{i}", (2,), 1, tenant=tenant), heard := Heard()
+                    )
+                except Overloaded as refused:
+                    assert "wait" in str(refused)
+                    continue
+                waiting.append(heard)
+                taken += 1
+            return taken
+
+        assert flood("greedy") == 4
+        assert flood("another") == 2
+        assert flood("") == 2  # nobody's: the rest
+        engine.cancel("first")
+        assert {heard.end.reason for heard in waiting} == {"length"}
+
+
 @pytest.mark.parametrize(
     ("request_", "word"),
     (

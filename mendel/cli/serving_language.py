@@ -5,7 +5,6 @@ weights --sums--> Model --kernels--> Program --menu, proofs--> plans --Tuner--> 
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -35,14 +34,18 @@ from mendel.types import Digest, InputError
 
 if TYPE_CHECKING:
     from mendel.cli.serving import Options
+    from mendel.cli.starting import Starting
 
 LEAST_BYTES = 16_000_000  # for texts
 RECIPE = "recipe.toml"  # what `mendel train` leaves beside a model, or above its seeds
 
 
-def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence[Collector]]:
+def open_language(
+    options: Options, held: ExitStack, starting: Starting
+) -> tuple[Language, Sequence[Collector]]:
     """The model of a folder behind its engine; `held` closes what runs beside it."""
     folder = options.folder if options.folder.is_dir() else options.folder.parent
+    starting.phase(f"reading {options.folder}")
     if options.folder.is_dir():
         check_sums(folder)
     loaded = formats.load(options.folder, tokenizer=options.tokenizer)
@@ -50,9 +53,11 @@ def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence
     chat = None if codec is None else read_chat(folder, codec)
     small = _small(options, loaded)
     rooms = _rooms(options, model, small)
-    program = _program(model, options, rooms[0])
-    draft = None if small is None else _program(small, options, rooms[1])
-    known = _plans(program, folder, options.plan, draft)
+    starting.phase("making the kernels ready (the first time here they are compiled, about 20 s)")
+    program = _program(model, options, rooms[0], starting)
+    draft = None if small is None else _program(small, options, rooms[1], starting)
+    starting.phase("proving that each plan gives the plain tokens, or reading the proofs")
+    known = _plans(program, folder, options.plan, starting, draft)
     about = together(program, draft)
     tuner = None if options.plan else _tuner(about, known, options, held)
     chooser: Chooser = Fixed(options.plan) if options.plan else _chooser(tuner)
@@ -61,9 +66,10 @@ def open_language(options: Options, held: ExitStack) -> tuple[Language, Sequence
         max_running=options.max_running, draft=draft,
     )  # fmt: skip
     held.callback(engine.close, 0.0)
+    if tuner is not None and options.mode == "exact":
+        starting.phase("measuring the plans on this machine, or reading what was measured")
+        tuner.profile(engine, vocab=program.vocab, context=program.context, tell=starting.count)
     if tuner is not None:
-        _say("measuring the plans on this machine, or reading what an earlier start measured")
-        tuner.profile(engine, vocab=program.vocab, context=program.context)
         tuner.begin(engine)
     ring, observer = Ring(), _observer(model, engine, tuner, held)
     lookers = [ring.add, lambda one: observer.heard(one.trace, (*one.request.prompt, *one.ids))]
@@ -112,12 +118,15 @@ def _rooms(options: Options, model: Model, small: Model | None) -> tuple[int, in
     models = [model] if small is None else [model, small]
     a_weight = 2 if options.dtype == "bf16" else 4
     weights = sum(one.n_params for one in models) * a_weight
+    # the observer looks by the model itself
+    weights += sum(p.numel() * p.element_size() for p in model.parameters())
     room, least = options.max_memory - weights, LEAST_BYTES * len(models)
     if room < least:
         mb = [f"{n / 1e6:,.0f} MB" for n in (options.max_memory, weights, max(0, room))]
         raise InputError(
-            f"--max-memory {mb[0]}: the weights take {mb[1]}, and {mb[2]} are left for texts. "
-            f"Wanted {least / 1e6:,.0f} MB or more. Give it more, or take a smaller model."
+            f"--max-memory {mb[0]}: the weights take {mb[1]}, for the kernels and the observer, "
+            f"and {mb[2]} are left for texts. Wanted {least / 1e6:,.0f} MB or more. "
+            "Give it more, or take a smaller model."
         )
     if small is None:
         return room, 0
@@ -127,22 +136,24 @@ def _rooms(options: Options, model: Model, small: Model | None) -> tuple[int, in
     return room - its, its
 
 
-def _program(model: Model, options: Options, room: int) -> Program:
+def _program(model: Model, options: Options, room: int, starting: Starting) -> Program:
     """The model by kernels; by torch where they cannot do a part of it."""
     try:
         return numerics.program(model, dtype=options.dtype, capacity_bytes=room)
     except InputError as error:
-        _say(f"no exact kernels for this model, so torch runs it, slowly: {error}")
+        starting.say(f"no exact kernels for this model, so torch runs it, slowly: {error}")
         return Reference(model, options.dtype, room)
 
 
-def _plans(program: Program, folder: Path, pinned: str | None, draft: Program | None) -> Menu:
+def _plans(
+    program: Program, folder: Path, pinned: str | None, starting: Starting, draft: Program | None
+) -> Menu:
     """What is proven exact here; a pinned plan alone needs no other's proof."""
     exits = _exits(folder, program.n_layers)
     known = menu(program, exits=exits, has_draft=draft is not None)
     if pinned is not None:
         known = Menu({pinned: known.pinned(pinned)}, known.refused)
-    found = proven(program, known, draft=draft)
+    found = proven(program, known, draft=draft, tell=starting.count, drops_slow=pinned is None)
     if pinned is not None:
         found.pinned(pinned)
     return found
@@ -187,7 +198,3 @@ def _observer(model: Model, engine: Engine, tuner: Tuner | None, held: ExitStack
     observer.begin()
     held.callback(observer.close)
     return observer
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

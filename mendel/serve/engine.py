@@ -90,7 +90,8 @@ class Engine:
     ) -> None:
         """plans: by name, the first is that of requests whose chooser fails
 
-        max_queue    requests that wait; more are Overloaded
+        max_queue    requests that wait; more are Overloaded. One tenant of several may have as
+                     many waiting as places are free, so that none fills it
         max_running  texts in a batch
         cache_bytes  of prefixes; None: half of what the program has
         chunk_rows   tokens of prompts in a batch, while others wait for their next token
@@ -117,7 +118,7 @@ class Engine:
         self._wake = threading.Event()
         self._arrived: deque[Job] = deque()
         self._cancelled: deque[str] = deque()
-        self._known: set[str] = set()  # ids of requests that have not ended
+        self._known: dict[str, str] = {}  # requests that have not ended, and whose they are
         self._is_closing = self._is_over = False
         self._n_done = self._n_failed = self._n_refused = 0
         self._by_plan = dict.fromkeys(self.plans, 0)
@@ -145,16 +146,11 @@ class Engine:
                 raise Overloaded("the server is closing. Ask another one.", 5.0)
             if request.id in self._known:
                 raise InputError(f"request {request.id!r} is being served. Give each its own id.")
-            n_queued = len(self._known) - len(self.scheduler.running)
-            if n_queued >= self.max_queue:
+            if (full := self._full(request.tenant)) is not None:
                 self._n_refused += 1
                 wait = self._retry_after()
-                raise Overloaded(
-                    f"{n_queued} requests wait, of at most {self.max_queue}. "
-                    f"Ask again in {wait:.0f} s.",
-                    wait,
-                )
-            self._known.add(request.id)
+                raise Overloaded(f"{full} Ask again in {wait:.0f} s.", wait)
+            self._known[request.id] = request.tenant
             self._arrived.append(job)
         self._wake.set()
 
@@ -309,7 +305,7 @@ class Engine:
         gap, self._last_end = now - self._last_end, now
         self._gap_s += 0.1 * (min(gap, 10.0) - self._gap_s)
         with self._lock:
-            self._known.discard(job.request.id)
+            self._known.pop(job.request.id, None)
         self._n_done, self._n_failed = self._n_done + 1, self._n_failed + (reason == "failed")
         end = job.end(reason, error)
         try:
@@ -321,6 +317,21 @@ class Engine:
             job.listener(end)
         except Exception:
             log.exception("a listener failed at the end of %s", job.request.id)
+
+    def _full(self, tenant: str) -> str | None:
+        """Why nobody else, or nobody else of a tenant's, may wait; None where there is a place."""
+        running = list(self.scheduler.running.values())
+        n_queued = len(self._known) - len(running)
+        free = self.max_queue - n_queued
+        if free <= 0:
+            return f"{n_queued} requests wait, of at most {self.max_queue}."
+        if not tenant or n_queued < free:
+            return None
+        here = sum(whose == tenant for whose in self._known.values())
+        mine = here - sum(job.request.tenant == tenant for job in running)
+        if mine < free:
+            return None
+        return f"{mine} of your requests wait, and the {free} free places are for others, too."
 
     def _retry_after(self) -> float:
         """Until half of the queue is served, at the rate of late."""
