@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import threading
@@ -32,6 +33,7 @@ from mendel.types import Digest, InputError, digest
 
 log = logging.getLogger(__name__)
 BUDGET_S = 10.0
+LIMIT_S = 20.0  # nothing is asked after it, whatever was not met yet
 LEAST_ROUNDS, MOST_ROUNDS = 2, 9
 DOMINATED = 0.10  # log ms by which a plan is slower everywhere than another of its kind
 HOPELESS = 1.6  # log ms above the best at first sight: it is not met again
@@ -126,11 +128,14 @@ def profile(
     context: int | None = None,
     samples: Sequence[Sequence[int]] = (),
     budget_s: float = BUDGET_S,
+    limit_s: float = LIMIT_S,
     tell: Tell | None = None,
 ) -> Profile:
     """Each plan on each kind of text, in rounds, until the budget is used up.
 
     samples   texts to take passages from; none: ids by lot
+    budget_s  for rounds behind the least there are
+    limit_s   for all: what was not met by then has no rows; the first plan is met anyway
     tell      hears how many requests are done, of how many there will be
     raises    InputError where a plan fails on a text, or none answers in time
     """
@@ -138,16 +143,19 @@ def profile(
     texts = kinds(vocab, context, samples)
     asker = _Asker(engine, tell, len(plans) * (1 + len(texts) * LEAST_ROUNDS), budget_s)
     told: dict[tuple[str, str], list[tuple[Features, float]]] = {}
+    over = began + limit_s
     for plan in plans:  # what is done once, as kernels that are compiled, is no plan's fault
-        asker.ask(next(iter(texts.values())), plan)
+        left_s = math.inf if plan == plans[0] else over - time.perf_counter()
+        asker.ask(next(iter(texts.values())), plan, left_s)
     for n in range(MOST_ROUNDS):
         if n >= LEAST_ROUNDS and time.perf_counter() - began > budget_s * n / (n + 1):
             break
         for kind, request in texts.items():
             for plan in plans if n % 2 == 0 else reversed(plans):
+                left_s = over - time.perf_counter() if told else math.inf
                 if plan in asker.late or _is_hopeless(told, kind, plan):
                     continue
-                trace = asker.ask(request, plan)
+                trace = asker.ask(request, plan, left_s)
                 y = None if trace is None else log_ms(trace)
                 if trace is not None and y is not None:
                     told.setdefault((kind, plan), []).append((trace.features, y))
@@ -234,8 +242,10 @@ class _Asker:
         self._began = time.perf_counter()
         self.late: set[str] = set()
 
-    def ask(self, request: Request, plan: str) -> Trace | None:
-        """None where it took too long."""
+    def ask(self, request: Request, plan: str, left_s: float = math.inf) -> Trace | None:
+        """None where it took too long, or there is no time at all."""
+        if left_s <= 0:
+            return None
         if self._tell is not None:
             rest = self._budget_s / max(time.perf_counter() - self._began, 1e-3)
             self._tell(self._n, max(self._least, int(self._n * min(rest, MOST_ROUNDS))), plan)
@@ -253,8 +263,9 @@ class _Asker:
             name, request.prompt, request.n_tokens, request.sampler, tenant=name, plan=plan
         )
         self.engine.submit(asked, listen)
-        if not ended.wait(self.wait_s):
-            self.late.add(plan)
+        if not ended.wait(min(self.wait_s, left_s)):
+            if left_s >= self.wait_s:
+                self.late.add(plan)
             self.engine.cancel(name)
             ended.wait()  # the next one is to run alone
             return None
