@@ -114,7 +114,7 @@ def test_a_profile_keeps_to_its_budget_and_meets_every_plan(tmp_path: Path) -> N
     engine = Engine(Reference(tiny()), MENU, Fixed("plain"))
     try:
         began = time.perf_counter()
-        found = profile(engine, list(MENU), vocab=VOCAB, context=64, budget_s=0.01)
+        found = profile(engine, list(MENU), vocab=VOCAB, context=64, budget_s=0.01, limit_s=600)
         least = time.perf_counter() - began
     finally:
         engine.close()
@@ -122,6 +122,17 @@ def test_a_profile_keeps_to_its_budget_and_meets_every_plan(tmp_path: Path) -> N
     assert met == {(kind, plan) for kind in kinds(VOCAB, 64) for plan in MENU}
     assert {row.n for row in found.rows} <= {1, 2}  # it does not go on, nor with what is hopeless
     assert found.seconds <= least
+
+
+def test_a_profile_ends_at_its_limit_whatever_it_has_not_met() -> None:
+    engine = Engine(Reference(tiny()), MENU, Fixed("plain"))
+    try:
+        found = profile(engine, list(MENU), vocab=VOCAB, context=64, limit_s=0.0)
+        assert engine.stats().n_done == 2, "the first plan, once to make ready"
+    finally:
+        engine.close()
+    assert [row.plan for row in found.rows] == ["plain"]
+    assert surviving(found, MENU, "plain") == ["plain"]
 
 
 def test_a_plan_that_fails_in_the_profile_is_named() -> None:
@@ -159,7 +170,7 @@ def test_a_plan_that_does_not_answer_is_left_out_and_the_profile_is_not_kept(
         stuck = Stuck(engine, "lookup-8")
 
         def measure() -> Profile:
-            return profile(stuck, list(MENU), vocab=VOCAB, context=64, budget_s=0.01)
+            return profile(stuck, list(MENU), vocab=VOCAB, context=64, budget_s=0.01, limit_s=600)
 
         found = kept(tmp_path, "4" * 64, MENU, measure)
         assert "lookup-8" not in {row.plan for row in found.rows}
