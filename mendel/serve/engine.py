@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mendel.serve.cache import BLOCK, PrefixCache
+from mendel.serve.cache import BLOCK, LEAST, PrefixCache
 from mendel.serve.drafter import Drafter
 from mendel.serve.footprint import Footprint, measured
 from mendel.serve.job import Job, check, overlap
@@ -163,10 +163,10 @@ class Engine:
         """Compute a prefix when idle, for a request that may come; False where it may not be."""
         if self._is_closing or not self.cache.capacity:
             return False
-        whole = tuple(ids[: len(ids) // BLOCK * BLOCK])
-        if not whole:
+        n = len(ids) if self.cache.cuts else len(ids) // BLOCK * BLOCK
+        if n < LEAST:
             return False
-        request = Request(id="", prompt=whole, n_tokens=1, tenant=tenant)
+        request = Request(id="", prompt=tuple(ids[:n]), n_tokens=1, tenant=tenant)
         check(request, self.program.vocab, self.program.context)
         taken = self.warming.offer(Job(request, _nobody), self.stepper)
         if taken:
