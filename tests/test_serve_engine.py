@@ -515,3 +515,55 @@ def test_an_engine_closes_whenever_it_is_told_to() -> None:
             ask(engine, [Request("r", (1,), 1)])
         engine.close()
         assert not engine._thread.is_alive()
+
+
+@pytest.mark.parametrize("name", ("llama", "a window", "a recurrence", "a hybrid"))
+def test_kernels_tell_what_a_text_takes(name: str) -> None:
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+
+    program = numerics.program(tiny(name), dtype="float32", capacity_bytes=2**24)
+    text = program.text()
+    for n in range(1, 140):
+        program.run([Piece(text, [n % VOCAB])])
+        rest, most = program.bytes_of(n)
+        assert rest <= program.n_bytes <= most
+        if program.cuts or name == "a window":
+            assert program.n_bytes == rest
+    text.free()
+
+
+@pytest.mark.parametrize("name", ("a window", "a recurrence"))
+def test_a_long_text_that_fits_is_served_and_one_that_does_not_is_refused_at_once(
+    name: str,
+) -> None:
+    """Memory of a window or a recurrence grows no more: a line through two short texts says so."""
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+    from mendel.serve.footprint import measured
+
+    free = numerics.program(tiny(name), dtype="float32", capacity_bytes=2**26)
+    footprint = measured(free)
+    room = max(int(footprint.most(600)), int(footprint.of(128)) + 3 * 2**14)
+    assert footprint.fits(room) > 10_000
+    request = Request("r", tuple(range(20)) * 20, 200)
+    wanted = plain(free, request)
+    tight = numerics.program(tiny(name), dtype="float32", capacity_bytes=room)
+    with running(tight, LOOKUP) as engine:
+        assert ask(engine, [request])[0].tokens == wanted
+
+
+def test_a_text_that_just_fits_is_served_and_one_more_token_is_refused_at_once() -> None:
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+    from mendel.serve.footprint import measured
+
+    free = numerics.program(tiny(), dtype="float32", capacity_bytes=2**24)
+    room = int(measured(free).most(160))  # whole pages
+    program = numerics.program(tiny(), dtype="float32", capacity_bytes=room)
+    with running(program, LOOKUP) as engine:
+        most = engine.footprint.fits(room)
+        request = Request("r", tuple(range(20)) * 5, most + 1 - 100)
+        assert ask(engine, [request])[0].tokens == plain(free, request)
+        with pytest.raises(InputError, match=f"about {most} tokens"):
+            engine.submit(Request("s", request.prompt, most + 2 - 100), Heard())

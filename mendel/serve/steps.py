@@ -113,7 +113,8 @@ class Stepper:
         return [], [], ended
 
     def _smaller(self, batch: list[Row], error: PoolFull, ended: list[Ended]) -> list[Row]:
-        """Room is made: of what nobody waits for, of guesses, of the youngest text."""
+        """Room is made: of what nobody waits for, of guesses, of the youngest text; who is alone
+        goes on in smaller steps."""
         if self.texts.spare is not None:
             spare, self.texts.spare = self.texts.spare, None
             self.texts.finish(spare, keep=False)
@@ -123,6 +124,8 @@ class Stepper:
         if any(row.drafted for row in batch):
             return [_unguessed(row) for row in batch]
         jobs = self.scheduler.running.values()
+        if len(jobs) == 1 and any(len(row.ids) > 1 for row in batch):
+            return [_half(row) for row in batch]
         youngest = max(jobs, key=lambda job: job.admitted or 0.0)
         if len(jobs) == 1:
             ended.append((youngest, "failed", str(error)))
@@ -257,6 +260,11 @@ def _chunk(job: Job, n: int) -> Row:
     """The next n tokens that its text lacks; logits are asked where they are the last."""
     at = len(job.ids) - job.n_lacking
     return Row(job, job.ids[at : at + n], (), int(n == job.n_lacking))
+
+
+def _half(row: Row) -> Row:
+    """The first of its tokens; there are more, so nothing is asked yet."""
+    return Row(row.job, row.ids[: len(row.ids) // 2], (), 0) if len(row.ids) > 1 else row
 
 
 def _unguessed(row: Row) -> Row:
