@@ -56,7 +56,8 @@ class Footprint:
             raise InputError(
                 f"a prompt of {len(request.prompt)} tokens and {request.n_tokens} to write take "
                 f"{self.most(n) / 2**20:.1f} MiB. Wanted at most {capacity / 2**20:.1f} MiB, about "
-                f"{self.fits(capacity)} tokens. Shorten the prompt, ask for fewer, or give the server more memory."
+                f"{self.fits(capacity)} tokens. Shorten the prompt, ask for fewer, or give the "
+                "server more memory."
             )
 
 
