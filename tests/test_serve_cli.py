@@ -104,8 +104,7 @@ def test_a_served_folder_answers_and_shows_itself_and_drains(
 def test_a_draft_model_beside_it_changes_no_text(
     folder: Path, settled: dict[str, str], tmp_path: Path
 ) -> None:
-    small = toy.tiny().spec.model_copy(update={"width": 8})
-    native.save(build(small, seed=3), tmp_path / "small", Bytes())
+    native.save(build(toy.tiny().spec, seed=3), tmp_path / "small", Bytes())
     flags = ("--draft", str(tmp_path / "small"), "--plan", "model-4")
     with served(folder, settled, *flags) as (_, url):
         asked = {"prompt": "once", "max_tokens": 30, "temperature": 0}
