@@ -174,6 +174,7 @@ class End:
 
 
 Listener = Callable[[Token | End], None]  # called from the engine's thread; must not block
+Tell = Callable[[int, int, str], None]  # how far something long is: done, of, with what it goes on
 
 
 class Choice(NamedTuple):

@@ -214,10 +214,12 @@ class Tuned:
         return shares
 
     def _done(self, trace: Trace) -> None:
+        if trace.arm == "pinned":  # not by us; one of ours may look like it
+            return
         waiting = self._pending.get((trace.features, trace.plan))
         y = log_ms(trace)
         if not waiting:
-            return  # pinned by its request, or chosen while the tuner was off
+            return  # chosen while the tuner was off
         asked = waiting.popleft()
         if not waiting:
             del self._pending[trace.features, trace.plan]
