@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mendel.model import Model, resolved
-from mendel.parts.rotary import _table as rotary_table
+from mendel.parts.rotary import table as rotary_table
 from mendel.serve.numerics import machine
 from mendel.serve.numerics.layers import compiled
 from mendel.serve.numerics.mixing import PAGE

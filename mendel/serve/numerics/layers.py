@@ -83,7 +83,7 @@ def multi_scale(tape: Tape, part: Any, x: Register) -> Register:
         raise InputError("multi_scale_fir with mix='token' has no exact kernel.")
     v = tape.multiply(x, [part.value.weight], "wide")
     y = tape.register("convolved", part.value.out_features)
-    convolution(tape, v, part._one_filter(), y)
+    convolution(tape, v, part.one_filter(), y)
     return tape.multiply(y, [part.out.weight], "y")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
 import numpy as np
 from numba import types
@@ -32,9 +34,14 @@ offer = types.ExternalFunction("sched_yield", types.int32())
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """Of the kernels' source and of the CPU that they are made for."""
+    """Of all that may change a bit: the kernels' source, their compiler, the CPU, the C library.
+
+    The CPU's name counts beside its features: how wide LLVM makes a sum of its own depends on it.
+    """
     words = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
-    words += [numba.__version__.encode(), " ".join(sorted(vectors.features())).encode()]
+    about = [numba.__version__, llvmlite.__version__, *vectors.target(), *platform.libc_ver()]
+    about += [str(numba.config.OPT), str(numba.config.LOOP_VECTORIZE)]
+    words += [word.encode() for word in about]
     return hashlib.sha256(b"\0".join(words)).hexdigest()
 
 

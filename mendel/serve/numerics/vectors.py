@@ -37,14 +37,17 @@ def reducing(function: F) -> F:
     return cast(F, compiled(function))
 
 
-def features() -> frozenset[str]:
-    """Of the CPU that code is made for; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES have their say."""
+def target() -> tuple[str, str, str]:
+    """System, CPU and its features that code is made for, as NUMBA_CPU_NAME and the like say."""
     from numba.core.registry import cpu_target
 
-    codegen = cpu_target.target_context.codegen()
-    words = codegen._get_host_cpu_features() if codegen._tm_features is None else ""
-    words = words or codegen._tm_features
-    return frozenset(word[1:] for word in words.split(",") if word.startswith("+"))
+    system, cpu, words = cpu_target.target_context.codegen().magic_tuple()
+    return str(system), str(cpu), str(words)
+
+
+def features() -> frozenset[str]:
+    """Of the CPU that code is made for."""
+    return frozenset(word[1:] for word in target()[2].split(",") if word.startswith("+"))
 
 
 def pointer_to(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
