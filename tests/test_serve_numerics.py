@@ -52,7 +52,6 @@ MIXERS: list[Any] = [
     {"part": "routed", "gate": "floor", "rescale": True, "beta_max": 2.0, "long": 9},
     {"part": "routed", "gate": "staged", "short": 1},
 ]  # fmt: skip
-ROUTED = {"part": "routed", "rescale": True}
 HYBRID = [RICH, "gated_delta_net", WINDOW, "rwkv7"]
 CLOSE = {"float32": 1e-4, "bf16": 0.1}  # of logits with a deviation of 1
 DTYPES = ["float32", "bf16"]
