@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
 
 from mendel.model import build
+from mendel.parts import channel
 from mendel.serve import numerics
-from mendel.serve.numerics import machine, rows, tiles
+from mendel.serve.numerics import machine, ops, rows, tiles, together
 from mendel.serve.numerics.kernels import MOST_ROWS, Kernels
 from mendel.serve.numerics.mixing import PAGE
 from mendel.serve.numerics.pool import aligned, empty
@@ -41,6 +46,11 @@ MIXERS: list[Any] = [
     {"part": "recurrence", "feature": "softmax", "rotary": True, "erase": "delta", "n_steps": 3},
     {"part": "recurrence", "feature": "relu", "key_dim": 8, "value_dim": 20, "decay": "learned"},
     {"part": "short_conv", "act": "silu", "kernel": 1},
+    {"part": "multi_scale_fir", "mix": "token", "kernels": (1, 3, 9)},
+    "routed",
+    {"part": "routed", "gate": "sigmoid", "conv": 0, "n_heads": 3, "retention": True},
+    {"part": "routed", "gate": "floor", "rescale": True, "beta_max": 2.0, "long": 9},
+    {"part": "routed", "gate": "staged", "short": 1},
 ]  # fmt: skip
 HYBRID = [RICH, "gated_delta_net", WINDOW, "rwkv7"]
 CLOSE = {"float32": 1e-4, "bf16": 0.1}  # of logits with a deviation of 1
@@ -57,7 +67,9 @@ def made(mixers: str, dtype: Any, **fields: Any) -> tuple[Kernels, Any]:
         if p.dim() == 1:
             torch.nn.init.normal_(p.data, mean=float(p.data.mean()), std=0.1)
     model = model.to(torch.float32 if dtype == "float32" else torch.bfloat16)
-    return numerics.program(model, dtype=dtype, capacity_bytes=1 << 24), model
+    found = numerics.program(model, dtype=dtype, capacity_bytes=1 << 24)
+    found.threads.least_us = 0  # as many threads as are asked, though it is small
+    return found, model
 
 
 def program(mixers: Sequence[Any] | str, dtype: Any = "float32", **fields: Any) -> Kernels:
@@ -316,6 +328,38 @@ def test_pages_that_no_token_looks_at_any_more_are_given_back() -> None:
     assert p.n_bytes == 0
 
 
+def test_keys_and_values_in_bf16_take_half_the_memory() -> None:
+    sizes = []
+    for dtype in DTYPES:
+        p = program("attention", dtype)
+        text = p.text()
+        p.run([Piece(text, tokens(100))])
+        sizes.append(p.n_bytes)
+        text.free()
+    assert sizes[0] == 2 * sizes[1] > 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [None, 5, 16, 40])
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 8])
+def test_queries_that_share_a_page_have_the_bits_of_each_alone(
+    n_kv_heads: int, window: int | None, dtype: Any
+) -> None:
+    mixer = {"part": "attention", "n_heads": 8, "n_kv_heads": n_kv_heads, "window": window}
+    p = program([mixer], dtype, n_layers=1)
+    ids = tokens(67)
+    together, text = whole(p, ids), p.text()
+    for i, id in enumerate(ids):
+        assert same(p.run([Piece(text, [id])])[0][0], together[i]), i
+    text.free()
+    for size in (2, 3, 4, 5, 13):
+        text = p.text()
+        for at in range(0, len(ids), size):
+            found = p.run([Piece(text, ids[at : at + size], len(ids[at : at + size]))])[0]
+            assert same(found, together[at : at + size]), (size, at)
+        text.free()
+
+
 def test_the_state_of_a_recurrence_does_not_grow() -> None:
     p, sizes = program("gated_delta_net"), []
     for n in (40, 640):
@@ -357,10 +401,19 @@ def test_texts_that_share_are_cut_forked_and_freed_as_it_comes_keep_their_bits(
     assert p.n_bytes == 0
 
 
+class Doubled(channel.MLP):
+    """A part that nobody made a kernel for."""
+
+    def forward(self, x: Any, state: Any = None, *, naive: bool = False) -> Any:
+        y, after = super().forward(x, state, naive=naive)
+        return 2 * y, after
+
+
 def test_a_part_without_a_kernel_and_a_changed_module_are_refused_by_name() -> None:
-    routed = build(ModelSpec.parse({"width": 16, "n_layers": 1, "vocab": 9, "mixers": ["routed"]}))
-    with pytest.raises(InputError, match="'routed' has no exact kernel"):
-        numerics.program(routed, dtype="float32", capacity_bytes=1 << 20)
+    doubled: Any = build(ModelSpec.parse({"width": 16, "n_layers": 1, "vocab": 9}))
+    doubled.layers[0].channel.__class__ = Doubled
+    with pytest.raises(InputError, match="has no exact kernel"):
+        numerics.program(doubled, dtype="float32", capacity_bytes=1 << 20)
     model: Any = build(ModelSpec.parse({"width": 16, "n_layers": 1, "vocab": 9}))
     model.layers[0].channel.register_forward_hook(lambda *_: None)
     with pytest.raises(InputError, match="has no exact kernel"):
@@ -408,6 +461,75 @@ def test_exp_and_rounding_are_as_they_should_be() -> None:
 def test_arrays_begin_at_a_cache_line() -> None:
     assert all(empty(n).ctypes.data % 64 == 0 for n in (1, 7, 1000))
     assert aligned(17) == 32
+
+
+VERSION = "from mendel.serve.numerics import machine; print(machine.version())"
+
+
+def test_the_version_differs_by_the_cpu_that_the_kernels_are_made_for() -> None:
+    cpus = [("haswell", "+avx2,+fma"), ("generic", ""), ("znver3", "+avx2,+fma")]
+    found = {machine.version()}
+    for cpu, known in cpus:  # the same source and machine
+        env = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": known}
+        done = subprocess.run([sys.executable, "-c", VERSION], env=env, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout.decode().strip())
+    assert len(found) == 4
+
+
+def test_a_thread_that_waits_long_gives_up_its_core() -> None:
+    @numba.njit(nogil=True)
+    def waiting(counter: Any) -> Any:
+        return together.wait(counter, 2, 0)
+
+    def late(counter: Any) -> tuple[float, float]:
+        begin, worked = time.perf_counter(), time.thread_time()
+        assert waiting(counter) == 2
+        return time.perf_counter() - begin, time.thread_time() - worked
+
+    done = np.zeros(16, np.int64)
+    done[0] = 1
+    late(done)  # compiles it
+    assert done[together.NAPS] == 0  # the other was there already
+    counter = np.zeros(16, np.int64)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(late, counter)
+        while counter[together.NAPS] < 100:
+            time.sleep(0.01)
+        counter[0] += 1
+        wall, worked = found.result()
+    assert counter[0] == 2 and worked < wall / 2
+
+
+def test_threads_that_do_not_help_are_left_out_for_a_while_and_tried_again() -> None:
+    threads = together.Together(lambda *_: None)
+    long, short = 2 * together.LEAST_US, together.LEAST_US / 2
+    assert [threads.agreed(n, us) for n, us in ((4, long), (4, short), (1, long))] == [4, 1, 1]
+    threads.heard(n_naps=0, idle=0.9)  # something else held the first one up
+    threads.heard(n_naps=50, idle=0.1)  # the others had nothing to do
+    assert threads.agreed(4, long) == 4
+    for n_alone in (together.FIRST, 2 * together.FIRST):
+        threads.heard(n_naps=50, idle=0.9)
+        assert [threads.agreed(4, long) for _ in range(n_alone + 1)] == [1] * n_alone + [4]
+    threads.heard(n_naps=0, idle=0.0)
+    threads.heard(n_naps=50, idle=0.9)
+    assert [threads.agreed(4, long) for _ in range(together.FIRST + 1)][-1] == 4
+
+
+def test_threads_wait_only_where_one_may_see_what_another_did() -> None:
+    p = program("attention")
+    codes = p.tape_of(None, True)[0][:, [0, ops.WAITS]].tolist()
+    for (one, waits), (two, _) in pairwise(codes):
+        if machine.MATMUL in (one, two):
+            assert waits, "a product reads all rows and gives each thread columns"
+        if (one, two) in ((machine.ADD, machine.NORM), (machine.TURN, machine.ATTEND)):
+            assert not waits, "a row is the same thread's in both"
+    assert 0 < sum(waits for _, waits in codes) < 0.7 * len(codes)
+    many = [tokens(n, seed=n) for n in (90, 1, 30)]
+    texts = [p.text() for _ in many]
+    pieces = [Piece(text, ids, len(ids)) for text, ids in zip(texts, many, strict=True)]
+    for ids, logits in zip(many, p.run(pieces, threads=3), strict=True):
+        assert same(logits, whole(p, ids))
 
 
 CHILD = """

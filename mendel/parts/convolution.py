@@ -182,12 +182,22 @@ class MultiScaleFIR(Part):
         if self.weights is None:
             y, past = self._branches(v, self._mix(x), past, naive)
             return self.out(y), {"past": past}
-        one = state["filter"][0] if state else self._one_filter()
+        one = state["filter"][0] if state else self.one_filter()
         if naive:
             y, past = self._branches(v, self._mix(x), past, naive)
         else:
             y, past = causal_convolve(v, one, past)
         return self.out(y), {"past": past, "filter": one.expand(x.shape[0], -1, -1)}
+
+    def one_filter(self) -> Tensor:
+        """(width, longest): a weighted sum of convolutions is one with the weighted sum of filters.
+
+        Only where the weights are learned numbers: mix="learned".
+        """
+        assert self.weights is not None
+        filters = [F.pad(f, (self.longest - f.shape[1], 0)) for f in self.filters]
+        p = self.weights.softmax(-1).repeat_interleave(self.D, 0)
+        return torch.einsum("ckn,cn->ck", torch.stack(filters, -1), p)
 
     def _mix(self, x: Tensor) -> Tensor:
         """(H, n), or (B, T, H, n) where each token has its own: the weight of each branch."""
@@ -196,13 +206,6 @@ class MultiScaleFIR(Part):
             return self.weights.softmax(-1)
         scores: Tensor = self.per_token(x).unflatten(-1, (self.n_heads, -1))
         return scores.softmax(-1)
-
-    def _one_filter(self) -> Tensor:
-        """A weighted sum of convolutions is the convolution with the weighted sum of filters."""
-        assert self.weights is not None
-        filters = [F.pad(f, (self.longest - f.shape[1], 0)) for f in self.filters]
-        p = self.weights.softmax(-1).repeat_interleave(self.D, 0)
-        return torch.einsum("ckn,cn->ck", torch.stack(filters, -1), p)
 
     def _branches(
         self, v: Tensor, p: Tensor, past: Tensor | None, naive: bool

@@ -9,9 +9,10 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=32)
-def _table(
+def table(
     dim: int, n: int, base: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
+    """Cosines, and sines with the first half negated, of positions 0 ... n - 1: each (n, dim)."""
     with torch.inference_mode(False):  # a tensor made in inference mode could never be trained with
         frequencies = base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
         angles = torch.outer(torch.arange(n, dtype=torch.float64), frequencies)
@@ -28,6 +29,6 @@ def rotate(x: Tensor, start: int, base: float = 10_000.0) -> Tensor:
     """
     T, D = x.shape[-2:]
     n = 1 << max(start + T - 1, 255).bit_length()  # tables in powers of two: few are ever made
-    cos, sin = _table(D, n, base, x.dtype, x.device)
+    cos, sin = table(D, n, base, x.dtype, x.device)
     turned = torch.cat((x[..., D // 2 :], x[..., : D // 2]), -1)
     return x * cos[start : start + T] + turned * sin[start : start + T]

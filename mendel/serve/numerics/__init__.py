@@ -1,7 +1,8 @@
 """A model by kernels whose bits do not depend on batch, cuts, cache or threads.
 
 layers, recurrences, pieces   parts -> operations
-tape, machine, ops, states    operations, and who goes down them
+tape, machine, together       operations, and who goes down them
+ops, states, routing          what each does to the rows of a batch
 rows, mixing, vectors, tiles  the arithmetic
 pool, text, kernels           memory, and pieces to logits
 """

@@ -6,8 +6,7 @@ import copy
 import hashlib
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,18 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from mendel.model import Model, resolved
-from mendel.parts.rotary import _table as rotary_table
+from mendel.parts.rotary import table as rotary_table
 from mendel.serve.numerics import machine
 from mendel.serve.numerics.layers import compiled
 from mendel.serve.numerics.mixing import PAGE
 from mendel.serve.numerics.pool import Memory, aligned, empty
 from mendel.serve.numerics.text import UNDO, Held
+from mendel.serve.numerics.together import Together
+from mendel.serve.numerics.vectors import QUERIES
 from mendel.serve.protocols import F32, Piece, PoolFull
 from mendel.types import InputError
 
 MOST_ROWS = 240  # at a time: their numbers stay in the cache
 SHORTEST = 256  # positions of a first table of angles
-FIXED = 5  # numbers of a row beside its pages
+FIXED = 4  # numbers of a row beside its pages
 
 
 class _Part(NamedTuple):
@@ -66,11 +67,11 @@ class Kernels:
         self.n_undo = UNDO  # tokens of the last run that any text can be cut by
         self.capacity_bytes = capacity_bytes
         self.digest = _digest(model, dtype)
-        self._forward = machine.machine()
+        self.threads = Together(machine.machine())
+        self._n_weights = tape.n_weights
         self._x, self._room = empty(0), empty(0)
         self._turns, self._n_turns = empty(1), 0
         self._tapes: dict[tuple[int | None, bool], tuple[Any, Any]] = {}
-        self._workers: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
     @property
@@ -184,9 +185,9 @@ class Kernels:
         wanted: list[int] = []
         ends, row = [0], 0
         tables: list[NDArray[np.int64]] = []
-        for i, part in enumerate(parts):
+        for part in parts:
             end = row + len(part.ids)
-            self._place(rows[:, row:end], part, i, depth is None)
+            self._place(rows[:, row:end], part, depth is None)
             wanted += range(end - part.n_wanted, end)
             ends.append(end)
             row = end
@@ -198,17 +199,18 @@ class Kernels:
                 begins.append(at)
                 at += n
         longest = int(rows[1].max()) + 1
+        threads = self.threads.agreed(threads, self._us(M))
         self._make_room(M, longest, threads)
-        tape, numbers = self._tape_of(depth, bool(wanted))
+        tape, numbers = self.tape_of(depth, bool(wanted))
         room = len(self._room) // threads // 16 * 16
         meta = [M, M, len(parts), self._stride, int(self._is_half), room, n_groups, 0]
         fixed = (
             tape, numbers, self._full, self._halves, self._memory.arena, self._x, self._room, rows,
             np.array(wanted, np.int64),
             np.concatenate(tables) if tables else rows[0], np.array(meta + ends + begins, np.int64),
-            self._turns, np.zeros(1, np.int64),
+            self._turns,
         )  # fmt: skip
-        self._go(fixed, threads)
+        self.threads.go(fixed, threads)
         for part in parts:
             part.text.advance(len(part.ids))
             part.text.forget_pages()
@@ -216,17 +218,17 @@ class Kernels:
         found = self._x[base : base + len(wanted) * stride].reshape(len(wanted), stride)
         return found[:, : self.vocab].copy()
 
-    def _place(self, rows: NDArray[np.int64], part: _Part, i: int, is_whole: bool) -> None:
+    def _place(self, rows: NDArray[np.int64], part: _Part, is_whole: bool) -> None:
         """Fill in the rows of one text, after making room for them."""
         text, n = part.text, len(part.ids)
         text.grow(n)
-        rows[0], rows[2] = part.ids, i
+        rows[0] = part.ids
         positions = rows[1]
         positions[:] = range(text.n, text.n + n) if n > 1 else text.n
         for g in range(len(self._memory.groups)):
             rows[FIXED + g] = text.table[g][positions // PAGE] if n > 1 else text.pages[g][-1]
         if self._memory.states is None:
-            rows[3:5] = 0
+            rows[2:4] = 0
             return
         if is_whole:
             text.forget_states()
@@ -239,13 +241,17 @@ class Kernels:
             places = [pair[(n - 1 - j) % 2] for j in range(n)]
             text.states += [(GONE_STATE, pair[1]), (text.n + n, pair[0])]
             text.forget_states()
-        rows[4] = places
-        rows[3] = [old, *places[:-1]]
+        rows[3] = places
+        rows[2] = [old, *places[:-1]]
+
+    def _us(self, M: int) -> float:
+        """That one thread takes at most for M rows: 10 GB/s of weights, 40 products a ns."""
+        return self._n_weights * max(2e-4 if self._is_half else 4e-4, M * 25e-6)
 
     def _make_room(self, M: int, longest: int, threads: int) -> None:
         if len(self._x) < M * self._row_floats:
             self._x = empty(M * self._row_floats)
-        scores = aligned(self._room_floats + aligned(longest) + 2 * PAGE)
+        scores = aligned(self._room_floats + QUERIES * (aligned(longest) + 2 * PAGE))
         room = max(scores, aligned(M * (self._widest // 2 + 1))) * threads
         if len(self._room) < room:
             self._room = empty(2 * room)
@@ -253,26 +259,14 @@ class Kernels:
             self._n_turns = max(SHORTEST, 1 << (longest - 1).bit_length())
             self._turns = _angles(self._turn_tables, self._n_turns, self._is_half)
 
-    def _tape_of(self, depth: int | None, has_head: bool) -> tuple[Any, Any]:
+    def tape_of(self, depth: int | None, has_head: bool) -> tuple[Any, Any]:
         key = (depth, has_head)
         if key not in self._tapes:
             kept = np.zeros(len(self._tape), bool)
             kept[: self._begins[depth if depth is not None else -1]] = True
             kept[self._begins[-1] :] = has_head
-            self._tapes[key] = (self._tape[kept].copy(), self._numbers[kept].copy())
+            self._tapes[key] = (machine.waits(self._tape[kept]), self._numbers[kept].copy())
         return self._tapes[key]
-
-    def _go(self, fixed: tuple[Any, ...], threads: int) -> None:
-        if threads == 1:
-            self._forward(*fixed, 0, 1)
-            return
-        if self._workers is None or self._workers._max_workers < threads - 1:
-            self._workers = ThreadPoolExecutor(threads - 1, "numerics")
-        go = partial(self._forward, *fixed)
-        others = [self._workers.submit(go, i, threads) for i in range(1, threads)]
-        self._forward(*fixed, 0, threads)
-        for other in others:
-            other.result()
 
 
 GONE_STATE = -1  # tokens of a state that nothing is cut back to

@@ -18,11 +18,12 @@ from mendel.parts.long_convolution import Hyena
 from mendel.parts.norm import LayerNorm, RMSNorm
 from mendel.parts.part import Part
 from mendel.parts.recurrent import Recurrence
+from mendel.parts.routed import Routed
 from mendel.serve.numerics import machine, ops, rows
 from mendel.serve.numerics.pieces import activation, convolution, heads_norm
-from mendel.serve.numerics.recurrences import recurrence
+from mendel.serve.numerics.recurrences import recurrence, routed
 from mendel.serve.numerics.tape import NOWHERE, Register, Tape
-from mendel.serve.numerics.vectors import LANES
+from mendel.serve.numerics.vectors import LANES, QUERIES
 from mendel.types import InputError
 
 
@@ -61,7 +62,7 @@ def attention(tape: Tape, part: Any, x: Register) -> Register:
         tape.add(machine.TURN, [D, H + G, tape.turn_table(D, f.rotary_base)], out=q)
     wide = -(-D // LANES) * LANES
     group, at = tape.page(f.window, G * (D + wide))
-    tape.room_floats = max(tape.room_floats, 2 * wide)
+    tape.room_floats = max(tape.room_floats, 2 * QUERIES * wide + LANES)
     y = tape.register("heads", H * D)
     ints = [H, G, D, wide, f.window or 0, group, at]
     tape.add(machine.ATTEND, ints, a=q, b=k, c=v, out=y, number=D**-0.5)
@@ -79,11 +80,17 @@ def short_convolution(tape: Tape, part: Any, x: Register) -> Register:
 
 
 def multi_scale(tape: Tape, part: Any, x: Register) -> Register:
-    if part.per_token is not None:
-        raise InputError("multi_scale_fir with mix='token' has no exact kernel.")
-    v = tape.multiply(x, [part.value.weight], "wide")
-    y = tape.register("convolved", part.value.out_features)
-    convolution(tape, v, part._one_filter(), y)
+    C, H, D = part.value.out_features, part.n_heads, part.D
+    y = tape.register("convolved", C)
+    if part.per_token is None:
+        convolution(tape, tape.multiply(x, [part.value.weight], "wide"), part.one_filter(), y)
+        return tape.multiply(y, [part.out.weight], "y")
+    v = tape.multiply(x, [part.value.weight, part.per_token.weight], "wide")
+    n, shares, branch = len(part.filters), v.after(C), tape.register("heads", C)
+    tape.add(machine.NORM, [n, H, NOWHERE, NOWHERE, ops.SOFTMAX], a=shares, out=shares)
+    for i, filters in enumerate(part.filters):
+        convolution(tape, v, filters, branch)
+        tape.add(machine.BLEND, [H, D, n, i, int(i > 0)], a=branch, b=shares, out=y)
     return tape.multiply(y, [part.out.weight], "y")
 
 
@@ -120,6 +127,7 @@ def gated(tape: Tape, part: Any, x: Register) -> Register:
 LAYERS: dict[type[Part], Callable[[Tape, Any, Register], Register]] = {
     Attention: attention,
     Recurrence: recurrence,
+    Routed: routed,
     ShortConvolution: short_convolution,
     MultiScaleFIR: multi_scale,
     Hyena: hyena,

@@ -3,54 +3,49 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
 import numpy as np
 from numba import types
+from numpy.typing import NDArray
 
-from mendel.serve.numerics import ops, states, tiles, vectors
+from mendel.serve.numerics import ops, routing, states, tiles, vectors
 from mendel.serve.numerics.rows import rounded
+from mendel.serve.numerics.together import wait
 from mendel.serve.numerics.vectors import jit
 
 (
     EMBED, NORM, MATMUL, ACT, ADD, SCALE, TURN, ATTEND, CONVOLVE, SHIFT, BY_HEAD, BY_CHANNEL,
-    REMOVE, RECUR, DIRECT, BONUS, GATHER,
-) = range(17)  # fmt: skip
+    REMOVE, RECUR, DIRECT, BONUS, GATHER, BLEND, ROUTE,
+) = range(19)  # fmt: skip
 META = 8  # numbers before the ends of the texts' rows
-SPINS = 4000  # looks at the others' counter before the core is offered to somebody else
+BY_ROW = (
+    EMBED, NORM, ACT, ADD, SCALE, TURN, BY_HEAD, BY_CHANNEL, REMOVE, DIRECT, BONUS, BLEND, ROUTE,
+)  # fmt: skip
 FULL, HALF = tiles.tiles(False), tiles.tiles(True)
 F1, F2, F3, F4, F5, F6 = FULL
 H1, H2, H3, H4, H5, H6 = HALF
 PANEL = tiles.panel_columns()
 MOST = tiles.MAX_ROWS
 IN_PAIRS = tiles.has_pairs()
-offer = types.ExternalFunction("sched_yield", types.int32())
 
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """Of the kernels' source and of the CPU that they are made for."""
+    """Of all that may change a bit: the kernels' source, their compiler, the CPU, the C library.
+
+    The CPU's name counts beside its features: how wide LLVM makes a sum of its own depends on it.
+    """
     words = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
-    words += [numba.__version__.encode(), " ".join(sorted(vectors.features())).encode()]
+    about = [numba.__version__, llvmlite.__version__, *vectors.target(), *platform.libc_ver()]
+    about += [str(numba.config.OPT), str(numba.config.LOOP_VECTORIZE)]
+    words += [word.encode() for word in about]
     return hashlib.sha256(b"\0".join(words)).hexdigest()
-
-
-@jit
-def wait(counter: Any, n_threads: int, goal: int) -> int:
-    """Until every thread is here; returns the next goal."""
-    if n_threads == 1:
-        return 0
-    goal += n_threads
-    vectors.arrive(counter)
-    n = 0
-    while vectors.seen(counter) < goal:
-        n += 1
-        if n > SPINS:
-            offer()
-    return goal
 
 
 @jit
@@ -136,6 +131,18 @@ def multiply(
             multiply_full(source, a, ldx, w, at, w, bias, x, to, ldy, K, M)
 
 
+def waits(tape: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The tape, and after which operations threads wait for each other.
+
+    Not between two that give each thread the same rows alone; nor at the end, where it is done.
+    """
+    codes = tape[:, 0]
+    own = np.isin(codes, (*BY_ROW, GATHER))[:-1] & np.isin(codes, (*BY_ROW, ATTEND))[1:]
+    found = tape.copy()
+    found[:, ops.WAITS] = np.append(~own, False)
+    return found
+
+
 ints, floats = types.int64[::1], types.float32[::1]
 SIGNATURE = types.void(
     types.int64[:, ::1], types.float64[:, ::1], floats, types.uint16[::1], floats, floats, floats,
@@ -148,7 +155,7 @@ def machine() -> Any:
     """forward(tape, numbers, weights, halves, arena, x, room, rows, wanted, tables, meta, turns,
     counter, thread, threads), compiled for this machine or read from the disk.
 
-    rows    (5 + groups, M): ids, positions, texts, states before and after, pages of each row
+    rows    (4 + groups, M): ids, positions, states before and after, pages of each row
     wanted  rows that go past GATHER
     tables  where the pages lie of each group and text, in order
     meta    M, cap, n_texts, stride of turns, is_half, room a thread, groups; ends of the texts'
@@ -164,7 +171,7 @@ def machine() -> Any:
         M, cap, n_texts, stride = meta[0], meta[1], meta[2], meta[3]
         half, room_at, goal = meta[4] != 0, meta[5] * tid, stamp * 0
         ends = meta[META : META + n_texts + 1]
-        ids, positions, texts, before, after = rows[0], rows[1], rows[2], rows[3], rows[4]
+        ids, positions, before, after = rows[0], rows[1], rows[2], rows[3]
         for i in range(len(tape)):
             t, f = tape[i], numbers[i]
             code = t[0]
@@ -181,12 +188,12 @@ def machine() -> Any:
                 ops.add(t, x, cap, lo, hi, half)
             elif code == ATTEND:
                 group = t[ops.N + 5]
-                ops.store(t, x, arena, rows[5 + group], positions, cap, lo, hi)
+                ops.store(t, x, arena, rows[4 + group], positions, cap, lo, hi, half)
                 goal = wait(counter, n_threads, goal)
                 first = META + n_texts + 1 + group * n_texts
                 ops.attention(
-                    t, f, x, arena, tables, meta[first:], positions, texts, room, room_at, cap, M,
-                    tid, n_threads, half,
+                    t, f, x, arena, tables, meta[first:], positions, ends, room, room_at, cap, tid,
+                    n_threads, half,
                 )  # fmt: skip
             elif code == TURN:
                 ops.turn(t, x, turns, positions, stride, cap, lo, hi, half)
@@ -208,12 +215,17 @@ def machine() -> Any:
                 states.direct(t, x, w, cap, lo, hi, half)
             elif code == BONUS:
                 states.bonus(t, x, w, cap, lo, hi, half)
+            elif code == BLEND:
+                routing.blend(t, x, cap, lo, hi, half)
+            elif code == ROUTE:
+                routing.route(t, f, x, w, cap, lo, hi, half)
             elif code == SCALE:
                 ops.scale(t, f, x, cap, lo, hi, half)
             elif code == EMBED:
                 ops.embed(t, f, x, w, halves, ids, positions, cap, lo, hi, half)
             elif code == GATHER:
                 ops.gather(t, x, wanted, cap, lo, hi)
-            goal = wait(counter, n_threads, goal)
+            if t[ops.WAITS]:
+                goal = wait(counter, n_threads, goal)
 
     return forward

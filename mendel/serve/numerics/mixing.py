@@ -5,68 +5,143 @@ Every text is gone over in the order of its positions, so that its cuts leave no
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mendel.serve.numerics.rows import exp, highest, round_one
-from mendel.serve.numerics.vectors import LANES, jit, mean_1, mean_4, scores, update_1, update_2
+from mendel.serve.numerics.vectors import (
+    LANES,
+    QUERIES,
+    jit,
+    mean_1,
+    mean_1_all,
+    mean_4,
+    mean_4_all,
+    scores_1,
+    scores_all,
+    update_1,
+    update_2,
+)  # fmt: skip
 from mendel.serve.protocols import F32
 
 PAGE = LANES  # tokens of a page, so that keys of a page fill the lanes
 
 
 @jit
-def remember(k: F32, v: F32, arena: F32, at: int, slot: int, D: int, wide: int) -> None:
+def remember(k: F32, v: F32, pages: F32, at: int, slot: int, D: int, wide: int) -> None:
     """A head's key and value into a page: keys (D, PAGE), then values (PAGE, wide)."""
-    keys = arena[at : at + D * PAGE]
+    keys = pages[at : at + D * PAGE]
     for d in range(D):
         keys[d * PAGE + slot] = k[d]
-    values = arena[at + D * PAGE + slot * wide : at + D * PAGE + slot * wide + D]
+    values = pages[at + D * PAGE + slot * wide : at + D * PAGE + slot * wide + D]
     for d in range(D):
         values[d] = v[d]
 
 
 @jit
-def attend(
-    q: F32, q_at: int, arena: F32, table: np.ndarray, more: int, first: int, position: int, D: int,
-    wide: int, w: F32, w_at: int, y: F32, y_at: int,
-) -> None:  # fmt: skip
-    """One head's query at a position over the keys from `first` on, in the order of positions.
+def remember_halves(
+    k: F32, v: F32, pages: np.ndarray, at: int, slot: int, D: int, wide: int
+) -> None:
+    """The same for numbers that are bf16's."""
+    key, value = k.view(np.int32), v.view(np.int32)
+    keys = pages[at : at + D * PAGE]
+    for d in range(D):
+        keys[d * PAGE + slot] = np.uint16(key[d] >> np.int32(16))
+    values = pages[at + D * PAGE + slot * wide : at + D * PAGE + slot * wide + D]
+    for d in range(D):
+        values[d] = np.uint16(value[d] >> np.int32(16))
 
-    q      scaled already
-    table  where each page of the text lies; `more` into it lies this head
-    w      room for as many scores as the pages have
-    y      (wide,)
-    """
-    page, last = first // PAGE, position // PAGE
-    start = page * PAGE
-    for i in range(page, last + 1):
-        scores(q, q_at, arena, table[i] + more, w, w_at + i * PAGE - start, D)
-    row = w[w_at : w_at + position + 1 - start]
-    skipped = first - start
-    seen = row[skipped:]
+
+@jit
+def earliest(position: int, window: int) -> Any:
+    """That a query at a position sees; window 0: all."""
+    return max(0, position + 1 - window) if window else 0
+
+
+@jit
+def weights_of(seen: F32) -> Any:
+    """e^(score - the highest), in place; returns their sum."""
     high, total = highest(seen), np.float32(0)
     for i in range(len(seen)):
         seen[i] = exp(seen[i] - high)
     for i in range(len(seen)):
         total += seen[i]
-    out = y[y_at : y_at + wide]
-    for d in range(wide):
-        out[d] = np.float32(0)
+    return total
+
+
+@jit
+def attend(
+    n: int, room: F32, at: int, pages: np.ndarray, unit: int, table: np.ndarray, more: int,
+    start: int, j: int, n_heads: int, window: int, D: int, wide: int,
+) -> None:  # fmt: skip
+    """n queries j, j + 1, ... of one head of keys, each over what it sees in order of positions.
+
+    room     from `at` on: queries (QUERIES, wide), scaled already; what they give, of the same
+             shape; their sums of weights; then room for as many scores as the pages have
+    table    where each page of the text lies, in units; `more` into it lies this head
+    n_heads  of queries: query j is of position start + j // n_heads
+    """
+    y, totals = at + QUERIES * wide, at + 2 * QUERIES * wide
+    w = totals + LANES
+    low, high = start + j // n_heads, start + (j + n - 1) // n_heads
+    page, last = earliest(low, window) // PAGE, high // PAGE
+    ld = (last + 1 - page) * PAGE
     for i in range(page, last + 1):
-        low = skipped if i == page else 0
-        n = min(position + 1 - i * PAGE, PAGE) - low
-        values = table[i] + more + D * PAGE + low * wide
-        here = w_at + i * PAGE - start + low
-        d = 0
+        keys, to = table[i] * unit + more, w + (i - page) * PAGE
+        if n == QUERIES:
+            scores_all(room, at, wide, pages, keys, room, to, ld, D)
+        else:
+            for r in range(n):
+                scores_1(room, at + r * wide, 0, pages, keys, room, to + r * ld, 0, D)
+    for r in range(n):
+        position = start + (j + r) // n_heads
+        begin = w + r * ld - page * PAGE
+        seen = room[begin + earliest(position, window) : begin + position + 1]
+        room[totals + r] = weights_of(seen)
+    for i in range(y, y + n * wide):
+        room[i] = np.float32(0)
+    for i in range(page, last + 1):
+        values, first = table[i] * unit + more + D * PAGE, i * PAGE
+        if n == QUERIES and first >= earliest(high, window) and first + PAGE <= low + 1:
+            means(n, PAGE, room, w + first - page * PAGE, ld, pages, values, wide, y)
+            continue
+        for r in range(n):
+            position = start + (j + r) // n_heads
+            begin = max(earliest(position, window), first)
+            here = w + r * ld + begin - page * PAGE
+            n_seen = min(position + 1, first + PAGE) - begin
+            if n_seen > 0:
+                row = values + (begin - first) * wide
+                means(1, n_seen, room, here, ld, pages, row, wide, y + r * wide)
+    for r in range(n):
+        scale = np.float32(1) / room[totals + r]
+        out = room[y + r * wide : y + (r + 1) * wide]
+        for d in range(wide):
+            out[d] *= scale
+
+
+@jit
+def means(
+    n: int, n_keys: int, room: F32, w: int, ld: int, pages: np.ndarray, values: int, wide: int,
+    y: int,
+) -> None:  # fmt: skip
+    """y += weights times the values of a page, for QUERIES queries or one."""
+    d = 0
+    if n == 1:
         while d + 4 * LANES <= wide:
-            mean_4(w, here, arena, values + d, wide, y, y_at + d, n)
+            mean_4(room, w, 0, pages, values + d, wide, room, y + d, 0, n_keys)
             d += 4 * LANES
         while d < wide:
-            mean_1(w, here, arena, values + d, wide, y, y_at + d, n)
+            mean_1(room, w, 0, pages, values + d, wide, room, y + d, 0, n_keys)
             d += LANES
-    scale = np.float32(1) / total
-    for d in range(wide):
-        out[d] *= scale
+        return
+    while d + 4 * LANES <= wide:
+        mean_4_all(room, w, ld, pages, values + d, wide, room, y + d, wide, n_keys)
+        d += 4 * LANES
+    while d < wide:
+        mean_1_all(room, w, ld, pages, values + d, wide, room, y + d, wide, n_keys)
+        d += LANES
 
 
 @jit
@@ -117,10 +192,10 @@ def weighted(w: F32, w_at: int, S: F32, at: int, n: int, wide: int, y: F32, y_at
         out[j] = np.float32(0)
     j = 0
     while j + 4 * LANES <= wide:
-        mean_4(w, w_at, S, at + j, wide, y, y_at + j, n)
+        mean_4(w, w_at, 0, S, at + j, wide, y, y_at + j, 0, n)
         j += 4 * LANES
     while j < wide:
-        mean_1(w, w_at, S, at + j, wide, y, y_at + j, n)
+        mean_1(w, w_at, 0, S, at + j, wide, y, y_at + j, 0, n)
         j += LANES
 
 

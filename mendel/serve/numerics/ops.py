@@ -13,8 +13,10 @@ import numpy as np
 from mendel.serve.numerics import rows
 from mendel.serve.numerics.mixing import (
     PAGE,
+    QUERIES,
     attend,
     remember,
+    remember_halves,
 )
 from mendel.serve.numerics.rows import activate, rounded
 from mendel.serve.numerics.vectors import jit
@@ -23,6 +25,7 @@ from mendel.serve.protocols import F32
 I64 = np.ndarray
 A, B, C, OUT, N = 1, 4, 7, 10, 13  # where in an operation its registers begin, and its numbers
 SIZE = 40  # numbers of an operation
+WAITS = SIZE - 1  # the last: whether threads wait for each other behind it
 RMS, LAYER, UNIT, SOFTMAX = range(4)
 
 
@@ -148,44 +151,77 @@ def turn(
 
 @jit
 def store(
-    t: I64, x: F32, arena: F32, row_pages: I64, positions: I64, cap: int, lo: int, hi: int
-) -> None:
-    """Keys and values of each row into the page that row_pages says."""
+    t: I64, x: F32, arena: F32, row_pages: I64, positions: I64, cap: int, lo: int, hi: int,
+    is_half: bool,
+) -> None:  # fmt: skip
+    """Keys and values of each row into the page that row_pages says; bf16 ones as they are."""
     G, D, wide = t[N + 1], t[N + 2], t[N + 3]
+    size, halves = PAGE * (D + wide), arena.view(np.uint16)
     for r in range(lo, hi):
         k, v = place(t, B, cap, r), place(t, C, cap, r)
-        page = row_pages[r] + t[N + 6]
+        page, slot = row_pages[r] + t[N + 6], positions[r] % PAGE
         for g in range(G):
-            remember(
-                x[k + g * D : k + (g + 1) * D], x[v + g * D : v + (g + 1) * D], arena,
-                page + g * PAGE * (D + wide), positions[r] % PAGE, D, wide,
-            )  # fmt: skip
+            key, value = x[k + g * D : k + (g + 1) * D], x[v + g * D : v + (g + 1) * D]
+            if is_half:
+                remember_halves(key, value, halves, 2 * page + g * size, slot, D, wide)
+            else:
+                remember(key, value, arena, page + g * size, slot, D, wide)
 
 
 @jit
 def attention(
-    t: I64, f: F32, x: F32, arena: F32, tables: I64, table_at: I64, positions: I64, texts: I64,
-    room: F32, room_at: int, cap: int, M: int, tid: int, n_threads: int, is_half: bool,
+    t: I64, f: F32, x: F32, arena: F32, tables: I64, table_at: I64, positions: I64, ends: I64,
+    room: F32, room_at: int, cap: int, tid: int, n_threads: int, is_half: bool,
 ) -> None:  # fmt: skip
-    """Heads of rows dealt out to the threads; room: an output, then the scores."""
+    """Queries of a text that look at the same keys, a few at a time, dealt out to the threads."""
     H, G, D, wide, window = t[N], t[N + 1], t[N + 2], t[N + 3], t[N + 4]
-    by = np.float32(f[0])
-    for job in range(tid, M * H, n_threads):
-        r, h = job // H, job % H
-        position = positions[r]
-        first = max(0, position + 1 - window) if window else 0
-        q = place(t, A, cap, r) + h * D
-        query, target = room[room_at : room_at + D], place(t, OUT, cap, r) + h * D
+    n_heads, size, halves = H // G, PAGE * (D + wide), arena.view(np.uint16)
+    job = 0
+    for s in range(len(ends) - 1):
+        start, n_queries = positions[ends[s]], (ends[s + 1] - ends[s]) * n_heads
+        table = tables[table_at[s] :]
+        for g in range(G):
+            for j in range(0, n_queries, QUERIES):
+                job += 1
+                if job % n_threads != tid:
+                    continue
+                n = min(QUERIES, n_queries - j)
+                queries(t, f, x, room, room_at, cap, ends[s], g, j, n)
+                if is_half:
+                    more = 2 * t[N + 6] + g * size
+                    attend(n, room, room_at, halves, 2, table, more, start, j, n_heads, window, D,
+                           wide)  # fmt: skip
+                else:
+                    more = t[N + 6] + g * size
+                    attend(n, room, room_at, arena, 1, table, more, start, j, n_heads, window, D,
+                           wide)  # fmt: skip
+                answers(t, x, room, room_at, cap, ends[s], g, j, n, is_half)
+
+
+@jit
+def queries(
+    t: I64, f: F32, x: F32, room: F32, room_at: int, cap: int, row: int, g: int, j: int, n: int
+) -> None:
+    n_heads, D, wide, by = t[N] // t[N + 1], t[N + 2], t[N + 3], np.float32(f[0])
+    for i in range(n):
+        r, h = row + (j + i) // n_heads, g * n_heads + (j + i) % n_heads
+        q, to = place(t, A, cap, r) + h * D, room_at + i * wide
+        source, target = x[q : q + D], room[to : to + D]
         for d in range(D):
-            query[d] = x[q + d] * by
-        start = table_at[texts[r]]
-        attend(
-            room, room_at, arena, tables[start:], t[N + 6] + (h // (H // G)) * PAGE * (D + wide),
-            first, position, D, wide, room, room_at + 2 * wide, room, room_at + wide,
-        )  # fmt: skip
-        y = x[target : target + D]
-        for d in range(D):
-            y[d] = room[room_at + wide + d]
+            target[d] = source[d] * by
+
+
+@jit
+def answers(
+    t: I64, x: F32, room: F32, room_at: int, cap: int, row: int, g: int, j: int, n: int,
+    is_half: bool,
+) -> None:  # fmt: skip
+    n_heads, D, wide = t[N] // t[N + 1], t[N + 2], t[N + 3]
+    for i in range(n):
+        r, h = row + (j + i) // n_heads, g * n_heads + (j + i) % n_heads
+        at, to = room_at + (QUERIES + i) * wide, place(t, OUT, cap, r) + h * D
+        y = x[to : to + D]
+        rows.copied(room[at : at + D], y)
         if is_half:
             rounded(y)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mendel.parts.recurrent import LowRank
-from mendel.serve.numerics import machine, ops, rows
+from mendel.parts.routed import N_LOGITS
+from mendel.serve.numerics import machine, ops, routing, rows
 from mendel.serve.numerics.pieces import activation, convolution, heads_norm
 from mendel.serve.numerics.pool import aligned
 from mendel.serve.numerics.tape import NONE, NOWHERE, Register, Tape
@@ -18,9 +23,14 @@ FEATURES = {"relu": rows.RELU, "silu": rows.SILU, "elu": rows.ELU1}
 
 def recurrence(tape: Tape, part: Any, x: Register) -> Register:
     x = shifted(tape, part, x)
-    o, _, gate = paths(tape, part, x)
-    f, H, V = part.fields, part.H, part.V
+    f, H, D, V = part.fields, part.H, part.D, part.V
+    o, q, k, v, at = paths(tape, part, x)
+    if f.out_norm:
+        heads_norm(tape, o, V, H, part.gain, 1e-5)
+    if f.bonus:
+        tape.add(machine.BONUS, [H, D, V, tape.vector(part.bonus)], a=q, b=k, c=v, out=o)
     if f.out_gate != "none":
+        gate = at["gate"]
         code = rows.SILU if f.out_gate == "silu" else rows.SIGMOID
         activation(tape, code, gate, H * V, gate, o)
         o = gate
@@ -37,10 +47,57 @@ def shifted(tape: Tape, part: Any, x: Register) -> Register:
     return out
 
 
-def paths(tape: Tape, part: Any, x: Register) -> tuple[Register, Register, Register]:
-    """What the heads give after their norm, the values, and what the gate sees: one product."""
+def routed(tape: Tape, part: Any, x: Register) -> Register:
+    """Two filters of the values, the delta path, and the values, by the gate of each head."""
+    f, delta = part.fields, part.delta
+    H, V = delta.H, delta.V
+    more = {"see": part.see.weight} | ({"factor": part.factor.weight} if f.rescale else {})
+    o, _, _, v, at = paths(tape, delta, x, more)
+    tape.add(machine.SCALE, [H * V], out=o, number=delta.D**0.5)
+    near, far = tape.register("near", H * V), tape.register("far", H * V)
+    convolution(tape, v, part.short, near)
+    convolution(tape, v, part.long, far)
+    fused, factor = tape.register("fused", H * V), at.get("factor", NONE)
+    gate = list(N_LOGITS).index(f.gate)
+    ints = [H, V, gate, tape.vector(_gate(part)), int(f.rescale), *v, *at["see"], *factor]
+    tape.add(machine.ROUTE, ints, a=near, b=far, c=o, out=fused, number=f.floor)
+    heads_norm(tape, fused, V, H, delta.gain, 1e-5)
+    if f.rescale:
+        tape.add(machine.BLEND, [H, V, 1, 0, 0], a=fused, b=factor, out=fused)
+    return tape.multiply(fused, [delta.out.weight], "y")
+
+
+def _gate(part: Any) -> Tensor:
+    """The numbers of a route, each where the kernel looks for it."""
+    numbers = torch.zeros(routing.HEATS + part.delta.H)
+    feel, choose = part.feel.weight.float(), part.choose.weight.float()
+    numbers[routing.FEEL : routing.FEEL + feel.numel()] = feel.flatten()
+    numbers[routing.CHOOSE : routing.CHOOSE + choose.numel()] = choose.flatten()
+    numbers[routing.BIAS : routing.BIAS + len(choose)] = part.choose.bias.float()
+    if part.fields.rescale:
+        numbers[routing.FACTOR : routing.FACTOR + 6] = part.factor_feel.weight.float()[0]
+        numbers[routing.FACTOR + 6] = part.factor_feel.bias.float()
+    if part.fields.gate == "softmax":
+        numbers[routing.HEATS :] = part.log_temperature.exp().float()
+    return numbers
+
+
+class Paths(NamedTuple):
+    """What the heads give, before their norm; q, and of the last micro-step k and v."""
+
+    o: Register
+    q: Register
+    k: Register
+    v: Register
+    at: dict[str, Register]  # of the one product of the token, its columns by name
+
+
+def paths(
+    tape: Tape, part: Any, x: Register, more: Mapping[str, Tensor] = MappingProxyType({})
+) -> Paths:
+    """The state's way; `more` is multiplied with the token beside the part's own matrices."""
     f, H, D, V, n = part.fields, part.H, part.D, part.V, part.fields.n_steps
-    named = {"qkv": part.qkv.weight}
+    named = {"qkv": part.qkv.weight, **more}
     if f.write == "beta":
         named["beta"] = part.beta.weight
     if f.decay == "head":
@@ -80,12 +137,7 @@ def paths(tape: Tape, part: Any, x: Register) -> tuple[Register, Register, Regis
     if f.direct:
         share = tape.vector(D**-0.5 * part.direct)
         tape.add(machine.DIRECT, [H, V, share], a=last, out=o)
-    if f.out_norm:
-        heads_norm(tape, o, V, H, part.gain, 1e-5)
-    if f.bonus:
-        ints = [H, D, V, tape.vector(part.bonus)]
-        tape.add(machine.BONUS, ints, a=q, b=k.after((n - 1) * H * D), c=last, out=o)
-    return o, last, at.get("gate", NONE)
+    return Paths(o, q, k.after((n - 1) * H * D), last, at)
 
 
 def keys_and_queries(tape: Tape, part: Any, x: Register) -> Register:

@@ -46,6 +46,7 @@ class Tape:
         self.page_floats: dict[int | None, int] = {}  # by window, of all its layers
         self.turns: list[tuple[int, float]] = []  # (D, base) of rotary tables
         self.room_floats = LANES  # of a thread beside the scores
+        self.n_weights = 0  # of all products
         self.widest = 0  # of what goes into a product
         self._registers: dict[tuple[str, int], Register] = {}
         self._full: list[F32] = []
@@ -88,9 +89,9 @@ class Tape:
         return self.state_floats - aligned(n)
 
     def page(self, window: int | None, n: int) -> tuple[int, int]:
-        """(group, where in its pages) for n floats a token of a layer."""
+        """(group, where in its pages) for n numbers a token of a layer, bf16 ones side by side."""
         at = self.page_floats.get(window, 0)
-        self.page_floats[window] = at + aligned(n * PAGE)
+        self.page_floats[window] = at + aligned(n * PAGE // 2 if self.is_half else n * PAGE)
         return list(self.page_floats).index(window), at
 
     def turn_table(self, D: int, base: float) -> int:
@@ -125,6 +126,7 @@ class Tape:
         padded = torch.zeros(panels * machine.PANEL, K, dtype=whole.dtype)
         padded[:N] = whole
         self.widest = max(self.widest, K)
+        self.n_weights += panels * machine.PANEL * K
         if self.is_half and machine.IN_PAIRS:
             pairs = torch.nn.functional.pad(padded, (0, K % 2)).view(panels, machine.PANEL, -1, 2)
             at = self.table(pairs.transpose(1, 2).contiguous())

@@ -13,7 +13,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mendel.serve.numerics.vectors import (
-    HALVES,
     I64,
     LANES,
     VEC,
@@ -21,6 +20,7 @@ from mendel.serve.numerics.vectors import (
     features,
     lanes_at,
     multiply_add,
+    numbers_at,
     pointer_to,
     put_lanes,
     repeat,
@@ -65,13 +65,6 @@ def _pair_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(f, [c, builder.bitcast(a, PAIRS), builder.bitcast(b, PAIRS)])
 
 
-def _weights(builder: Any, pointer: Any, halves: bool) -> Any:
-    if not halves:
-        return lanes_at(builder, pointer)
-    words = builder.zext(lanes_at(builder, pointer, HALVES), WORDS)
-    return builder.bitcast(builder.shl(words, ir.Constant(WORDS, [16] * LANES)), VEC)
-
-
 def _tile(n_rows: int, n_vectors: int, halves: bool) -> Any:
     """y[r, :] = bias + sum over k of x[r, k] * w[k, :], for a panel of weights and n_rows rows.
 
@@ -110,7 +103,7 @@ def _tile(n_rows: int, n_vectors: int, halves: bool) -> Any:
                 if in_pairs:
                     weights = [lanes_at(builder, place, WORDS) for place in places]
                 else:
-                    weights = [_weights(builder, place, halves) for place in places]
+                    weights = [numbers_at(builder, place, halves) for place in places]
                 for r in range(n_rows):
                     value = spread(builder, builder.load(builder.gep(rows[r], [k])))
                     for v in range(n_vectors):

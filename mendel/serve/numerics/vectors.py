@@ -37,14 +37,17 @@ def reducing(function: F) -> F:
     return cast(F, compiled(function))
 
 
-def features() -> frozenset[str]:
-    """Of the CPU that code is made for; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES have their say."""
+def target() -> tuple[str, str, str]:
+    """System, CPU and its features that code is made for, as NUMBA_CPU_NAME and the like say."""
     from numba.core.registry import cpu_target
 
-    codegen = cpu_target.target_context.codegen()
-    words = codegen._get_host_cpu_features() if codegen._tm_features is None else ""
-    words = words or codegen._tm_features
-    return frozenset(word[1:] for word in words.split(",") if word.startswith("+"))
+    system, cpu, words = cpu_target.target_context.codegen().magic_tuple()
+    return str(system), str(cpu), str(words)
+
+
+def features() -> frozenset[str]:
+    """Of the CPU that code is made for."""
+    return frozenset(word[1:] for word in target()[2].split(",") if word.startswith("+"))
 
 
 def pointer_to(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
@@ -55,6 +58,18 @@ def lanes_at(builder: Any, pointer: Any, kind: Any = VEC) -> Any:
     return builder.load(
         builder.bitcast(pointer, kind.as_pointer()), align=2 if kind == HALVES else 4
     )
+
+
+def numbers_at(builder: Any, pointer: Any, halves: bool) -> Any:
+    """16 float32, or as many bf16 made float32."""
+    if not halves:
+        return lanes_at(builder, pointer)
+    words = builder.zext(lanes_at(builder, pointer, HALVES), WORDS)
+    return builder.bitcast(builder.shl(words, ir.Constant(WORDS, [16] * LANES)), VEC)
+
+
+def rows_of(builder: Any, pointer: Any, stride: Any, n: int) -> list[Any]:
+    return [builder.gep(pointer, [builder.mul(stride, ir.Constant(I64, r))]) for r in range(n)]
 
 
 def put_lanes(builder: Any, value: Any, pointer: Any) -> None:
@@ -96,59 +111,83 @@ def repeat(builder: Any, n: Any, step: Callable[[Any], None]) -> None:
         step(i)
 
 
-def _scores(typing: Any, q: Any, qi: Any, k: Any, ki: Any, y: Any, yi: Any, D: Any) -> Any:
-    """y[:16] = sum over d of q[d] * k[d, :16], in four sums by d mod 4."""
-    i64 = types.int64
-    signature = types.void(q, i64, k, i64, y, i64, i64)
+def _scores(n_queries: int) -> Any:
+    """y[r, :16] = sum over d of q[r, d] * k[d, :16], in four sums by d mod 4; k full or bf16."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        query, keys, target = (
-            pointer_to(context, builder, sig.args[i], args[i], args[i + 1]) for i in (0, 2, 4)
-        )
-        sums = sums_of(builder, [ir.Constant(VEC, [0.0] * LANES)] * UNROLL)
-        turns = [0]
+    @intrinsic
+    def scores(
+        typing: Any, q: Any, qi: Any, ldq: Any, k: Any, ki: Any, y: Any, yi: Any, ldy: Any, D: Any
+    ) -> Any:
+        i64 = types.int64
+        signature = types.void(q, i64, i64, k, i64, y, i64, i64, i64)
 
-        def step(d: Any) -> None:
-            place = sums[turns[0] % UNROLL]
-            turns[0] += 1
-            key = lanes_at(builder, builder.gep(keys, [builder.mul(d, ir.Constant(I64, LANES))]))
-            value = spread(builder, builder.load(builder.gep(query, [d])))
-            builder.store(multiply_add(builder, value, key, builder.load(place)), place)
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            halves = sig.args[3].dtype == types.uint16
+            query, keys, target = (
+                pointer_to(context, builder, sig.args[i], args[i], args[i + 1]) for i in (0, 3, 5)
+            )
+            rows = rows_of(builder, query, args[2], n_queries)
+            sums = sums_of(builder, [ir.Constant(VEC, [0.0] * LANES)] * (UNROLL * n_queries))
+            turns = [0]
 
-        repeat(builder, args[6], step)
-        a, b, c, d = (builder.load(place) for place in sums)
-        put_lanes(builder, builder.fadd(builder.fadd(a, b), builder.fadd(c, d)), target)
-        return context.get_dummy_value()
+            def step(d: Any) -> None:
+                first = turns[0] % UNROLL
+                turns[0] += 1
+                row = builder.gep(keys, [builder.mul(d, ir.Constant(I64, LANES))])
+                key = numbers_at(builder, row, halves)
+                for r in range(n_queries):
+                    place = sums[UNROLL * r + first]
+                    value = spread(builder, builder.load(builder.gep(rows[r], [d])))
+                    builder.store(multiply_add(builder, value, key, builder.load(place)), place)
 
-    return signature, codegen
+            repeat(builder, args[8], step)
+            for r, place in enumerate(rows_of(builder, target, args[7], n_queries)):
+                a, b, c, d = (builder.load(one) for one in sums[UNROLL * r : UNROLL * (r + 1)])
+                put_lanes(builder, builder.fadd(builder.fadd(a, b), builder.fadd(c, d)), place)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return scores
 
 
-def _mean(n_vectors: int) -> Any:
-    """y[:16 n] += sum over t < n of w[t] * v[t, :16 n]."""
+def _mean(n_queries: int, n_vectors: int) -> Any:
+    """y[r, :16 n] += sum over t < n of w[r, t] * v[t, :16 n]; v full or bf16."""
 
     @intrinsic
     def mean(
-        typing: Any, w: Any, wi: Any, v: Any, vi: Any, ldv: Any, y: Any, yi: Any, n: Any
-    ) -> Any:
+        typing: Any, w: Any, wi: Any, ldw: Any, v: Any, vi: Any, ldv: Any, y: Any, yi: Any,
+        ldy: Any, n: Any,
+    ) -> Any:  # fmt: skip
         i64 = types.int64
-        signature = types.void(w, i64, v, i64, i64, y, i64, i64)
+        signature = types.void(w, i64, i64, v, i64, i64, y, i64, i64, i64)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            weights, values, target = (
-                pointer_to(context, builder, sig.args[i], args[i], args[i + 1]) for i in (0, 2, 5)
+            halves = sig.args[3].dtype == types.uint16
+            weight, values, target = (
+                pointer_to(context, builder, sig.args[i], args[i], args[i + 1]) for i in (0, 3, 6)
             )
-            places = [builder.gep(target, [ir.Constant(I64, LANES * j)]) for j in range(n_vectors)]
+            weights = rows_of(builder, weight, args[2], n_queries)
+            places = [
+                builder.gep(row, [ir.Constant(I64, LANES * j)])
+                for row in rows_of(builder, target, args[8], n_queries)
+                for j in range(n_vectors)
+            ]
             sums = sums_of(builder, [lanes_at(builder, place) for place in places])
 
             def step(t: Any) -> None:
-                weight = spread(builder, builder.load(builder.gep(weights, [t])))
-                row = builder.gep(values, [builder.mul(t, args[4])])
-                for j in range(n_vectors):
-                    value = lanes_at(builder, builder.gep(row, [ir.Constant(I64, LANES * j)]))
-                    new = multiply_add(builder, weight, value, builder.load(sums[j]))
-                    builder.store(new, sums[j])
+                row = builder.gep(values, [builder.mul(t, args[5])])
+                found = [
+                    numbers_at(builder, builder.gep(row, [ir.Constant(I64, LANES * j)]), halves)
+                    for j in range(n_vectors)
+                ]
+                for r in range(n_queries):
+                    by = spread(builder, builder.load(builder.gep(weights[r], [t])))
+                    for place, value in zip(sums[n_vectors * r :], found, strict=False):
+                        new = multiply_add(builder, by, value, builder.load(place))
+                        builder.store(new, place)
 
-            repeat(builder, args[7], step)
+            repeat(builder, args[9], step)
             for place, total in zip(places, sums, strict=True):
                 put_lanes(builder, builder.load(total), place)
             return context.get_dummy_value()
@@ -158,7 +197,10 @@ def _mean(n_vectors: int) -> Any:
     return mean
 
 
-mean_1, mean_4 = _mean(1), _mean(4)
+QUERIES = 4 if "avx512f" in features() else 1  # that share a page's loads, as registers allow
+scores_1, scores_all = _scores(1), _scores(QUERIES)
+mean_1, mean_4 = _mean(1, 1), _mean(1, 4)
+mean_1_all, mean_4_all = _mean(QUERIES, 1), _mean(QUERIES, 4)
 
 
 def _update(has_second: bool) -> Any:
@@ -225,6 +267,5 @@ def _seen(typing: Any, counter: Any) -> Any:
     return types.int64(counter), codegen
 
 
-scores: Any = intrinsic(_scores)
 arrive: Any = intrinsic(_arrive)
 seen: Any = intrinsic(_seen)
