@@ -31,7 +31,9 @@ from mendel.types import digest
 N_TOKENS = 24
 LENGTHS = (1, 5, 40, 72, 130)  # of prompts: shorter and longer than a block, and than a chunk
 TOP = 3
-LIMIT_S = 20.0  # of one proof: two threads on a busy core may wait for each other for minutes
+# of one proof, and in times of what plain takes token by token: two threads on a busy core may wait
+# for each other for minutes
+LIMIT_S, LIMIT_TIMES = 20.0, 3.0
 SAMPLERS = (Sampler(), Sampler(0.8, 0.95, seed=7))
 ROUNDS = ("alone", "together")
 
@@ -53,15 +55,18 @@ def proven(
     file = (folder or home() / "serve" / "proofs") / f"{_key(program, prompts)}.json"
     known = _read(file)
     asked = _requests(program, prompts)
-    wanted = None
+    wanted, patience_s = None, LIMIT_S
     plans, refused = {}, dict(menu.refused)
     for i, (name, plan) in enumerate(menu.plans.items()):
         if tell is not None:
             tell(i, len(menu.plans), name)
         identity = digest(plan.model_dump(mode="json"))
         if identity not in known:
-            wanted = wanted or [plain(program, request) for request in asked]
-            limit_s = math.inf if plan == PLAIN else LIMIT_S
+            if wanted is None:
+                began = time.monotonic()
+                wanted = [plain(program, request) for request in asked]
+                patience_s = max(LIMIT_S, LIMIT_TIMES * (time.monotonic() - began))
+            limit_s = math.inf if plan == PLAIN else patience_s
             try:
                 known[identity] = difference(program, plan, asked, wanted, limit_s=limit_s)
             except TimeoutError as error:  # says nothing of another day
@@ -149,8 +154,7 @@ def _answers(engine: Engine, group: Sequence[Request], until: float) -> list[lis
         left_s = None if until == math.inf else max(0.0, until - time.monotonic())
         if not answer.over.wait(left_s):
             raise TimeoutError(
-                f"its proof was not done in {LIMIT_S:g} s, since the machine was busy: the next "
-                "start tries it again"
+                "its proof took too long, since the machine was busy: the next start tries it again"
             )
     return [answer.tokens if answer.failure is None else answer.failure for answer in answers]
 
