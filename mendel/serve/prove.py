@@ -55,7 +55,8 @@ def proven(
     file = (folder or home() / "serve" / "proofs") / f"{_key(program, prompts)}.json"
     known = _read(file)
     asked = _requests(program, prompts)
-    wanted, patience_s = None, LIMIT_S
+    wanted: list[list[Token]] | None = None
+    patience_s = LIMIT_S
     plans, refused = {}, dict(menu.refused)
     for i, (name, plan) in enumerate(menu.plans.items()):
         if tell is not None:
