@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mendel.clocks.tune.chooser import Logged, Tuned
+from mendel.clocks.tune.chooser import Tuned
 from mendel.clocks.tune.classes import point, units
+from mendel.clocks.tune.state import Logged
 from mendel.clocks.tune.planner import Challenge, Net, PlannerClock, fit, replayed
 from mendel.ledger import Ledger
 from mendel.types import Line
