@@ -10,8 +10,8 @@ import pytest
 
 from mendel.clocks.tune.chooser import Tuned
 from mendel.clocks.tune.classes import point, units
-from mendel.clocks.tune.state import Logged
 from mendel.clocks.tune.planner import Challenge, Net, PlannerClock, fit, replayed
+from mendel.clocks.tune.state import Logged
 from mendel.ledger import Ledger
 from mendel.types import Line
 from tests.tune_machine import PLANS, features, straight, trace

@@ -50,9 +50,7 @@ class Beliefs:
         """Where nothing is known, plans cost about this."""
         self.mean[:, MOST] += y
 
-    def learn(
-        self, plan: int, x: Floats, c: int | None, y: float, *, n_passed: int = 1
-    ) -> float:
+    def learn(self, plan: int, x: Floats, c: int | None, y: float, *, n_passed: int = 1) -> float:
         """One request; returns how far off the belief was, in standard deviations, clipped.
 
         c         its class; None: of no class, a text of the start-up profile

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,10 @@ class Tuner:
 
     def heard(self, one: Finished) -> None:
         """A request has ended, from the engine's thread: what may follow it?"""
-        trace = one.trace
-        said = Said(
-            one.request.prompt, one.ids, trace.tenant, trace.features.n_cached, trace.reason
-        )
+        trace, then = one.trace, one.request.then
+        known = None if then is None else partial(then, one.ids, trace.reason)
+        n_cached = trace.features.n_cached
+        said = Said(one.request.prompt, one.ids, trace.tenant, n_cached, trace.reason, known)
         self.foresight.heard(said)
 
     def tick(self) -> int:
