@@ -198,18 +198,25 @@ class Tuned:
             self._learning.logged.clear()
             return found
 
-    def told(self, features: Features, plan: str, y: float, *, of_class: bool = False) -> None:
-        """Something that was measured beside the traffic.
-
-        of_class   on a request as they come here: it speaks of their class; else of none, as a
-                   text of the start-up profile, but near or far from each
-        """
+    def told(self, features: Features, plan: str, y: float) -> None:
+        """Something the start-up profile measured: of no class, but near or far from each."""
         with self.lock:
-            at, learning = point(features), self._learning
-            c = learning.classes.find(at) if of_class else None
-            learning.beliefs.learn(self._of[plan], vector(c, at), c, y, n_passed=0)
-            for each in range(len(learning.known)) if c is None else (c,):
-                learning.renew(each)
+            learning = self._learning
+            learning.beliefs.learn(self._of[plan], vector(None, point(features)), None, y)
+            for c in range(len(learning.known)):
+                learning.renew(c)
+
+    def probed(self, features: Features, plan: str, gap: float) -> None:
+        """Run again beside the traffic: log of its cost against that of its class's live plan."""
+        self.learn()
+        with self.lock:
+            c = self._learning.classes.find(point(features))
+            if c is not None and c < len(self._learning.known) and self.mode == "exact":
+                self._learning.probed(c, self._of[plan], gap)
+
+    def able(self) -> list[str]:
+        """The plans that were not dropped."""
+        return [plan for i, plan in enumerate(self.plans) if self._learning.able[i]]
 
     def drop(self, plans: Collection[str]) -> None:
         """Look at these no more; never the baseline."""

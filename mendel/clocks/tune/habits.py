@@ -1,4 +1,4 @@
-"""What follows which answer: kept in turn by the whole answer, how it opens, how it ends, and whose.
+"""What follows which answer: by the whole answer, by how it opens, how it ends, and whose it is.
 
 A tool that is called in the same words mostly begins its result in the same words; and whether
 there is a next turn at all, an answer's first words often tell.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Sequence
-from os.path import commonprefix
 from typing import NamedTuple
 
 Ids = tuple[int, ...]
@@ -116,7 +115,8 @@ class Habits:
         found: Ids = ()
         left = list(then)
         while len(left) >= SEEN:
-            found += tuple(commonprefix([ids[len(found) :] for ids in left]))  # type: ignore[list-item]
+            first, last = min(left), max(left)  # what they begin with alike, all begin with
+            found = first[: alike(first, last)]
             nexts = [ids[len(found)] for ids in left if len(ids) > len(found)]
             best = max(nexts, key=nexts.count, default=None)
             share = nexts.count(best) / len(left) if best is not None else 0.0

@@ -124,6 +124,15 @@ class Learning:
         if self.switch.on and self.switch.add(d, idle=idle):
             self._before = self._shares()
 
+    def probed(self, c: int, plan: int, gap: float) -> None:
+        """A rival beside the live plan, in log ms; wakes the tuner where it should take over."""
+        x, known = vector(c, self.classes.centre(c)), self.known[c]
+        y = float(self.beliefs.mean[known.live] @ x) + gap
+        self.beliefs.learn(plan, x, c, y, n_passed=0)
+        self.renew(c)
+        if not self.switch.on and self._wanted(c) is not None:
+            self.switch.rest(changed=True)
+
     def renew(self, c: int) -> None:
         """The policy of a class, from what is believed now."""
         known, able = self.known[c], self.able

@@ -16,11 +16,13 @@ from typing import Any
 from mendel.blobs import locked
 from mendel.clocks.tune.chooser import Mode, Tuned
 from mendel.clocks.tune.clock import TuneClock, line_of
-from mendel.clocks.tune.foresight import Foresight, Said, Warms
+from mendel.clocks.tune.foresight import Foresight, Said
 from mendel.clocks.tune.planner import Challenge
+from mendel.clocks.tune.probe import Probes
 from mendel.clocks.tune.profile import BUDGET_S, Profile, Serves, kept, machine, profile, surviving
 from mendel.driver import Driver
 from mendel.ledger import Ledger
+from mendel.serve.engine import Engine
 from mendel.serve.watched import Finished
 from mendel.spec import PlanSpec
 from mendel.types import Digest, InputError, Line, digest
@@ -65,6 +67,7 @@ class Tuner:
         nets = Line("tune", digest([line.task, "planner"]), line.run)
         self.challenge = Challenge(nets, self.chooser, ledger, folder)
         self.foresight = Foresight()
+        self.probes: Probes | None = None
         self.measured: Profile | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -112,10 +115,13 @@ class Tuner:
 
     # -- while it serves --
 
-    def begin(self, engine: Warms | None = None) -> None:
-        """Tick on a thread of its own until close(); with an engine, warm what is foreseen too."""
+    def begin(self, engine: Engine | None = None) -> None:
+        """Tick on a thread of its own until close(); with an engine, use its idle time too: warm
+        what is foreseen, and probe rivals."""
         if engine is not None:
             self.foresight.begin(engine)
+            if self.mode == "exact":
+                self.probes = Probes(engine, self.chooser, lambda: n_here(engine))
         if self.mode == "exact" and self._thread is None:
             self._thread = threading.Thread(target=self._work, name="tuner", daemon=True)
             self._thread.start()
@@ -127,6 +133,8 @@ class Tuner:
         n_cached = trace.features.n_cached
         said = Said(one.request.prompt, one.ids, trace.tenant, n_cached, trace.reason, known)
         self.foresight.heard(said)
+        if self.probes is not None:
+            self.probes.heard(one)
 
     def tick(self) -> int:
         """Write down what the chooser wants; returns the number of turns."""
@@ -136,6 +144,8 @@ class Tuner:
         while n < TURNS and self.driver.turn() is not None:
             n += 1
         self.challenge.tick()
+        if self.probes is not None:
+            self.probes.tick()
         return n
 
     def close(self) -> None:
@@ -171,4 +181,11 @@ class Tuner:
             "champion": {"turn": champion.turn, "digest": champion.candidate.id},
             "planner": self.challenge.status(),
             "foresight": self.foresight.status(),
+            "probes": None if self.probes is None else self.probes.status(),
         }
+
+
+def n_here(engine: Engine) -> int:
+    """Requests that have not ended."""
+    seen = engine.stats()
+    return seen.n_running + seen.n_queued

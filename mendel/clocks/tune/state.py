@@ -1,4 +1,4 @@
-"""What the tuner keeps beside its beliefs: of each class, of requests under way, of what it wants."""
+"""What the tuner keeps beside its beliefs: of classes, of requests under way, what it wants."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from starlette.concurrency import run_in_threadpool
 
+from mendel.data.spelling import Spelling
 from mendel.data.tokenizers import Tokenizer
 from mendel.generate import Sampler
 from mendel.serve.http.chat import Chat
@@ -51,23 +52,31 @@ async def chat_jobs(asked: ChatCompletion, language: Language, caller: Caller) -
         raise Refused(400, str(error), param="messages") from None
     top = (asked.top_logprobs or 0) if asked.logprobs else None
     stops = (*asked.stop, *chat.stops)
-    then = _later(chat, language.codec, messages, stops)
+    then = _later(chat, language.codec, messages, prompt, stops)
     return await _jobs(asked, language, caller, [prompt], stops, top, MANY_TOKENS, then)
 
 
 def _later(
-    chat: Chat, codec: Tokenizer | None, messages: Sequence[Message], stops: tuple[str, ...]
+    chat: Chat,
+    codec: Tokenizer | None,
+    messages: Sequence[Message],
+    prompt: list[int],
+    stops: tuple[str, ...],
 ) -> Then | None:
     """How the next prompt of this talk begins; called when there is time, if ever."""
     if codec is None:
         return None
 
     def then(output: tuple[int, ...], reason: Reason) -> list[int] | None:
-        text = codec.decode(output)
+        spelling = Spelling(codec, prompt)
+        text = "".join(spelling.push(id) for id in output) + spelling.end()
         at = min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
         if at is None and reason not in ("stop", "length"):
             return None  # the caller has left
-        return chat.later(messages, text[:at]) or None
+        try:
+            return chat.later(messages, text[:at]) or None
+        except InputError:
+            return None  # the template has no place for one more message
 
     return then
 
