@@ -36,6 +36,7 @@ class Finished:
     request: Request
     ids: tuple[int, ...]  # of the output
     end: End
+    tokens: tuple[Token, ...] = ()  # of the output too, where log-probabilities were asked for
 
     @property
     def trace(self) -> Trace:
@@ -77,7 +78,7 @@ class Ring:
 
 
 def _size(one: Finished) -> int:
-    return len(one.request.prompt) + len(one.ids)
+    return len(one.request.prompt) + len(one.ids) + sum(4 + 4 * len(t.top) for t in one.tokens)
 
 
 class Watched:
@@ -91,12 +92,16 @@ class Watched:
 
     def submit(self, request: Request, listener: Listener) -> None:
         ids: list[int] = []
+        tokens: list[Token] = []
+        asked = request.n_logprobs is not None
 
         def listen(event: Token | End) -> None:
             if isinstance(event, Token):
                 ids.append(event.id)
+                if asked:
+                    tokens.append(event)
             else:
-                finished = Finished(request, tuple(ids), event)
+                finished = Finished(request, tuple(ids), event, tuple(tokens))
                 for each in self.lookers:
                     each(finished)
             listener(event)

@@ -22,7 +22,7 @@ from mendel.clocks.tune.classes import log_ms
 from mendel.serve.protocols import End, Features, Listener, Request, Token, Trace
 from mendel.serve.watched import Finished
 
-SHARE = 0.02  # of the time on the clock, that probes may take
+SHARE = 0.01  # of the time on the clock, that probes may take
 RECENT = 8  # requests that one is chosen from
 MOST_TOKENS = 32  # that a probe writes
 LOOK_S = 0.002  # between two looks at whether somebody has come
@@ -67,7 +67,9 @@ class Probes:
         if live is None or rival is None:
             return False
         began = time.perf_counter()
-        pair = [self._run(request, plan) for plan in (live, rival)]
+        order = (live, rival) if self.n % 2 else (rival, live)
+        found = {plan: self._run(request, plan) for plan in order}
+        pair = [found[live], found[rival]]
         self.spent_s += time.perf_counter() - began
         ys = [None if trace is None else log_ms(trace) for trace in pair]
         if ys[0] is None or ys[1] is None:
