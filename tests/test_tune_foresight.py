@@ -124,11 +124,12 @@ def test_what_a_call_is_answered_with_is_foreseen_from_the_call() -> None:
     usual = [random_ids(chance, 45) for _ in calls]
     new = found = 0
     for i in range(60):
-        text = random_ids(chance, 40)
+        text, n_cached = random_ids(chance, 40), 0
         for k in chance.integers(0, len(calls), 4).tolist():
-            foresight.heard(Said(text, calls[k], "a", len(text)))
+            foresight.heard(Said(text, calls[k], "a", n_cached))
             n = len(engine.warmed)
             foresight.tick(engine)
+            n_cached = len(text)
             before = (*text, *calls[k])
             text = (*before, *HEADER[:8], *usual[k], *random_ids(chance, 15))
             if i >= 20:

@@ -19,12 +19,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mendel.clocks.tune.classes import FILL
 from mendel.clocks.tune.habits import MOST_AHEAD, Habits, alike
 from mendel.serve.protocols import Reason
 
 log = logging.getLogger(__name__)
 SURE = 0.3  # of the whole guess, and that there is a next turn at all
-WASTE = 0.10  # of all tokens computed, that may be warmed in vain
+WASTE = 0.10  # of all that is computed, that may be warmed in vain
 WAITS = 64  # ends that are still to be learned from
 TICK_S = 0.02
 SHARE = 0.01  # of this process's time, that foresight may take
@@ -64,7 +65,8 @@ class Foresight:
 
     def __init__(self, block: int = 32) -> None:
         self.block = block
-        self.n_computed = self.n_warmed = self.n_used = self.n_offered = self.n_hit = 0
+        self.n_computed = 0  # for requests, in tokens read: one written takes as long as many
+        self.n_warmed = self.n_used = self.n_offered = self.n_hit = 0
         self.spent_s = 0.0
         self.habits = Habits(block)
         self._warmed: dict[tuple[str, Ids], _Warmed] = {}  # by tenant and the text it follows
@@ -144,7 +146,7 @@ class Foresight:
 
     def learn(self, said: Said) -> None:
         """What came after a text that was known."""
-        self.n_computed += len(said.prompt) - said.n_cached + len(said.output)
+        self.n_computed += len(said.prompt) - said.n_cached + round(len(said.output) / FILL)
         before = self.habits.follow(said.tenant, said.prompt)
         one = None if before is None else self._warmed.pop((said.tenant, before), None)
         if one is not None:
@@ -173,7 +175,7 @@ class Foresight:
 
     def _wastes(self, more: int) -> bool:
         """With so many more, too much would be warmed that was not asked for yet."""
-        return self.n_warmed + more - self.n_used > WASTE * self.n_computed
+        return self.n_warmed + more - self.n_used > WASTE * (self.n_computed + self.n_warmed)
 
     def _whole(self, n: int) -> int:
         return n // self.block * self.block
@@ -183,7 +185,7 @@ class Foresight:
             "n_computed": self.n_computed,
             "n_warmed": self.n_warmed,
             "n_used": self.n_used,
-            "wasted_share": (self.n_warmed - self.n_used) / max(self.n_computed, 1),
+            "wasted_share": (self.n_warmed - self.n_used) / max(self.n_computed + self.n_warmed, 1),
             "n_offered": self.n_offered,
             "n_hit": self.n_hit,
             "n_habits": len(self.habits),
