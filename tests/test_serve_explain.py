@@ -175,6 +175,32 @@ def test_it_names_what_changed_the_tokens_and_where(
         assert row["first_difference"] == (2 if is_wrong else None)
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_log_probabilities_are_compared_bit_for_bit_where_they_were_asked_for(wrong: bool) -> None:
+    def logprob(plan: str) -> float:
+        return float(np.nextafter(-0.5, -1.0)) if wrong and plan == "lookup-4" else -0.5
+
+    class Told(Planted):
+        def submit(self, request: Request, listener: Listener) -> None:
+            def hear(event: Token | End) -> None:
+                is_token = isinstance(event, Token)
+                listener(Token(event.id, logprob(str(request.plan))) if is_token else event)
+
+            super().submit(request, hear)
+
+    ring, n = Ring(), 4
+    end = End("length", replace(TRACE, plan="lookup-4", n_out=n))
+    ids = tuple(range(1, n + 1))
+    tokens = tuple(Token(id, logprob("lookup-4")) for id in ids)
+    ring.add(Finished(replace(request(0), n_logprobs=0), ids, end, tokens))
+    told = explain(Told(lambda p, n: list(ids), lambda p, n: 1.0), ring, "r0")
+    assert told["tokens_by"] == ("plan" if wrong else "nothing")
+    assert told["as_served"]["tokens_equal"] and told["as_served"]["logprobs_equal"] is not wrong
+    for row in told["replays"]:
+        assert row["tokens_equal"]
+        assert row["logprobs_equal"] is not (wrong and row["plan"] == "lookup-4")
+
+
 def test_a_model_that_says_something_else_now_is_named() -> None:
     told = planted(was=(1, 2, 3, 7))
     assert told["tokens_by"] == "model"

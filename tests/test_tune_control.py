@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mendel.clocks.tune.bandit import Beliefs, vector
-from mendel.clocks.tune.chooser import DWELL, Tuned
+from mendel.clocks.tune.chooser import Tuned
 from mendel.clocks.tune.classes import MOST, Classes, point
+from mendel.clocks.tune.learning import DWELL
 from mendel.clocks.tune.policy import LOOKS_COST, policy
 from tests.tune_machine import COSTS, PLANS, Cost, features, mixed, run, straight, table
 
@@ -132,7 +133,7 @@ def _choosing_us(chooser: Tuned, asked: list) -> float:
 def test_a_deterministic_server_learns_nothing_and_keeps_the_champions_plans() -> None:
     first = tuned(0)
     run(first, mixed(1500, 0), tick=straight(first))
-    state = first._state()
+    state = first.state()
     frozen = Tuned(PLANS, "plain", mode="deterministic", state=state)
     found = run(frozen, mixed(400, 1), seed=9, tick=straight(frozen))
     assert {choice.arm for choice in found.choices} == {"chosen"}

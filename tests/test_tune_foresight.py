@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from mendel.clocks.tune.foresight import MOST_STATES, MOST_TEXTS, WASTE, Foresight, Said
+from mendel.clocks.tune.foresight import WASTE, Foresight, Said
+from mendel.clocks.tune.habits import MOST_KINDS, MOST_TEXTS, MOST_TOKENS, Habits
 from mendel.serve.cache import BLOCK
 from mendel.serve.engine import Engine
 from mendel.serve.protocols import Fixed, Request
@@ -108,8 +109,75 @@ def test_what_it_remembers_is_bounded() -> None:
         more = (*text, *(1,) * 30, *random_ids(chance, 300))
         foresight.heard(Said(more, (1,), "a", 0))
         foresight.tick(engine)
-    assert len(foresight._next) <= MOST_STATES
-    assert len(foresight._texts) <= MOST_TEXTS
+    habits = foresight.habits
+    assert len(habits) <= MOST_KINDS
+    assert len(habits._texts) <= MOST_TEXTS
+    kept = sum(len(ids) for kind in habits._kinds.values() for ids in kind.then)
+    assert habits.n_tokens == kept <= MOST_TOKENS
+
+
+def test_what_a_call_is_answered_with_is_foreseen_from_the_call() -> None:
+    """Eight calls, each with a result that begins in its own words and ends in new ones."""
+    foresight, engine = Foresight(block=1), Taken()
+    chance = np.random.default_rng(6)
+    calls = [(1, 2, 500 + k, 3) for k in range(8)]
+    usual = [random_ids(chance, 45) for _ in calls]
+    new = found = 0
+    for i in range(60):
+        text, n_cached = random_ids(chance, 40), 0
+        for k in chance.integers(0, len(calls), 4).tolist():
+            foresight.heard(Said(text, calls[k], "a", n_cached))
+            n = len(engine.warmed)
+            foresight.tick(engine)
+            n_cached = len(text)
+            before = (*text, *calls[k])
+            text = (*before, *HEADER[:8], *usual[k], *random_ids(chance, 15))
+            if i >= 20:
+                new += len(text) - len(before)
+                warmed = engine.warmed[-1][0] if len(engine.warmed) > n else before
+                found += max(0, len(warmed) - len(before)) if text[: len(warmed)] == warmed else 0
+    assert found > 0.6 * new  # 53 of 68 can be known
+    assert foresight.status()["wasted_share"] <= WASTE
+
+
+def test_an_answer_that_ends_a_talk_is_known_by_its_first_words() -> None:
+    foresight, engine = Foresight(), Taken()
+    chance = np.random.default_rng(7)
+    for _ in range(30):
+        text = random_ids(chance, 50)
+        for last in (False, False, True):
+            output = (8 if last else 9, 6, *random_ids(chance, 20), 7, 7)
+            foresight.heard(Said(text, output, "a", len(text)))
+            n = len(engine.warmed)
+            foresight.tick(engine)
+            ended_in_vain = last and len(engine.warmed) > n
+            text = (*text, *output, *HEADER)
+    assert engine.warmed
+    assert not ended_in_vain
+    assert foresight.status()["n_used"] > 0.9 * foresight.status()["n_warmed"]
+
+
+def test_where_the_asker_writes_the_history_anew_its_own_ids_are_warmed() -> None:
+    foresight, engine = Foresight(), Taken()
+    chance = np.random.default_rng(8)
+    text, anew = random_ids(chance, 70), random_ids(chance, 60)
+    said = Said(text, random_ids(chance, 40), "a", 0, "cancelled", lambda: (*text, *anew))
+    foresight.heard(said)  # cancelled by a stop of the asker's
+    foresight.tick(engine)
+    assert engine.warmed == [((*text, *anew)[:128], "a")]
+    foresight.heard(Said(text, random_ids(chance, 40), "a", 0, "cancelled"))  # who left
+    foresight.heard(Said(text, random_ids(chance, 40), "a", 0, "cancelled", lambda: None))
+    foresight.tick(engine)
+    assert len(engine.warmed) == 1
+
+
+def test_the_way_that_most_went_is_followed_until_they_part() -> None:
+    habits = Habits(32)
+    then = [(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 4, 6), (1, 2, 9)]
+    assert habits.guess(then, 1.0, 0.3) == (1, 2, 3, 4)  # 3 of 4, then 2 of 3; then one is over
+    assert habits.guess(then, 0.35, 0.3) == (1, 2)
+    assert habits.guess(then[:1], 1.0, 0.3) == ()
+    assert habits.guess([(1,), (2,), (3,)], 1.0, 0.3) == ()
 
 
 @pytest.mark.usefixtures("one_thread")

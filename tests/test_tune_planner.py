@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mendel.clocks.tune.chooser import Logged, Tuned
+from mendel.clocks.tune.chooser import Tuned
 from mendel.clocks.tune.classes import point, units
 from mendel.clocks.tune.planner import Challenge, Net, PlannerClock, fit, replayed
+from mendel.clocks.tune.state import Logged
 from mendel.ledger import Ledger
 from mendel.types import Line
 from tests.tune_machine import PLANS, features, straight, trace

@@ -4,8 +4,9 @@
 plan off     plain      plain
 plan on      its plan   its plan        each several times, in turn
 
-Tokens that differ in one cell name what made the difference; so do times, by what is left when the
-other is held fixed: the plan's effect, the company's, and what only both together do.
+Tokens that differ in one cell name what made the difference, and so do their log-probabilities,
+bit for bit, where the request asked for them; so do times, by what is left when the other is held
+fixed: the plan's effect, the company's, and what only both together do.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mendel.types import InputError
 REPEATS = 3
 COMPANY = 3  # other requests beside it
 WAIT_S = 120.0
+Run = tuple[Trace, tuple[Token, ...]]
 CLEAR = 0.10  # log seconds: a smaller effect is the machine's noise
 _numbers = count()
 
@@ -36,8 +38,12 @@ class Cell(NamedTuple):
     company: int
     work_s: float  # median of the repeats
     seconds: float
-    ids: tuple[int, ...]
-    alike: bool  # each repeat gave these ids
+    tokens: tuple[Token, ...]  # with log-probabilities where they were asked for
+    alike: bool  # each repeat gave these, bit for bit
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(token.id for token in self.tokens)
 
 
 def explain(engine: Serves, ring: Ring, id: str, *, plain: str = "plain") -> dict[str, Any]:
@@ -71,31 +77,29 @@ def _cells(
         (plan, n) for plan in dict.fromkeys((plain, found.trace.plan)) for n in (0, len(others))
     ]
     ways = list(dict.fromkeys(ways))
-    runs: dict[tuple[str, int], list[tuple[Trace, tuple[int, ...]]]] = {way: [] for way in ways}
+    runs: dict[tuple[str, int], list[Run]] = {way: [] for way in ways}
     for i in range(REPEATS):
         for plan, n in ways if i % 2 == 0 else reversed(ways):
             runs[plan, n].append(_run(engine, _again(found), plan, others[:n]))
     return {way: _cell(way, each) for way, each in runs.items()}
 
 
-def _cell(way: tuple[str, int], runs: Sequence[tuple[Trace, tuple[int, ...]]]) -> Cell:
+def _cell(way: tuple[str, int], runs: Sequence[Run]) -> Cell:
     traces = [trace for trace, _ in runs]
     work = statistics.median(trace.work_s for trace in traces)
     whole = statistics.median(t.first_token_s + t.decode_s for t in traces)
-    return Cell(*way, work, whole, runs[0][1], all(ids == runs[0][1] for _, ids in runs))
+    return Cell(*way, work, whole, runs[0][1], all(each == runs[0][1] for _, each in runs))
 
 
-def _run(
-    engine: Serves, request: Request, plan: str, others: Sequence[Finished]
-) -> tuple[Trace, tuple[int, ...]]:
+def _run(engine: Serves, request: Request, plan: str, others: Sequence[Finished]) -> Run:
     """One replay; a tenant of its own, so that it neither finds nor leaves a prefix."""
     n = next(_numbers)
-    name, ends, ids = f"explain-{n}", [], list[int]()
+    name, ends, tokens = f"explain-{n}", [], list[Token]()
     ended = threading.Event()
 
     def listen(event: Token | End) -> None:
         if isinstance(event, Token):
-            ids.append(event.id)
+            tokens.append(event)
         else:
             ends.append(event)
             ended.set()
@@ -111,7 +115,7 @@ def _run(
     if not ends or ends[0].reason == "failed":
         why = ends[0].error if ends else f"no end in {WAIT_S:g} s"
         raise InputError(f"the replay under {plan!r} failed: {why}. Try again when it is quiet.")
-    return ends[0].trace, tuple(ids)
+    return ends[0].trace, tuple(tokens)
 
 
 def _again(one: Finished) -> Request:
@@ -127,15 +131,16 @@ def _nobody(_: Token | End) -> None: ...
 def _told(found: Finished, cells: dict[tuple[str, int], Cell], plain: str) -> dict[str, Any]:
     n = max(company for _, company in cells)
     plan = found.trace.plan
-    base = cells[plain, 0]
+    base, asked = cells[plain, 0], found.request.n_logprobs is not None
     rows = [
         {
             "plan": c.plan,
             "company": c.company,
             "work_ms": round(1e3 * c.work_s, 4),
             "ms": round(1e3 * c.seconds, 4),
-            "tokens_equal": c.ids == base.ids and c.alike,
+            "tokens_equal": c.ids == base.ids and (c.alike or asked),
             "first_difference": first_difference(base.ids, c.ids),
+            "logprobs_equal": c.tokens == base.tokens and c.alike if asked else None,
         }
         for c in cells.values()
     ]
@@ -149,8 +154,9 @@ def _told(found: Finished, cells: dict[tuple[str, int], Cell], plain: str) -> di
             "work_ms": round(1e3 * found.trace.work_s, 4),
             "queued_ms": round(1e3 * found.trace.queued_s, 4),
             "first_token_ms": round(1e3 * found.trace.first_token_s, 4),
-            "tokens_equal": _same(found, base.ids),
+            "tokens_equal": _same(found, base, ids_only=True),
             "first_difference": first_difference(base.ids, found.ids),
+            "logprobs_equal": _same(found, base) if asked else None,
         },
         "replays": rows,
         "effects": {name: round(math.exp(v), 4) for name, v in effects.items()},
@@ -160,11 +166,13 @@ def _told(found: Finished, cells: dict[tuple[str, int], Cell], plain: str) -> di
     }
 
 
-def _same(found: Finished, ids: tuple[int, ...]) -> bool:
-    """A request that was cut off gave the beginning."""
+def _same(found: Finished, base: Cell, *, ids_only: bool = False) -> bool:
+    """As it was served; a request that was cut off gave the beginning."""
+    was: Sequence[object] = found.ids if ids_only or not found.tokens else found.tokens
+    now: Sequence[object] = base.ids if was is found.ids else base.tokens
     if found.end.reason in ("cancelled", "failed"):
-        return ids[: len(found.ids)] == found.ids
-    return ids == found.ids
+        return now[: len(was)] == was
+    return now == was
 
 
 def first_difference(mine: Sequence[int], its: Sequence[int]) -> int | None:
@@ -180,10 +188,10 @@ Cause = Literal["nothing", "model", "plan", "company", "interaction"]
 
 def tokens_by(found: Finished, cells: dict[tuple[str, int], Cell], plain: str, n: int) -> Cause:
     """What made tokens differ: the model gives others now, or the plan, or only both together."""
-    plan, base = found.trace.plan, cells[plain, 0].ids
+    plan, base = found.trace.plan, cells[plain, 0]
     if not all(cell.alike for cell in cells.values()):
         return "model"  # the same run, twice, is not the same
-    off, on, both = (cells[way].ids == base for way in ((plain, n), (plan, 0), (plan, n)))
+    off, on, both = (cells[way].tokens == base.tokens for way in ((plain, n), (plan, 0), (plan, n)))
     if not on:
         return "plan"
     if not off:

@@ -122,6 +122,8 @@ class Request:
     tenant: str = ""  # whose prefix cache; tenants share nothing
     grammar: Grammar | None = None
     plan: str | None = None  # pinned by name; None: the chooser's
+    # from its output, and why it ended: how a prompt that goes on from it will begin; for warming
+    then: Callable[[tuple[int, ...], Reason], Sequence[int] | None] | None = None
 
 
 @dataclass(frozen=True)

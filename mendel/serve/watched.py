@@ -40,6 +40,7 @@ class Finished:
     request: Request
     ids: tuple[int, ...]  # of the output
     end: End
+    tokens: tuple[Token, ...] = ()  # of the output too, where log-probabilities were asked for
 
     @property
     def trace(self) -> Trace:
@@ -81,7 +82,7 @@ class Ring:
 
 
 def _size(one: Finished) -> int:
-    return len(one.request.prompt) + len(one.ids)
+    return len(one.request.prompt) + len(one.ids) + sum(4 + 4 * len(t.top) for t in one.tokens)
 
 
 class Spent:
@@ -107,13 +108,17 @@ class Watched:
 
     def submit(self, request: Request, listener: Listener) -> None:
         ids: list[int] = []
+        tokens: list[Token] = []
+        asked = request.n_logprobs is not None
         kept = request if request.grammar is None else replace(request, grammar=Spent())
 
         def listen(event: Token | End) -> None:
             if isinstance(event, Token):
                 ids.append(event.id)
+                if asked:
+                    tokens.append(event)
             else:
-                finished = Finished(kept, tuple(ids), event)
+                finished = Finished(kept, tuple(ids), event, tuple(tokens))
                 for each in self.lookers:
                     each(finished)
             listener(event)

@@ -50,10 +50,11 @@ class Beliefs:
         """Where nothing is known, plans cost about this."""
         self.mean[:, MOST] += y
 
-    def learn(self, plan: int, x: Floats, c: int | None, y: float) -> float:
+    def learn(self, plan: int, x: Floats, c: int | None, y: float, *, n_passed: int = 1) -> float:
         """One request; returns how far off the belief was, in standard deviations, clipped.
 
-        c        its class; None: of no class, a text of the start-up profile
+        c         its class; None: of no class, a text of the start-up profile
+        n_passed  0: it was nobody's, and what is known of the other plans does not fade by it
         """
         if self._n == 0:
             self.level(y - float(self.mean[plan] @ x))
@@ -72,11 +73,16 @@ class Beliefs:
         left = z * z * variance - float(px @ x)  # what the belief's own doubt does not explain
         self.noise[plan] += 0.03 * (min(max(left, 0.02**2), 1.0) - noise)
         if c is not None:
-            self.age[:, c] += 1
-            self.seen[:, c] *= FADE
-            self.age[plan, c] = 0
-            self.seen[plan, c] += 1
+            self.saw(plan, c, n_passed)
         return z
+
+    def saw(self, plan: int, c: int, n_passed: int = 1) -> None:
+        """A request of this class had this plan."""
+        if n_passed:
+            self.age[:, c] += n_passed
+            self.seen[:, c] *= FADE
+        self.age[plan, c] = 0
+        self.seen[plan, c] += 1
 
     def _fade(self, plan: int, c: int) -> None:
         """What this request speaks of is less certain than it was; other classes stay."""

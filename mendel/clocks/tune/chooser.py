@@ -1,98 +1,38 @@
 """The tuner at the engine's side: a plan for each request, and what came of it.
 
-Features -> class -> policy --lot--> Choice ... Trace -> beliefs, gain -> policy; Wanted -> clock
+Features -> class -> policy --lot--> Choice ... Trace --queue--> learning -> policy; Wanted -> clock
 
 Which plan a class has changes only when its clock promotes a champion: `wanted` says what for,
-`adopt` makes it live. All that is heavy is done when a request has ended, never when one is chosen.
+`adopt` makes it live. What is heavy is neither done when a request is chosen for nor when it ends,
+but when the clock ticks, on its thread; only where nobody ticks, the engine's thread does it.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mendel.clocks.tune.bandit import Beliefs, chance_better, thompson, vector
-from mendel.clocks.tune.classes import MOST, Classes, log_ms, point
-from mendel.clocks.tune.gain import Gain, Switch, saved
-from mendel.clocks.tune.policy import FLOOR, Policy, policy
+from mendel.clocks.tune.bandit import Beliefs, vector
+from mendel.clocks.tune.classes import log_ms, point
+from mendel.clocks.tune.gain import Gain, Switch
+from mendel.clocks.tune.learning import Learning
+from mendel.clocks.tune.state import Asked, Floats, Heard, Known, Logged, Looks, Wanted
 from mendel.serve.protocols import Arm, Choice, Features, Trace
 from mendel.types import InputError, did_you_mean
 
-Floats = NDArray[np.float64]
 Mode = Literal["exact", "deterministic"]
 Planner = Callable[[Floats, int], int]  # point of a request, its class's plan -> plan
-DWELL = 8  # requests of a class between two promotions
-MARGIN = math.log(1.03)  # a switch must gain so much
-SURE = 0.8  # and be so probable
-LOOKS = 2.5  # recent ones that a plan needs in a class before it is promoted there
-BURST = 40  # requests of a class that look around more, after a surprise or a birth
-SURPRISE = 1.05  # mean of the last residuals, in standard deviations: about 4 of its own
-DRAWS_EVERY = 4  # requests of a class between two draws
-PENDING = 4096
-SHARE = 0.007  # of work, that the tuner may take: past it, it learns from one request in SPARSE
+PENDING = 4096  # requests under way
+WAITING = 128  # ended, and not learned from yet: more, and whoever comes learns
+SHARE = 0.006  # of work, that the tuner may take: past it, it learns less from each request,
+MOST_SHARE = 0.008  # and past this, from one in SPARSE, whatever its plan: no gain is feigned
 SPARSE = 16
-LOGGED = 4096
-MOVED = 0.35  # share of traffic in other classes than before: the traffic has changed
-
-
-class Wanted(NamedTuple):
-    """A promotion that the beliefs speak for."""
-
-    state: dict[str, Any]
-    motivation: str
-    facts: dict[str, Any]
-
-
-class Logged(NamedTuple):
-    """One request as the planner learns from it."""
-
-    at: Floats
-    c: int
-    plan: int
-    live: int
-    chance: float  # of that plan, then
-    y: float  # log ms per unit
-
-
-@dataclass
-class _Class:
-    """What is known of one class beside the beliefs."""
-
-    live: int
-    policy: Policy
-    n: int = 0
-    since: int = 0  # requests since it was promoted
-    burst: int = BURST
-    drift: float = 0.0
-    share: float = 0.0  # of the traffic, lately
-
-
-@dataclass
-class _Asked:
-    """A request under way."""
-
-    c: int
-    at: Floats
-    policy: Policy
-    planned: int | None  # the planner's plan for it
-    live: int
-    on: bool
-
-
-@dataclass
-class Looks:
-    """Of requests that came to nothing, since the last summary."""
-
-    n: int = 0
-    by_plan: dict[str, int] = field(default_factory=dict)
+TIMED = 8  # of calls by the engine, one whose time is taken: to ask for it takes a while too
 
 
 class Tuned:
@@ -118,22 +58,17 @@ class Tuned:
             hint = did_you_mean(baseline, plans)
             raise InputError(f"baseline={baseline!r} is no plan. Wanted one of {plans}. {hint}")
         self.plans = tuple(plans)
-        self.base, self.mode = self.plans.index(baseline), mode
-        self.beliefs = Beliefs(len(plans))
-        self.switch, self.gain = Switch(), Gain()
+        self._of = {plan: i for i, plan in enumerate(self.plans)}
+        self.base, self.mode = self._of[baseline], mode
         self.planner: Planner | None = None
-        self.looks, self.logged = Looks(), deque[Logged](maxlen=LOGGED)
-        self.n_chosen, self.n_done, self.spent_s, self.work_s = 0, 0, 0.0, 0.0
+        self.n_chosen, self.n_done, self.n_ended = 0, 0, 0
+        self.spent_s, self.work_s = 0.0, 0.0
         self.arms: dict[str, int] = {}
         self.lock = threading.RLock()
         self._chance = np.random.default_rng(chance)
-        self._classes = Classes()
-        self._known: list[_Class] = []
-        self._named: dict[str, int] = {}
-        self._default = self.base
-        self._able = np.ones(len(plans), bool)  # on the menu, and not dropped
-        self._pending: OrderedDict[tuple[Features, str], deque[_Asked]] = OrderedDict()
-        self._before: Floats | None = None  # shares of the classes when it was switched off
+        self._learning = Learning(self.plans, self.base, self._chance)
+        self._pending: OrderedDict[tuple[Features, str], deque[Asked]] = OrderedDict()
+        self._heard: deque[Heard] = deque()
         self.adopt(state or self.start())
 
     def start(self) -> dict[str, Any]:
@@ -143,295 +78,202 @@ class Tuned:
     # -- the engine's side --
 
     def choose(self, features: Features) -> Choice:
-        began = time.thread_time()
         with self.lock:
+            self.n_chosen += 1
+            if self.n_chosen % TIMED:
+                return self._choose(features)
+            began = time.thread_time()
             found = self._choose(features)
-            self.spent_s += time.thread_time() - began
-        return found
+            self.spent_s += TIMED * (time.thread_time() - began)
+            return found
 
     def done(self, trace: Trace) -> None:
-        began = time.thread_time()
         with self.lock:
-            self._done(trace)
-            self.spent_s += time.thread_time() - began
+            self.n_ended += 1
+            if self.n_ended % TIMED:
+                self._done(trace)
+            else:
+                began = time.thread_time()
+                self._done(trace)
+                self.spent_s += TIMED * (time.thread_time() - began)
+        if len(self._heard) >= WAITING:
+            self.learn()
 
     def _choose(self, features: Features) -> Choice:
-        at = point(features)
-        c = self._classes.nearest(at)
-        known = self._class(c)
-        self.n_chosen += 1
+        learning, at = self._learning, point(features)
+        c = learning.classes.nearest(at)
+        known = learning.of(c)
         if self.mode == "deterministic":
             return Choice(self.plans[known.live], "chosen")
-        self._follow(c, at)
-        if not self.switch.on:
+        learning.follow(c, at)
+        if not learning.switch.on:
             return Choice(self.plans[self.base], "baseline")
         planned = self._planned(at, known.live)
         plan, arm = self._draw(known, planned)
         self.arms[arm] = self.arms.get(arm, 0) + 1
-        self._remember(features, plan, _Asked(c, at, known.policy, planned, known.live, True))
+        self._remember(features, plan, Asked(c, at, known.policy, planned, known.live))
         return Choice(self.plans[plan], arm)
 
     def _planned(self, at: Floats, live: int) -> int | None:
         if self.planner is None:
             return None
         plan = self.planner(at, live)
-        return plan if self._able[plan] else None
+        return plan if self._learning.able[plan] else None
 
-    def _draw(self, known: _Class, planned: int | None) -> tuple[int, Arm]:
+    def _draw(self, known: Known, planned: int | None) -> tuple[int, Arm]:
         rule = known.policy
-        a, b, d = self._chance.random(3)
+        a, b, d = self._chance.random(3).tolist()
         if a < rule.baseline:
             return self.base, "baseline"
         if b < rule.looks:
             return int(np.searchsorted(rule.rivals, d, side="right")), "explored"
         return known.live if planned is None else planned, "chosen"
 
-    def _remember(self, features: Features, plan: int, asked: _Asked) -> None:
+    def _remember(self, features: Features, plan: int, asked: Asked) -> None:
         key = (features, self.plans[plan])
         self._pending.setdefault(key, deque()).append(asked)
         if len(self._pending) > PENDING:
             self._pending.popitem(last=False)
 
-    def _follow(self, c: int, at: Floats) -> None:
-        """Where the traffic is; wakes the tuner where it has moved."""
-        self._classes.follow(c, at)
-        for each in self._known:
-            each.share *= 0.98
-        self._known[c].share += 0.02
-        if self.switch.on:
-            return
-        now, before = self._shares(), self._before
-        changed = before is not None and float(np.abs(now - before).sum()) / 2 > MOVED
-        if self.switch.rest(changed=changed):
-            for i, each in enumerate(self._known):
-                each.burst = BURST
-                self._renew(i)
-
-    def _shares(self) -> Floats:
-        found = np.zeros(MOST)
-        found[: len(self._known)] = [each.share for each in self._known]
-        shares: Floats = found / max(found.sum(), 1e-9)
-        return shares
-
     def _done(self, trace: Trace) -> None:
         if trace.arm == "pinned":  # not by us; one of ours may look like it
             return
-        waiting = self._pending.get((trace.features, trace.plan))
-        y = log_ms(trace)
+        key = (trace.features, trace.plan)
+        waiting = self._pending.get(key)
         if not waiting:
             return  # chosen while the tuner was off
         asked = waiting.popleft()
         if not waiting:
-            del self._pending[trace.features, trace.plan]
-        if y is None:
-            return
-        self.n_done, self.work_s = self.n_done + 1, self.work_s + trace.work_s
-        dear = self.n_done > 100 and self.spent_s > SHARE * self.work_s
-        if not dear or self.n_done % SPARSE == 0:  # whatever its plan, so that no gain is feigned
-            self._learn(asked, self.plans.index(trace.plan), y, trace)
-
-    def _learn(self, asked: _Asked, plan: int, y: float, trace: Trace) -> None:
-        c, known, x = asked.c, self._known[asked.c], vector(asked.c, asked.at)
-        own, chances = _chances(asked, self.base)
-        self.logged.append(Logged(asked.at, c, plan, asked.live, float(chances[plan]), y))
-        self._count_gain(x, (own, chances), plan, y, trace)
-        z = self.beliefs.learn(plan, x, c, y)
-        known.n, known.since = known.n + 1, known.since + 1
-        known.burst = max(0, known.burst - 1)
-        if plan == known.live:
-            self._watch(known, c, z)
-        elif trace.arm == "explored":
-            self.looks.n += 1
-            name = self.plans[plan]
-            self.looks.by_plan[name] = self.looks.by_plan.get(name, 0) + 1
-        if known.n % DRAWS_EVERY == 0 or plan != known.live:
-            self._renew(c)
-
-    def _watch(self, known: _Class, c: int, z: float) -> None:
-        """A run of residuals to one side: what was known of the plan is no longer so."""
-        known.drift += (z - known.drift) / 8
-        if abs(known.drift) > SURPRISE:
-            known.drift, known.burst = 0.0, BURST
-            self.beliefs.doubt(known.live, c)
-
-    def _count_gain(
-        self, x: Floats, lots: tuple[Floats, Floats], plan: int, y: float, trace: Trace
-    ) -> None:
-        cost = np.exp(self.beliefs.mean @ x + self.beliefs.noise / 2)
-        own, chances = lots
-        d = saved(cost, chances, own, self.base, plan, math.exp(y))
-        spent = self.spent_s / max(self.n_done, 1)  # of this process, a request
-        d -= spent / max(trace.work_s, 1e-9)
-        self.gain.add(d)
-        idle = all(each.live == self.base for each in self._known)
-        if self.switch.on and self.switch.add(d, idle=idle):
-            self._before = self._shares()
-
-    # -- policies --
-
-    def _class(self, c: int) -> _Class:
-        while len(self._known) <= c:
-            i = len(self._known)
-            live = self._named.get(self._classes.names[i], self._default)
-            self._known.append(_Class(live, _alone(len(self.plans), live)))
-            self._renew(i)
-        return self._known[c]
-
-    def _renew(self, c: int) -> None:
-        """Its policy, from what is believed now."""
-        known = self._known[c]
-        mean, variance = self._at_centre(c)
-        able = self._able
-        found = np.zeros(len(able))
-        found[able] = thompson(mean[able], variance[able], self._chance) + FLOOR
-        known.policy = policy(
-            mean, found, live=known.live, baseline=self.base, burst=known.burst > 0
-        )
-
-    def _at_centre(self, c: int) -> tuple[Floats, Floats]:
-        mean, variance = self.beliefs.at(vector(c, self._classes.centre(c)), c)
-        return mean + self.beliefs.noise / 2, variance  # of the mean cost, not of the median
+            del self._pending[key]
+        y = log_ms(trace)
+        if y is not None:
+            look = trace.arm == "explored"
+            self._heard.append(Heard(asked, self._of[trace.plan], y, trace.work_s, look))
 
     # -- the clock's side --
 
+    def learn(self) -> int:
+        """From all that has ended; returns how many. The lock is free between two of them."""
+        n = 0
+        while self._heard:
+            with self.lock:
+                if not self._heard:
+                    break
+                began = time.thread_time()
+                heard = self._heard.popleft()
+                self.n_done, self.work_s = self.n_done + 1, self.work_s + heard.work_s
+                share = self.spent_s / self.work_s if self.n_done > 100 else 0.0
+                if share <= MOST_SHARE or self.n_done % SPARSE == 0:
+                    spent_s = self.spent_s / self.n_done
+                    self._learning.learn(heard, spent_s, dear=share > SHARE)
+                self.spent_s += time.thread_time() - began
+                n += 1
+        return n
+
     def wanted(self) -> Wanted | None:
-        """The promotion that gains most, if any has earned it."""
+        """The promotion that gains most, if any has earned it by now."""
+        self.learn()
         with self.lock:
-            if not self.switch.on or self.mode == "deterministic":
-                return None
-            found = [w for c in range(len(self._known)) if (w := self._wanted(c))]
-            return max(found, key=lambda w: w.facts["gain"] * w.facts["share"], default=None)
-
-    def _wanted(self, c: int) -> Wanted | None:
-        known = self._known[c]
-        if known.since < DWELL:
-            return None
-        mean, variance = self._at_centre(c)
-        able = np.flatnonzero(self._able & (self.beliefs.seen[:, c] >= LOOKS))
-        best = int(min(able, key=lambda p: mean[p], default=known.live))
-        gain = float(mean[known.live] - mean[best])
-        sure = chance_better(mean, variance, best, known.live, 0.0)
-        if best == known.live or gain < MARGIN or sure < SURE:
-            return None
-        name, mine, its = self._classes.names[c], self.plans[best], self.plans[known.live]
-        facts = {
-            "class": name,
-            "from": its,
-            "to": mine,
-            "gain": gain,
-            "sure": sure,
-            "share": known.share,
-            "n_looks": round(float(self.beliefs.seen[best, c]), 1),
-            "ms": {self.plans[p]: round(float(np.exp(mean[p])), 4) for p in (best, known.live)},
-        }
-        said = f"{name}: {mine} for {its}, {math.exp(gain):.2f} times as fast"
-        return Wanted(self._state({name: mine}), said, facts)
-
-    def _state(self, changed: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """What is live, with the plans of some classes changed."""
-        plans = {
-            name: self.plans[each.live]
-            for name, each in zip(self._classes.names, self._known, strict=False)
-        } | dict(changed or {})
-        largest = max(range(len(self._known)), key=lambda c: self._known[c].share, default=None)
-        default = self.plans[self._default]
-        if largest is not None:
-            default = plans[self._classes.names[largest]]
-        return {"classes": self._classes.to_list(), "plans": plans, "default": default}
+            return None if self.mode == "deterministic" else self._learning.wanted()
 
     def adopt(self, state: Mapping[str, Any]) -> None:
         """Make a champion live. A plan that this machine does not have becomes the baseline."""
         with self.lock:
-            if not self._known and state["classes"]:
-                self._classes = Classes.parse(state["classes"], frozen=self.mode == "deterministic")
-            self._named = {name: self._index(plan) for name, plan in state["plans"].items()}
-            self._default = self._index(state["default"])
-            for i, name in enumerate(self._classes.names):
-                known = self._class(i)
-                live = self._named.get(name, self._default)
-                if live != known.live:
-                    known.live, known.since, known.drift = live, 0, 0.0
-                self._renew(i)
+            self._learning.adopt(state, frozen=self.mode == "deterministic")
 
-    def _index(self, plan: str) -> int:
-        i = self.plans.index(plan) if plan in self.plans else self.base
-        return i if self._able[i] else self.base
+    def state(self) -> dict[str, Any]:
+        """What is live, as a champion's state has it."""
+        with self.lock:
+            return self._learning.state()
 
     def taken(self) -> Looks:
         """What was looked at in vain since the last time this was asked."""
+        self.learn()
         with self.lock:
-            found, self.looks = self.looks, Looks()
+            found, self._learning.looks = self._learning.looks, Looks()
+            return found
+
+    def logged(self) -> list[Logged]:
+        """The requests that were learned from since the last time this was asked."""
+        with self.lock:
+            found = list(self._learning.logged)
+            self._learning.logged.clear()
             return found
 
     def told(self, features: Features, plan: str, y: float) -> None:
         """Something the start-up profile measured: of no class, but near or far from each."""
         with self.lock:
-            self.beliefs.learn(self.plans.index(plan), vector(None, point(features)), None, y)
-            for c in range(len(self._known)):
-                self._renew(c)
+            learning = self._learning
+            learning.beliefs.learn(self._of[plan], vector(None, point(features)), None, y)
+            for c in range(len(learning.known)):
+                learning.renew(c)
+
+    def probed(self, features: Features, plan: str, gap: float) -> None:
+        """Run again beside the traffic: log of its cost against that of its class's live plan."""
+        self.learn()
+        with self.lock:
+            c = self._learning.classes.find(point(features))
+            if c is not None and c < len(self._learning.known) and self.mode == "exact":
+                self._learning.probed(c, self._of[plan], gap)
+
+    def able(self) -> list[str]:
+        """The plans that were not dropped."""
+        return [plan for i, plan in enumerate(self.plans) if self._learning.able[i]]
 
     def drop(self, plans: Collection[str]) -> None:
         """Look at these no more; never the baseline."""
         with self.lock:
-            for plan in plans:
-                self._able[self.plans.index(plan)] = plan == self.plans[self.base]
-            for c, known in enumerate(self._known):
-                known.live = known.live if self._able[known.live] else self.base
-                self._renew(c)
+            self._learning.drop([self._of[plan] for plan in plans])
+
+    # -- for those who look on --
+
+    @property
+    def beliefs(self) -> Beliefs:
+        return self._learning.beliefs
+
+    @property
+    def switch(self) -> Switch:
+        return self._learning.switch
+
+    @property
+    def gain(self) -> Gain:
+        return self._learning.gain
 
     def class_of(self, features: Features) -> str:
-        """The name of its class, for those who look on; makes none."""
+        """The name of its class; makes none."""
         with self.lock:
-            c = self._classes.find(point(features))
-            return "all" if c is None else self._classes.names[c]
+            classes = self._learning.classes
+            c = classes.find(point(features))
+            return "all" if c is None else classes.names[c]
 
     def live(self) -> dict[str, str]:
         """The plan of each class."""
         with self.lock:
-            return {
-                name: self.plans[each.live]
-                for name, each in zip(self._classes.names, self._known, strict=False)
-            }
+            return self._learning.live()
 
     def status(self) -> dict[str, Any]:
         """For people, and for /v1/observe."""
+        self.learn()
         with self.lock:
-            rows = {}
-            for c, (name, each) in enumerate(zip(self._classes.names, self._known, strict=False)):
-                cost = np.exp(self._at_centre(c)[0])
-                rows[name] = {
-                    "plan": self.plans[each.live],
-                    "share": round(each.share, 3),
-                    "n": each.n,
-                    "ms_per_unit": {
-                        p: round(float(v), 4) for p, v in zip(self.plans, cost, strict=True)
-                    },
-                }
+            pairs = zip(self._learning.classes.names, self._learning.known, strict=False)
             return {
                 "mode": self.mode,
                 "on": self.switch.on,
                 "why": self.switch.reason,
                 "baseline": self.plans[self.base],
-                "classes": rows,
+                "classes": {name: self._row(c, one) for c, (name, one) in enumerate(pairs)},
                 "saved": self.gain.to_dict(),
                 "arms": dict(self.arms),
                 "controller_share": self.spent_s / self.work_s if self.work_s else 0.0,
                 "controller_us": 1e6 * self.spent_s / max(self.n_chosen, 1),
             }
 
-
-def _alone(n: int, live: int) -> Policy:
-    own = np.zeros(n)
-    own[live] = 1.0
-    return Policy(0.0, 0.0, np.cumsum(own), own)
-
-
-def _chances(asked: _Asked, baseline: int) -> tuple[Floats, Floats]:
-    """The tuner's own share of each plan, and each plan's chance, for this one request."""
-    rule = asked.policy
-    if asked.planned is not None and asked.planned != asked.live:
-        own = rule.own.copy()
-        own[asked.live] -= 1 - rule.looks
-        own[asked.planned] += 1 - rule.looks
-        rule = rule._replace(own=own)
-    return rule.own, rule.chances(baseline)
+    def _row(self, c: int, known: Known) -> dict[str, Any]:
+        cost = np.exp(self._learning.at_centre(c)[0])
+        ms = {p: round(float(v), 4) for p, v in zip(self.plans, cost, strict=True)}
+        return {
+            "plan": self.plans[known.live],
+            "share": round(known.share, 3),
+            "n": known.n,
+            "ms_per_unit": ms,
+        }

@@ -23,6 +23,7 @@ FAR = 1.0  # from the nearest centre: then it is another class
 FOLLOW = 0.01  # share of the way that a centre goes to each of its requests, at last
 FILL = 0.1  # what a prompt's token costs beside a token written; those come in chunks
 NAMES = ("new", "asked", "overlap", "cached", "sampled", "constrained", "load")
+ONES = np.ones(len(NAMES))
 
 
 def point(f: Features) -> Floats:
@@ -79,7 +80,7 @@ class Classes:
         if not n:
             return None
         away = self._centres[:n] - at
-        distance = np.einsum("ij,ij->i", away, away)
+        distance = (away * away) @ ONES
         i = int(distance.argmin())
         return i if self.frozen or n == MOST or distance[i] <= FAR * FAR else None
 

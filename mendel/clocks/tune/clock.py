@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mendel.clocks.live import LiveFile
-from mendel.clocks.tune.chooser import SURE, Looks, Tuned, Wanted
+from mendel.clocks.tune.chooser import Tuned
+from mendel.clocks.tune.learning import SURE
+from mendel.clocks.tune.state import Looks, Wanted
 from mendel.ledger import Ledger
 from mendel.types import (
     Account,

@@ -119,11 +119,11 @@ class Switch:
         idle     the baseline is the plan of every class
         """
         self.gain.add(d)
-        low, mean, high, n = self.gain.interval()
         self.n_idle = self.n_idle + 1 if idle else 0
         in_vain = self.n_idle >= (self.AGAIN if self.n_failed else self.FIRST)
-        if not in_vain and (n < self.FIRST or n % 50):
+        if not in_vain and (self.gain.n < self.FIRST or self.gain.n % 50):
             return False
+        low, mean, high, n = self.gain.interval()
         if not in_vain and low > 0:
             self.n_failed, self.reason = 0, f"pays: {mean:.1%} saved, at least {low:.1%}"
         elif in_vain or high < self.WORTH or n >= self.LAST:

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.clocks.live import LiveFile
-from mendel.clocks.tune.chooser import LOGGED, Logged, Tuned
+from mendel.clocks.tune.chooser import Tuned
 from mendel.clocks.tune.classes import NAMES
+from mendel.clocks.tune.learning import LOGGED
+from mendel.clocks.tune.state import Logged
 from mendel.driver import Driver
 from mendel.judge import superiority
 from mendel.ledger import Ledger
@@ -135,10 +137,7 @@ class PlannerClock:
 
     def gather(self) -> int:
         """Take the requests that ended; returns how many are fresh."""
-        with self.chooser.lock:
-            new = list(self.chooser.logged)
-            self.chooser.logged.clear()
-        self.rows = (self.rows + new)[-LOGGED:]
+        self.rows = (self.rows + self.chooser.logged())[-LOGGED:]
         return len(self.rows)
 
     def champion(self) -> Champion:

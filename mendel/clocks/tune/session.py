@@ -9,17 +9,20 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mendel.blobs import locked
 from mendel.clocks.tune.chooser import Mode, Tuned
 from mendel.clocks.tune.clock import TuneClock, line_of
-from mendel.clocks.tune.foresight import Foresight, Said, Warms
+from mendel.clocks.tune.foresight import Foresight, Said
 from mendel.clocks.tune.planner import Challenge
+from mendel.clocks.tune.probe import Probes
 from mendel.clocks.tune.profile import BUDGET_S, Profile, Serves, kept, machine, profile, surviving
 from mendel.driver import Driver
 from mendel.ledger import Ledger
+from mendel.serve.engine import Engine
 from mendel.serve.protocols import Tell
 from mendel.serve.watched import Finished
 from mendel.spec import PlanSpec
@@ -66,6 +69,7 @@ class Tuner:
         nets = Line("tune", digest([line.task, "planner"]), line.run)
         self.challenge = Challenge(nets, self.chooser, ledger, folder)
         self.foresight = Foresight()
+        self.probes: Probes | None = None
         self.measured: Profile | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -115,21 +119,26 @@ class Tuner:
 
     # -- while it serves --
 
-    def begin(self, engine: Warms | None = None) -> None:
-        """Tick on a thread of its own until close(); with an engine, warm what is foreseen too."""
+    def begin(self, engine: Engine | None = None) -> None:
+        """Tick on a thread of its own until close(); with an engine, use its idle time too: warm
+        what is foreseen, and probe rivals."""
         if engine is not None:
             self.foresight.begin(engine)
+            if self.mode == "exact":
+                self.probes = Probes(engine, self.chooser, lambda: n_here(engine))
         if self.mode == "exact" and self._thread is None:
             self._thread = threading.Thread(target=self._work, name="tuner", daemon=True)
             self._thread.start()
 
     def heard(self, one: Finished) -> None:
         """A request has ended, from the engine's thread: what may follow it?"""
-        trace = one.trace
-        said = Said(
-            one.request.prompt, one.ids, trace.tenant, trace.features.n_cached, trace.reason
-        )
+        trace, then = one.trace, one.request.then
+        known = None if then is None else partial(then, one.ids, trace.reason)
+        n_cached = trace.features.n_cached
+        said = Said(one.request.prompt, one.ids, trace.tenant, n_cached, trace.reason, known)
         self.foresight.heard(said)
+        if self.probes is not None:
+            self.probes.heard(one)
 
     def tick(self) -> int:
         """Write down what the chooser wants; returns the number of turns."""
@@ -139,6 +148,8 @@ class Tuner:
         while n < TURNS and self.driver.turn() is not None:
             n += 1
         self.challenge.tick()
+        if self.probes is not None:
+            self.probes.tick()
         return n
 
     def close(self) -> None:
@@ -180,4 +191,11 @@ class Tuner:
             "champion": {"turn": champion.turn, "digest": champion.candidate.id},
             "planner": self.challenge.status(),
             "foresight": self.foresight.status(),
+            "probes": None if self.probes is None else self.probes.status(),
         }
+
+
+def n_here(engine: Engine) -> int:
+    """Requests that have not ended."""
+    seen = engine.stats()
+    return seen.n_running + seen.n_queued

@@ -44,6 +44,27 @@ class Chat:
             return [int(i) for i in self._codec.encode("".join(lines) + "assistant:")]
         mark = _unused("".join(m.model_dump_json() for m in messages))
         text = self._rendered([self._safe(m, mark) for m in messages])
+        return self._encoded(text, mark)
+
+    def later(self, messages: Sequence[Message], answer: str) -> list[int]:
+        """How the prompt begins that has these messages, this answer, and one more in turn.
+
+        The history is written anew: ids may be others than the model wrote. The last token is left
+        out, for it may grow together with what follows.
+        """
+        role = next((m.role for m in reversed(messages) if m.role != "assistant"), "user")
+        told = [*messages, Message(role="assistant", content=answer)]
+        if self._template is None:
+            lines = [f"{m.role}: {m.text.strip()}\n" for m in told]
+            return [int(i) for i in self._codec.encode("".join(lines) + f"{role}: ")][:-1]
+        mark = _unused("".join(m.text for m in told))
+        here = _unused("".join(m.text for m in told) + mark)
+        texts = [*told, Message(role=role, content=here)]
+        text, found, _ = self._rendered([self._safe(m, mark) for m in texts]).partition(here)
+        return self._encoded(text, mark)[:-1] if found else []
+
+    def _encoded(self, text: str, mark: str) -> list[int]:
+        """What was rendered, as ids; the template's own special tokens are theirs."""
         ids: list[int] = []
         for piece in self._splitter.split(text) if self._special else [text]:
             if piece in self._special:
