@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mendel.serve.numerics.rows import exp, highest, round_one
+from mendel.serve.numerics.rows import round_one
+from mendel.serve.numerics.softmax import softened
 from mendel.serve.numerics.vectors import (
     LANES,
     QUERIES,
@@ -26,6 +27,7 @@ from mendel.serve.numerics.vectors import (
 from mendel.serve.protocols import F32
 
 PAGE = LANES  # tokens of a page, so that keys of a page fill the lanes
+UNSEEN = np.float32(-1e30)  # the score of a key that a query may not see
 
 
 @jit
@@ -60,14 +62,17 @@ def earliest(position: int, window: int) -> Any:
 
 
 @jit
-def weights_of(seen: F32) -> Any:
-    """e^(score - the highest), in place; returns their sum."""
-    high, total = highest(seen), np.float32(0)
-    for i in range(len(seen)):
-        seen[i] = exp(seen[i] - high)
-    for i in range(len(seen)):
-        total += seen[i]
-    return total
+def weights_of(room: F32, at: int, first: int, last: int) -> Any:
+    """Scores of whole pages, of which those before first and after last are not seen, as weights.
+
+    They become 1e-38 or less, too little for the sum, which is returned.
+    """
+    n = last // PAGE + 1
+    for i in range(at, at + first):
+        room[i] = UNSEEN
+    for i in range(at + last + 1, at + n * PAGE):
+        room[i] = UNSEEN
+    return softened(room, at, n)
 
 
 @jit
@@ -96,9 +101,10 @@ def attend(
                 scores_1(room, at + r * wide, 0, pages, keys, room, to + r * ld, 0, D)
     for r in range(n):
         position = start + (j + r) // n_heads
-        begin = w + r * ld - page * PAGE
-        seen = room[begin + earliest(position, window) : begin + position + 1]
-        room[totals + r] = weights_of(seen)
+        begin = earliest(position, window)
+        own = begin // PAGE * PAGE
+        row = w + r * ld + own - page * PAGE
+        room[totals + r] = weights_of(room, row, begin - own, position - own)
     for i in range(y, y + n * wide):
         room[i] = np.float32(0)
     for i in range(page, last + 1):
