@@ -19,6 +19,7 @@ from mendel.serve.numerics.vectors import (
     mean_1_all,
     mean_4,
     mean_4_all,
+    ordered,
     scores_1,
     scores_all,
     update_1,
@@ -61,7 +62,7 @@ def earliest(position: int, window: int) -> Any:
     return max(0, position + 1 - window) if window else 0
 
 
-@jit
+@ordered
 def weights_of(room: F32, at: int, first: int, last: int) -> Any:
     """Scores of whole pages, of which those before first and after last are not seen, as weights.
 
@@ -75,7 +76,7 @@ def weights_of(room: F32, at: int, first: int, last: int) -> Any:
     return softened(room, at, n)
 
 
-@jit
+@ordered
 def attend(
     n: int, room: F32, at: int, pages: np.ndarray, unit: int, table: np.ndarray, more: int,
     start: int, j: int, n_heads: int, window: int, D: int, wide: int,
@@ -127,7 +128,7 @@ def attend(
             out[d] *= scale
 
 
-@jit
+@ordered
 def means(
     n: int, n_keys: int, room: F32, w: int, ld: int, pages: np.ndarray, values: int, wide: int,
     y: int,
@@ -190,7 +191,7 @@ def delta_key(r: F32, k: F32, decay: F32, per_channel: int, is_half: bool) -> No
         r[d] = round_one(round_one(a) * k[d]) if is_half else a * k[d]
 
 
-@jit
+@ordered
 def weighted(w: F32, w_at: int, S: F32, at: int, n: int, wide: int, y: F32, y_at: int) -> None:
     """y = the sum over n rows of S, of `wide` numbers, each times its weight."""
     out = y[y_at : y_at + wide]
@@ -205,7 +206,7 @@ def weighted(w: F32, w_at: int, S: F32, at: int, n: int, wide: int, y: F32, y_at
         j += LANES
 
 
-@jit
+@ordered
 def recur(
     S: F32, at: int, S2: F32, at_2: int, decay: F32, decay_at: int, per_channel: int, kind: int,
     room: F32, own: int, D: int, wide: int,

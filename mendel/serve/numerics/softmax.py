@@ -13,7 +13,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mendel.serve.numerics.vectors import (
-    F32,
     I32,
     I64,
     LANES,
