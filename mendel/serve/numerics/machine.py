@@ -43,7 +43,8 @@ def version() -> str:
     """
     words = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
     about = [numba.__version__, llvmlite.__version__, *vectors.target(), *platform.libc_ver()]
-    about += [str(numba.config.OPT), str(numba.config.LOOP_VECTORIZE)]
+    settings: Any = numba.config
+    about += [str(settings.OPT), str(settings.LOOP_VECTORIZE)]
     words += [word.encode() for word in about]
     return hashlib.sha256(b"\0".join(words)).hexdigest()
 
