@@ -3,7 +3,8 @@
 layers, recurrences, pieces   parts -> operations
 tape, machine, together       operations, and who goes down them
 ops, states, routing          what each does to the rows of a batch
-rows, mixing, vectors, tiles  the arithmetic
+rows, mixing, softmax         the arithmetic
+vectors, tiles                its loops in registers
 pool, text, kernels           memory, and pieces to logits
 """
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mendel.serve.numerics import ops, routing, states, tiles, vectors
 from mendel.serve.numerics.rows import rounded
 from mendel.serve.numerics.together import wait
-from mendel.serve.numerics.vectors import jit
+from mendel.serve.numerics.vectors import jit, ordered
 
 (
     EMBED, NORM, MATMUL, ACT, ADD, SCALE, TURN, ATTEND, CONVOLVE, SHIFT, BY_HEAD, BY_CHANNEL,
@@ -43,12 +43,13 @@ def version() -> str:
     """
     words = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
     about = [numba.__version__, llvmlite.__version__, *vectors.target(), *platform.libc_ver()]
-    about += [str(numba.config.OPT), str(numba.config.LOOP_VECTORIZE)]
+    settings: Any = numba.config
+    about += [str(settings.OPT), str(settings.LOOP_VECTORIZE)]
     words += [word.encode() for word in about]
     return hashlib.sha256(b"\0".join(words)).hexdigest()
 
 
-@jit
+@ordered
 def multiply_full(
     x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int,
     K: int, n: int,
@@ -71,7 +72,7 @@ def multiply_full(
         n, xi, yi = n - m, xi + m * ldx, yi + m * ldy
 
 
-@jit
+@ordered
 def multiply_half(
     x: Any, xi: int, ldx: int, w: Any, wi: int, b: Any, bi: int, y: Any, yi: int, ldy: int,
     K: int, n: int,

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mendel.serve.numerics.rows import exp, highest, round_one
+from mendel.serve.numerics.rows import round_one
+from mendel.serve.numerics.softmax import softened
 from mendel.serve.numerics.vectors import (
     LANES,
     QUERIES,
@@ -18,6 +19,7 @@ from mendel.serve.numerics.vectors import (
     mean_1_all,
     mean_4,
     mean_4_all,
+    ordered,
     scores_1,
     scores_all,
     update_1,
@@ -26,6 +28,7 @@ from mendel.serve.numerics.vectors import (
 from mendel.serve.protocols import F32
 
 PAGE = LANES  # tokens of a page, so that keys of a page fill the lanes
+UNSEEN = np.float32(-1e30)  # the score of a key that a query may not see
 
 
 @jit
@@ -59,18 +62,21 @@ def earliest(position: int, window: int) -> Any:
     return max(0, position + 1 - window) if window else 0
 
 
-@jit
-def weights_of(seen: F32) -> Any:
-    """e^(score - the highest), in place; returns their sum."""
-    high, total = highest(seen), np.float32(0)
-    for i in range(len(seen)):
-        seen[i] = exp(seen[i] - high)
-    for i in range(len(seen)):
-        total += seen[i]
-    return total
+@ordered
+def weights_of(room: F32, at: int, first: int, last: int) -> Any:
+    """Scores of whole pages, of which those before first and after last are not seen, as weights.
+
+    They become 1e-38 or less, too little for the sum, which is returned.
+    """
+    n = last // PAGE + 1
+    for i in range(at, at + first):
+        room[i] = UNSEEN
+    for i in range(at + last + 1, at + n * PAGE):
+        room[i] = UNSEEN
+    return softened(room, at, n)
 
 
-@jit
+@ordered
 def attend(
     n: int, room: F32, at: int, pages: np.ndarray, unit: int, table: np.ndarray, more: int,
     start: int, j: int, n_heads: int, window: int, D: int, wide: int,
@@ -96,9 +102,10 @@ def attend(
                 scores_1(room, at + r * wide, 0, pages, keys, room, to + r * ld, 0, D)
     for r in range(n):
         position = start + (j + r) // n_heads
-        begin = w + r * ld - page * PAGE
-        seen = room[begin + earliest(position, window) : begin + position + 1]
-        room[totals + r] = weights_of(seen)
+        begin = earliest(position, window)
+        own = begin // PAGE * PAGE
+        row = w + r * ld + own - page * PAGE
+        room[totals + r] = weights_of(room, row, begin - own, position - own)
     for i in range(y, y + n * wide):
         room[i] = np.float32(0)
     for i in range(page, last + 1):
@@ -121,7 +128,7 @@ def attend(
             out[d] *= scale
 
 
-@jit
+@ordered
 def means(
     n: int, n_keys: int, room: F32, w: int, ld: int, pages: np.ndarray, values: int, wide: int,
     y: int,
@@ -184,7 +191,7 @@ def delta_key(r: F32, k: F32, decay: F32, per_channel: int, is_half: bool) -> No
         r[d] = round_one(round_one(a) * k[d]) if is_half else a * k[d]
 
 
-@jit
+@ordered
 def weighted(w: F32, w_at: int, S: F32, at: int, n: int, wide: int, y: F32, y_at: int) -> None:
     """y = the sum over n rows of S, of `wide` numbers, each times its weight."""
     out = y[y_at : y_at + wide]
@@ -199,7 +206,7 @@ def weighted(w: F32, w_at: int, S: F32, at: int, n: int, wide: int, y: F32, y_at
         j += LANES
 
 
-@jit
+@ordered
 def recur(
     S: F32, at: int, S2: F32, at_2: int, decay: F32, decay_at: int, per_channel: int, kind: int,
     room: F32, own: int, D: int, wide: int,

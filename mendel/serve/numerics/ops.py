@@ -13,13 +13,12 @@ import numpy as np
 from mendel.serve.numerics import rows
 from mendel.serve.numerics.mixing import (
     PAGE,
-    QUERIES,
     attend,
     remember,
     remember_halves,
 )
 from mendel.serve.numerics.rows import activate, rounded
-from mendel.serve.numerics.vectors import jit
+from mendel.serve.numerics.vectors import QUERIES, jit
 from mendel.serve.protocols import F32
 
 I64 = np.ndarray

@@ -23,7 +23,7 @@ NAPS = 8  # where the naps are counted: a cache line away from who has arrived
 LEAST_US = 300.0  # of a pass, for which a second thread is woken
 FIRST, MOST = 16, 1024  # passes alone after a slow one together, twice as many after the next
 offer = types.ExternalFunction("sched_yield", types.int32())
-nap = types.ExternalFunction("usleep", types.int32(types.uint32))
+nap: Any = types.ExternalFunction("usleep", types.int32(types.uint32))
 
 
 @jit

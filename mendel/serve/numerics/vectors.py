@@ -31,6 +31,15 @@ def jit(function: F) -> F:
     return cast(F, compiled(function))
 
 
+def ordered(function: F) -> F:
+    """The same, but each sum is in the order it is written in: LLVM may not choose one.
+
+    For what has a copy for one row and another for several: they must not be ordered apart.
+    """
+    compiled = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
+    return cast(F, compiled(function))
+
+
 def reducing(function: F) -> F:
     """The same for a maximum: only where no NaN need be told apart is it taken lane by lane."""
     compiled = numba.njit(nogil=True, fastmath={"nnan", "nsz", "reassoc"})
