@@ -194,7 +194,7 @@ class FoldSpec(Spec):
 class PlanSpec(Spec):
     """How a server computes answers that are the same under every plan."""
 
-    draft: Literal["none", "lookup", "shallow"] = "none"  # who guesses tokens ahead
+    draft: Literal["none", "lookup", "shallow", "model"] = "none"  # who guesses tokens ahead
     n_draft: int = Field(0, ge=0, le=15)  # tokens guessed at a time
     depth: int | None = Field(None, gt=0)  # layers of a shallow draft
     reuse: bool = True  # take prefixes from the cache
@@ -210,8 +210,9 @@ class PlanSpec(Spec):
 
     @property
     def name(self) -> str:
-        """plain, lookup-4, shallow-2x4, plain-fresh, lookup-8-t2"""
-        words = {"none": "plain", "lookup": f"lookup-{self.n_draft}"}
+        """plain, lookup-4, model-4, shallow-2x4, plain-fresh, lookup-8-t2"""
+        words = {"none": "plain"}
+        words |= {who: f"{who}-{self.n_draft}" for who in ("lookup", "model")}
         name = words.get(self.draft, f"shallow-{self.depth}x{self.n_draft}")
         name += "" if self.reuse else "-fresh"
         return name if self.threads == 1 else f"{name}-t{self.threads}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mendel.serve.cache import BLOCK, PrefixCache
+from mendel.serve.cache import BLOCK, LEAST, LOOKS, Chain, PrefixCache
 from mendel.serve.protocols import Piece, Request
 from mendel.serve.prove import plain
 from mendel.serve.reference import Reference
@@ -40,15 +43,18 @@ def taken(cache: PrefixCache, ids: tuple[int, ...], tenant: str = "") -> int:
     return found[1]
 
 
-def test_the_longest_known_prefix_is_given_in_whole_blocks() -> None:
+def test_the_longest_known_prefix_is_given_to_its_last_token() -> None:
     program = Reference(tiny())
     cache = PrefixCache(2**30, cuts=program.cuts)
     ids = prompt(5 * BLOCK + 3)
     put(cache, program, ids)
-    assert taken(cache, ids) == 5 * BLOCK
-    assert taken(cache, ids[: 4 * BLOCK]) == 3 * BLOCK  # the last token has to be run
+    assert taken(cache, ids) == 5 * BLOCK + 2  # the last token has to be run
+    assert taken(cache, ids[: 4 * BLOCK]) == 4 * BLOCK - 1
     assert taken(cache, ids[: 4 * BLOCK + 1]) == 4 * BLOCK
-    assert taken(cache, (*ids[: 2 * BLOCK], *prompt(50, 1))) == 2 * BLOCK
+    for n in (2 * BLOCK, 2 * BLOCK + 7, LEAST):
+        other = (ids[n] + 1) % VOCAB
+        assert taken(cache, (*ids[:n], other, *prompt(50, 1))) == n
+    assert taken(cache, (*ids[: LEAST - 1], (ids[LEAST - 1] + 1) % VOCAB, *ids)) == 0
     assert taken(cache, prompt(100, 2)) == 0
     cache.clear()
     assert program.n_bytes == 0
@@ -114,7 +120,7 @@ def test_tenants_share_nothing() -> None:
         other = ask(engine, [Request("b", ids, 2, tenant="b")])[0]
         again = ask(engine, [Request("c", ids, 2, tenant="a")])[0]
     known = [heard.end.trace.features.n_cached for heard in (first, other, again)]
-    assert known == [0, 0, 96]
+    assert known == [0, 0, 99]
     assert first.ids == other.ids == again.ids
 
 
@@ -164,7 +170,7 @@ def test_a_conversation_finds_its_earlier_turns() -> None:
             (heard,) = ask(engine, [request])
             assert heard.tokens == plain(program, request)
             known = heard.end.trace.features.n_cached
-            assert known == (0 if turn == 0 else (len(ids) - 5 - 1) // BLOCK * BLOCK)
+            assert known == (0 if turn == 0 else len(ids) - 5 - 1)  # the last token was not run
             ids = (*ids, *heard.ids, *prompt(5, turn))
 
 
@@ -180,7 +186,7 @@ def test_a_prefix_warmed_when_idle_is_there_for_who_comes(name: str) -> None:
         assert before.wasted_s > 0
         request = Request("r", ids, 5)
         (heard,) = ask(engine, [request])
-        assert heard.end.trace.features.n_cached == 96
+        assert heard.end.trace.features.n_cached == (99 if program.cuts else 96)
         assert engine.stats().wasted_s == pytest.approx(0, abs=1e-9)
         assert heard.tokens == plain(program, request)
 
@@ -224,3 +230,97 @@ def test_prompts_that_arrive_together_and_begin_alike_are_computed_once(name: st
     others = stats.n_rows - before - len(gate.tokens)
     assert others < 2 * len(common), "six prompts would be 6 times as many"
     assert [one.tokens for one in heard] == [plain(program, request) for request in asked]
+
+
+class Noted:
+    """A text that is nothing but its tokens."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids, self.is_freed = tuple(ids), False
+
+    @property
+    def n(self) -> int:
+        return len(self.ids)
+
+    def fork(self) -> Noted:
+        assert not self.is_freed
+        return Noted(self.ids)
+
+    def cut(self, n: int) -> None:
+        self.ids = self.ids[:n]
+
+    def free(self) -> None:
+        self.is_freed = True
+
+
+def chained(cache: PrefixCache, ids: Sequence[int], tenant: str) -> Chain:
+    chain = cache.chain(tenant)
+    chain.grow(ids)
+    return chain
+
+
+TEXT = st.lists(st.sampled_from((1, 2)), min_size=1, max_size=12)  # that begin alike, often
+
+
+@given(st.lists(st.tuples(TEXT, st.integers(1, 9), st.sampled_from("ab")), max_size=LOOKS))
+@settings(max_examples=150, deadline=None)
+def test_a_cache_gives_the_longest_beginning_of_all_that_it_was_given(
+    texts: list[tuple[list[int], int, str]],
+) -> None:
+    cache = PrefixCache(2**30, cuts=True)
+    put: list[tuple[str, tuple[int, ...]]] = []
+    for few, times, tenant in texts:
+        ids = tuple(id for id in few for _ in range(times))
+        best = max((_alike(ids[:-1], its) for whose, its in put if whose == tenant), default=0)
+        found = cache.take(chained(cache, ids, tenant), len(ids) - 1)
+        assert (found[1] if found else 0) == (best if best >= LEAST else 0)
+        if found is not None:
+            assert isinstance(found[0], Noted) and found[0].ids == ids[: found[1]]
+        cache.put(chained(cache, ids, tenant), Noted(ids))
+        put.append((tenant, ids))
+    for i, entry in enumerate(cache._entries.values()):
+        assert entry.text.n == len(entry.ids) and not entry.text.is_freed  # type: ignore[attr-defined]
+        others = [e for j, e in enumerate(cache._entries.values()) if j != i]
+        first = entry.hashes[0]
+        assert not any(
+            e.hashes[0] == first and e.ids[: len(entry.ids)] == entry.ids for e in others
+        ), "it says nothing that another one does not"
+    cache.clear()
+    assert not cache._holders and not cache._ends
+
+
+def _alike(ids: Sequence[int], others: Sequence[int]) -> int:
+    pairs = zip(ids, others, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(others)))
+
+
+@pytest.mark.parametrize("n", (20, 50))
+def test_what_is_alike_behind_the_last_block_is_not_computed_again(n: int) -> None:
+    program = Reference(tiny())
+    common = prompt(n)
+    asked = [Request(f"r{i}", (*common, i, *prompt(4, i)), 3) for i in range(1, 4)]
+    with running(program) as engine:
+        heard = [ask(engine, [request])[0] for request in asked]
+        n_rows = engine.stats().n_rows
+        stranger = ask(engine, [Request("s", asked[0].prompt, 3, tenant="another")])[0]
+    assert [one.end.trace.features.n_cached for one in heard] == [0, n, n]
+    assert stranger.end.trace.features.n_cached == 0
+    assert n_rows == (n + 5) + 2 * 5 + 3 * 2, "prompts but for what is known, and their outputs"
+    assert [one.tokens for one in heard] == [plain(program, request) for request in asked]
+
+
+def test_kernels_go_on_inside_a_block_with_the_same_bits() -> None:
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+
+    program = numerics.program(tiny(), dtype="float32", capacity_bytes=2**22)
+    common = prompt(45)
+    asked = [Request(f"r{i}", (*common, i, *prompt(9, i)), 8, n_logprobs=2) for i in range(6)]
+    wanted = [plain(program, request) for request in asked]
+    with running(program) as engine:
+        heard = [ask(engine, [request])[0] for request in asked]
+        assert [one.tokens for one in heard] == wanted
+        assert [one.tokens for one in ask(engine, asked)] == wanted
+        known = [one.end.trace.features.n_cached for one in heard]
+    assert known[0] == 0 and all(n >= 45 for n in known[1:])
+    assert program.n_bytes == 0

@@ -19,7 +19,7 @@ import openai
 import pytest
 
 from mendel.cli import main
-from mendel.data.tokenizers import Bytes
+from mendel.data.tokenizers import Bytes, Chars
 from mendel.formats import native
 from mendel.formats.sums import SUMS, check_sums
 from mendel.generate import generate
@@ -101,6 +101,21 @@ def test_a_served_folder_answers_and_shows_itself_and_drains(
         assert process.wait(60) == 0
 
 
+def test_a_draft_model_beside_it_changes_no_text(
+    folder: Path, settled: dict[str, str], tmp_path: Path
+) -> None:
+    native.save(build(toy.tiny().spec, seed=3), tmp_path / "small", Bytes())
+    flags = ("--draft", str(tmp_path / "small"), "--plan", "model-4")
+    with served(folder, settled, *flags) as (_, url):
+        asked = {"prompt": "once", "max_tokens": 30, "temperature": 0}
+        answer = httpx.post(f"{url}/v1/completions", json=asked, timeout=60).json()
+        wanted = generate(toy.tiny(), list(b"once"), n_tokens=30)
+        assert answer["choices"][0]["text"] == Bytes().decode(wanted)
+        assert answer["mendel"]["plan"] == "model-4"
+        seen = httpx.get(f"{url}/v1/observe", timeout=60).json()
+        assert seen["engine"]["n_drafted"] > 0 and seen["engine"]["draft_bytes"] > 0
+
+
 def test_a_second_ctrl_c_does_not_wait(settled: dict[str, str], tmp_path: Path) -> None:
     spec = toy.tiny().spec.model_dump(mode="json") | {"embedding": "token", "mixers": "attention"}
     native.save(build(ModelSpec.parse(spec)), tmp_path / "endless", Bytes())
@@ -134,8 +149,13 @@ def test_keys_of_a_file_are_wanted_and_tell_tenants_apart(
 
 
 def test_what_cannot_be_served_is_refused_by_its_flag(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    small, chars = tmp_path / "small", tmp_path / "chars"
+    native.save(toy.tiny(vocab=300), small)
+    native.save(toy.tiny(), chars, Chars("".join(map(chr, range(256)))))
+
     def refusal(*args: str) -> str:
         monkeypatch.setattr(sys, "argv", ["mendel", "serve", *args])
         with pytest.raises(SystemExit) as caught:
@@ -152,6 +172,10 @@ def test_what_cannot_be_served_is_refused_by_its_flag(
             (["--port", port], "another --port"),
             (["--max-memory", "1MB", "--port", "0"], "--max-memory"),
             (["--plan", "nope", "--port", "0"], "nope"),
+            (["--plan", "model-4", "--port", "0"], "--draft"),
+            (["--draft", str(small), "--port", "0"], "its vocab is 300"),
+            (["--draft", str(chars), "--port", "0"], "its tokenizer is"),
+            (["--draft", str(folder), "--max-memory", "25MB", "--port", "0"], "32 MB"),
         ]:
             assert said in refusal(str(folder), *flags)
     assert "no server" in refusal("status", "--url", "http://127.0.0.1:9")

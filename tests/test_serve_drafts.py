@@ -136,6 +136,20 @@ def test_a_proof_is_made_once_for_a_model_and_again_for_another(tmp_path: Path) 
     assert other.n_runs > 0 and len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_proof_that_takes_too_long_is_left_to_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, menu = Reference(tiny()), Menu({p.name: p for p in (PlanSpec(), LOOKUP)}, {})
+    monkeypatch.setattr(prove, "LIMIT_S", 0.0)
+    found = prove.proven(program, menu, folder=tmp_path)
+    assert list(found.plans) == ["plain"] and "busy" in found.refused["lookup-4"]
+    monkeypatch.setattr(prove, "LIMIT_S", 600.0)
+    told: list[tuple[int, int, str]] = []
+    again = prove.proven(program, menu, folder=tmp_path, tell=lambda *at: told.append(at))
+    assert list(again.plans) == ["plain", "lookup-4"]
+    assert told == [(0, 2, "plain"), (1, 2, "lookup-4")]
+
+
 def test_a_damaged_proof_is_made_again(tmp_path: Path) -> None:
     program, plans = Sloppy(tiny(n_layers=1)), {"plain": PlanSpec()}
     prove.proven(program, Menu(plans, {}), folder=tmp_path)

@@ -212,6 +212,35 @@ def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
         assert engine.stats().n_refused == 1
 
 
+def test_a_tenant_that_fills_the_queue_leaves_places_for_others() -> None:
+    with running(Reference(tiny()), max_queue=8, max_running=1) as engine:
+        first = Heard()
+        engine.submit(Request("first", (1,), 50_000, tenant="greedy"), first)
+        assert first.begun.wait(30)
+        waiting: list[Heard] = []
+
+        def flood(tenant: str) -> int:
+            """How many of ten are taken."""
+            taken = 0
+            for i in range(10):
+                try:
+                    engine.submit(
+                        Request(f"{tenant}-{i}", (2,), 1, tenant=tenant), heard := Heard()
+                    )
+                except Overloaded as refused:
+                    assert "wait" in str(refused)
+                    continue
+                waiting.append(heard)
+                taken += 1
+            return taken
+
+        assert flood("greedy") == 4
+        assert flood("another") == 2
+        assert flood("") == 2  # nobody's: the rest
+        engine.cancel("first")
+        assert {heard.end.reason for heard in waiting} == {"length"}
+
+
 @pytest.mark.parametrize(
     ("request_", "word"),
     (
@@ -334,7 +363,7 @@ def test_the_chooser_hears_of_every_request_before_and_after() -> None:
     stats = engine.stats()
     engine.close()
     cold, warm = chooser.features
-    assert (cold.n_prompt, cold.n_cached, warm.n_cached) == (80, 0, 64)
+    assert (cold.n_prompt, cold.n_cached, warm.n_cached) == (80, 0, 79)
     assert cold.sampled and not cold.constrained and cold.overlap > 0.9
     assert [trace.n_out for trace in chooser.traces] == [5, 5]
     for trace in chooser.traces:
@@ -429,7 +458,7 @@ def test_nothing_is_left_of_requests_that_ended() -> None:
         assert not engine.scheduler._waiting and len(engine.scheduler._deficits) <= 60
         cache = engine.cache
         assert len(cache._holders) <= sum(len(e.hashes) for e in cache._entries.values())
-        assert len(cache._ends) == len(cache)
+        assert sum(map(len, cache._ends.values())) == len(cache)
     assert not cache._holders and not cache._ends and program.n_bytes == 0
 
 
@@ -486,3 +515,55 @@ def test_an_engine_closes_whenever_it_is_told_to() -> None:
             ask(engine, [Request("r", (1,), 1)])
         engine.close()
         assert not engine._thread.is_alive()
+
+
+@pytest.mark.parametrize("name", ("llama", "a window", "a recurrence", "a hybrid"))
+def test_kernels_tell_what_a_text_takes(name: str) -> None:
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+
+    program = numerics.program(tiny(name), dtype="float32", capacity_bytes=2**24)
+    text = program.text()
+    for n in range(1, 140):
+        program.run([Piece(text, [n % VOCAB])])
+        rest, most = program.bytes_of(n)
+        assert rest <= program.n_bytes <= most
+        if program.cuts or name == "a window":
+            assert program.n_bytes == rest
+    text.free()
+
+
+@pytest.mark.parametrize("name", ("a window", "a recurrence"))
+def test_a_long_text_that_fits_is_served_and_one_that_does_not_is_refused_at_once(
+    name: str,
+) -> None:
+    """Memory of a window or a recurrence grows no more: a line through two short texts says so."""
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+    from mendel.serve.footprint import measured
+
+    free = numerics.program(tiny(name), dtype="float32", capacity_bytes=2**26)
+    footprint = measured(free)
+    room = max(int(footprint.most(600)), int(footprint.of(128)) + 3 * 2**14)
+    assert footprint.fits(room) > 10_000
+    request = Request("r", tuple(range(20)) * 20, 200)
+    wanted = plain(free, request)
+    tight = numerics.program(tiny(name), dtype="float32", capacity_bytes=room)
+    with running(tight, LOOKUP) as engine:
+        assert ask(engine, [request])[0].tokens == wanted
+
+
+def test_a_text_that_just_fits_is_served_and_one_more_token_is_refused_at_once() -> None:
+    pytest.importorskip("numba")
+    from mendel.serve import numerics
+    from mendel.serve.footprint import measured
+
+    free = numerics.program(tiny(), dtype="float32", capacity_bytes=2**24)
+    room = int(measured(free).most(160))  # whole pages
+    program = numerics.program(tiny(), dtype="float32", capacity_bytes=room)
+    with running(program, LOOKUP) as engine:
+        most = engine.footprint.fits(room)
+        request = Request("r", tuple(range(20)) * 5, most + 1 - 100)
+        assert ask(engine, [request])[0].tokens == plain(free, request)
+        with pytest.raises(InputError, match=f"about {most} tokens"):
+            engine.submit(Request("s", request.prompt, most + 2 - 100), Heard())

@@ -55,6 +55,33 @@ def test_an_exact_plan_is_found_to_make_no_difference_to_the_tokens() -> None:
         engine.close()
 
 
+def test_what_was_cut_off_is_replayed_no_further_and_in_company_of_its_own_tenant_alone() -> None:
+    ring = Ring()
+    with_others = [replace(request(i), tenant="ann" if i < 3 else "bob") for i in range(6)]
+    engine = Engine(Reference(tiny()), PLANS, Fixed(LOOKUP.name))
+    try:
+        watched = Watched(engine, [ring.add])
+        served(watched, with_others)
+        begun, ended = threading.Event(), threading.Event()
+
+        def listen(event: Token | End) -> None:
+            (ended if isinstance(event, End) else begun).set()
+
+        watched.submit(Request("endless", (1, 2), 100_000, tenant="ann"), listen)
+        assert begun.wait(60)
+        watched.cancel("endless")
+        assert ended.wait(60)
+        before = engine.stats().n_done
+        told = explain(engine, ring, "endless")
+        assert told["as_served"]["tokens_equal"] and told["tokens_by"] == "nothing"
+        assert {row["company"] for row in told["replays"]} == {0, COMPANY}
+        told = explain(engine, ring, "r4")  # bob has two others
+        assert {row["company"] for row in told["replays"]} == {0, 2}
+        assert engine.stats().n_done > before
+    finally:
+        engine.close()
+
+
 class Planted:
     """An engine that does what a table says: tokens and seconds by plan and company."""
 

@@ -86,6 +86,10 @@ def test_another_host_needs_keys_of_enough_characters(tmp_path: Path) -> None:
     assert keys.tenant(f"Bearer {OTHER}".encode()) == "bob"
     assert keys.tenant(f"bearer {KEY}".encode()) == "key-2"
     assert keys.tenant(b"Bearer nobody") is None and keys.tenant(b"") is None
+    assert first_key(file) == KEY  # not the comment before it
+    file.write_text("# none\n")
+    with pytest.raises(InputError, match="no key"):
+        first_key(file)
 
 
 def test_a_web_page_under_another_name_is_turned_away(open_server: httpx.Client) -> None:
@@ -95,6 +99,19 @@ def test_a_web_page_under_another_name_is_turned_away(open_server: httpx.Client)
         assert "Host" in error_of(answer)["message"]
     for host in ("localhost:1", "127.0.0.1", "[::1]:8000"):
         assert open_server.get("/v1/models", headers={"Host": host}).status_code == 200
+
+
+def test_a_page_of_another_site_cannot_send_what_its_browser_would_not_ask_about(
+    open_server: httpx.Client,
+) -> None:
+    body = json.dumps({"text": "a", "good": True}).encode()
+    plain = {"Content-Type": "text/plain", "Host": "127.0.0.1"}  # goes out without a preflight
+    for origin in ("https://evil.example", "http://localhost.evil.example:80", "null", "file://"):
+        answer = open_server.post("/v1/feedback", content=body, headers={**plain, "Origin": origin})
+        assert answer.status_code == 403 and "page" in error_of(answer)["message"], origin
+    for origin in ("http://localhost:3000", "http://127.0.0.1", "http://[::1]:8000"):
+        answer = open_server.post("/v1/feedback", content=body, headers={**plain, "Origin": origin})
+        assert answer.status_code == 200, origin
 
 
 @pytest.mark.parametrize(

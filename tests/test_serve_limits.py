@@ -143,6 +143,21 @@ def test_a_connection_that_asks_nothing_is_cut(tmp_path: Path) -> None:
         until(lambda: what.n_connections() == 0, "cut")
 
 
+def test_a_crowd_that_says_nothing_is_cut_sooner(tmp_path: Path) -> None:
+    what = toy.served(tmp_path, limits=Limits(max_connections=2, crowded_s=0.1))
+    with toy.running(what) as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
+        for sock in idle:
+            sock.settimeout(20)  # less than the patience with one that is alone
+        cut = 0
+        for sock in idle:
+            try:
+                cut += sock.recv(1) == b""
+            except ConnectionResetError:
+                cut += 1
+        assert cut == 5
+
+
 def test_more_connections_than_allowed_are_told_so(tmp_path: Path) -> None:
     what = toy.served(tmp_path, limits=Limits(max_connections=3))
     with toy.running(what) as server:

@@ -64,6 +64,9 @@ def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None
         client.completions.create(**known, stream=True, stream_options={"include_usage": True})
     )
     assert "".join(c.choices[0].text for c in chunks if c.choices) == whole.choices[0].text
+    last = [c for c in chunks if c.choices and c.choices[0].finish_reason]
+    assert [(c.model_extra or {})["mendel"]["plans"] for c in last] == [["plain"]]  # and its digest
+    assert all("mendel" not in (c.model_extra or {}) for c in chunks[: chunks.index(last[0])])
     reasons = [c.choices[0].finish_reason for c in chunks if c.choices]
     assert reasons[-1] == "length" and not any(reasons[:-1])
     assert chunks[-1].usage is not None and whole.usage is not None

@@ -23,7 +23,8 @@ HEADER = tuple(range(1000, 1040))  # what always follows an answer
 class Taken:
     """An engine that takes all it is offered."""
 
-    def __init__(self) -> None:
+    def __init__(self, block: int = BLOCK) -> None:
+        self.block = block
         self.warmed: list[tuple[tuple[int, ...], str]] = []
 
     def warm(self, ids: Sequence[int], tenant: str = "") -> bool:
@@ -118,7 +119,7 @@ def test_what_it_remembers_is_bounded() -> None:
 
 def test_what_a_call_is_answered_with_is_foreseen_from_the_call() -> None:
     """Eight calls, each with a result that begins in its own words and ends in new ones."""
-    foresight, engine = Foresight(block=1), Taken()
+    foresight, engine = Foresight(), Taken(block=1)
     chance = np.random.default_rng(6)
     calls = [(1, 2, 500 + k, 3) for k in range(8)]
     usual = [random_ids(chance, 45) for _ in calls]
@@ -172,7 +173,7 @@ def test_where_the_asker_writes_the_history_anew_its_own_ids_are_warmed() -> Non
 
 
 def test_the_way_that_most_went_is_followed_until_they_part() -> None:
-    habits = Habits(32)
+    habits = Habits()
     then = [(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 4, 6), (1, 2, 9)]
     assert habits.guess(then, 1.0, 0.3) == (1, 2, 3, 4)  # 3 of 4, then 2 of 3; then one is over
     assert habits.guess(then, 0.35, 0.3) == (1, 2)

@@ -11,17 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mendel.clocks.tune.profile import Measured, Profile, kept, kinds, machine, profile, surviving
+from mendel.clocks.tune.profile import (
+    Measured,
+    Profile,
+    _Asker,
+    kept,
+    kinds,
+    machine,
+    profile,
+    surviving,
+)
 from mendel.clocks.tune.session import Tuner
 from mendel.ledger import Ledger
 from mendel.serve.engine import Engine
-from mendel.serve.protocols import Fixed, Request
+from mendel.serve.protocols import End, Fixed, Listener, Request
 from mendel.serve.reference import Reference
 from mendel.spec import PlanSpec
 from mendel.types import InputError, Kind
 
 from .serve_models import VOCAB, ask, tiny
-from .test_serve_observe import FEATURES
+from .test_serve_observe import FEATURES, TRACE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MENU = {
@@ -105,7 +114,7 @@ def test_a_profile_keeps_to_its_budget_and_meets_every_plan(tmp_path: Path) -> N
     engine = Engine(Reference(tiny()), MENU, Fixed("plain"))
     try:
         began = time.perf_counter()
-        found = profile(engine, list(MENU), vocab=VOCAB, context=64, budget_s=0.01)
+        found = profile(engine, list(MENU), vocab=VOCAB, context=64, budget_s=0.01, limit_s=600)
         least = time.perf_counter() - began
     finally:
         engine.close()
@@ -115,11 +124,59 @@ def test_a_profile_keeps_to_its_budget_and_meets_every_plan(tmp_path: Path) -> N
     assert found.seconds <= least
 
 
+def test_a_profile_ends_at_its_limit_whatever_it_has_not_met() -> None:
+    engine = Engine(Reference(tiny()), MENU, Fixed("plain"))
+    try:
+        found = profile(engine, list(MENU), vocab=VOCAB, context=64, limit_s=0.0)
+        assert engine.stats().n_done == 2, "the first plan, once to make ready"
+    finally:
+        engine.close()
+    assert [row.plan for row in found.rows] == ["plain"]
+    assert surviving(found, MENU, "plain") == ["plain"]
+
+
 def test_a_plan_that_fails_in_the_profile_is_named() -> None:
     engine = Engine(Reference(tiny()), {"plain": PlanSpec()}, Fixed("plain"))
     try:
         with pytest.raises(InputError, match="lookup-4"):
             profile(engine, ["plain", "lookup-4"], vocab=VOCAB, context=64, budget_s=0.1)
+    finally:
+        engine.close()
+
+
+class Stuck:
+    """An engine whose answers under one plan do not come until they are cancelled."""
+
+    def __init__(self, engine: Engine, plan: str) -> None:
+        self.engine, self.plan = engine, plan
+        self.held: dict[str, Listener] = {}
+
+    def submit(self, request: Request, listener: Listener) -> None:
+        if request.plan == self.plan:
+            self.held[request.id] = listener
+        else:
+            self.engine.submit(request, listener)
+
+    def cancel(self, id: str) -> None:
+        self.held.pop(id)(End("cancelled", TRACE))
+
+
+def test_a_plan_that_does_not_answer_is_left_out_and_the_profile_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Asker, "wait_s", 2.0)
+    engine = Engine(Reference(tiny()), MENU, Fixed("plain"))
+    try:
+        stuck = Stuck(engine, "lookup-8")
+
+        def measure() -> Profile:
+            return profile(stuck, list(MENU), vocab=VOCAB, context=64, budget_s=0.01, limit_s=600)
+
+        found = kept(tmp_path, "4" * 64, MENU, measure)
+        assert "lookup-8" not in {row.plan for row in found.rows}
+        assert "lookup-8" not in surviving(found, MENU, "plain") and not list(tmp_path.iterdir())
+        with pytest.raises(InputError, match="busy"):
+            profile(Stuck(engine, "plain"), ["plain"], vocab=VOCAB, context=64)
     finally:
         engine.close()
 
@@ -139,6 +196,8 @@ def test_a_plan_is_dropped_only_for_one_of_its_kind_that_is_faster_everywhere() 
         1.0,
     )
     assert surviving(found, MENU, "plain") == ["plain", "lookup-4", "shallow-1x3"]
+    silent = Profile(found.rows[:4], 1.0)  # two plans did not answer in time
+    assert surviving(silent, MENU, "plain") == ["plain", "lookup-4"]
     near = Profile((*found.rows[:4], *rows("lookup-8", free=1.3, copy=0.9)), 1.0)
     assert "lookup-8" in surviving(near, MENU, "plain")
     assert surviving(found, MENU, "lookup-8")[2] == "lookup-8"

@@ -53,13 +53,15 @@ def bench_serve(
     check: Annotated[bool, typer.Option("--check", help="Ask each again under --check-plan: are "
                                         "the texts equal?")] = False,
     check_plan: Annotated[str, typer.Option(help="The plan to check against.")] = "plain",
-    key_file: Annotated[Path | None, typer.Option(help="A file with the server's key.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="As --api-key-file of the server; "
+                                             "the first is sent.")] = None,
     serve: Annotated[str, typer.Option(help='Options of a server to start: "--dtype bf16".')] = "",
     save_trace: Annotated[Path | None, typer.Option(help="Write the mix as a trace.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the JSON goes.")] = None,
 ) -> None:  # fmt: skip
     """Replay a trace or a mix of workloads against a server, and print what its clients saw."""
     from mendel.serve import replay, workloads
+    from mendel.serve.http.keys import first_key
 
     if trace is not None:
         conversations = workloads.read_trace(trace)
@@ -70,7 +72,7 @@ def bench_serve(
         conversations = [_drawn(each, temperature, seed + i) for i, each in enumerate(made)]
     if save_trace is not None:
         workloads.write_trace(save_trace, conversations)
-    key = key_file.read_text(encoding="utf-8").strip() if key_file is not None else None
+    key = first_key(key_file) if key_file is not None else None
     with _running(server, shlex.split(serve), key) as running:
         ticker = _Ticker(sum(each.n_requests for each in conversations))
         began = time.perf_counter()

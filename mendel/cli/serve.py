@@ -39,7 +39,10 @@ def serve(
     dtype: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     max_memory: Bytes = 2e9,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="A line each: KEY, or TENANT KEY.")
+        Path | None,
+        typer.Option(
+            help="A line each: KEY, or TENANT KEY. For status and explain, the first one is sent."
+        ),
     ] = None,
     plan: Annotated[str | None, typer.Option(help="Always this one; see /v1/plans.")] = None,
     drain: Seconds = 10.0,
@@ -51,6 +54,9 @@ def serve(
         Path | None, typer.Option(help="Default: feedback/NAME.jsonl in mendel's home.")
     ] = None,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="A line each.")] = False,
+    draft: Annotated[
+        Path | None, typer.Option(help="A small model of the same tokens, that guesses.")
+    ] = None,
     url: Annotated[str, typer.Option(help="Of status and explain.")] = URL,
     as_json: Annotated[bool, typer.Option("--json", help="Of status.")] = False,
 ) -> None:
@@ -73,7 +79,7 @@ def serve(
         dtype=_one_of("--dtype", dtype, _DTYPES), max_memory=int(max_memory),
         keys=api_key_file, plan=plan, drain_s=drain, name=name, tokenizer=tokenizer,
         max_queue=max_queue, max_running=max_running, feedback=feedback,
-        log_requests=log_requests,
+        log_requests=log_requests, draft=draft,
     )  # fmt: skip
     run(options)
 
@@ -99,12 +105,13 @@ def _asked(url: str, path: str, key_file: Path | None) -> dict[str, Any]:
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
+    from mendel.serve.http.keys import first_key
+
     if not url.startswith(("http://", "https://")):
         raise InputError(f"--url {url} is no address. Wanted one such as {URL}.")
     request = Request(url.rstrip("/") + path)  # noqa: S310  checked above
     if key_file is not None:
-        words = [w for line in key_file.read_text().splitlines()[:1] for w in line.split()]
-        request.add_header("Authorization", f"Bearer {words[-1] if words else ''}")
+        request.add_header("Authorization", f"Bearer {first_key(key_file)}")
     try:
         with urlopen(request, timeout=60) as answer:  # noqa: S310
             found: dict[str, Any] = json.load(answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import time
 from contextlib import ExitStack
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mendel.cli.starting import Starting, interruptible
 from mendel.serve.http.keys import read_keys
-from mendel.serve.http.sockets import BACKLOG, listen, more_files
+from mendel.serve.http.sockets import bound, listen, more_files
+from mendel.types import InputError
 
 if TYPE_CHECKING:
     from mendel.serve.http.served import Served
@@ -38,31 +41,39 @@ class Options:
     max_running: int
     feedback: Path | None
     log_requests: bool
+    draft: Path | None = None
 
 
 def run(options: Options) -> None:
     """Serve until a signal comes."""
     _log(options.log_requests)
     keys = read_keys(options.keys, options.host)
+    if not options.folder.exists():
+        raise InputError(
+            f"{options.folder} is absent. Wanted a model's folder. Train one by `mendel train`."
+        )
     sys.setswitchinterval(0.0005)  # a token waits no longer than that for the loop, or the engine
     more_files()
     with ExitStack() as held:
-        sock = listen(options.host, options.port)
+        sock = bound(options.host, options.port)
         held.callback(sock.close)
-        served = opened(options, held)
-        from mendel.serve.http.app import create_app
-        from mendel.serve.http.server import serve
+        with interruptible(), Starting() as starting:
+            served = opened(options, held, starting)
+            served.keys = keys
+            from mendel.serve.http.app import create_app
+            from mendel.serve.http.server import serve
 
-        served.keys = keys
-        host, port = sock.getsockname()[:2]
-        place = f"[{host}]" if ":" in host else host
-        sock.listen(BACKLOG)  # from here on those who come are served
-        print(f"{served.name} at http://{place}:{port}: {_said(served, options)}", flush=True)
-        serve(create_app(served), served, sock, options.drain_s)
+            app = create_app(served)
+        listen(sock)  # from here on those who come are served
+        print(f"{served.name} at {_address(sock)}: {_said(served, options)}", flush=True)
+        serve(app, served, sock, options.drain_s)
+        with interruptible():
+            held.close()
 
 
-def opened(options: Options, held: ExitStack) -> Served:
+def opened(options: Options, held: ExitStack, starting: Starting) -> Served:
     """What lies in the folder, ready; `held` closes what runs beside it."""
+    starting.phase("loading what serves")  # torch alone takes seconds
     from mendel.ledger import home
     from mendel.serve.http.served import Served
 
@@ -73,12 +84,18 @@ def opened(options: Options, held: ExitStack) -> Served:
     if (folder / AGENT).is_file():
         from mendel.emit.runtime import load_model
 
+        starting.phase(f"reading {folder}")
         served.agent = load_model(folder)
     else:
         from mendel.cli.serving_language import open_language
 
-        served.language, served.collectors = open_language(options, held)
+        served.language, served.collectors = open_language(options, held, starting)
     return served
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _said(served: Served, options: Options) -> str:

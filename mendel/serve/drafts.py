@@ -2,6 +2,7 @@
 
 lookup   what followed the last time that the text read as it does now
 shallow  the model's own first layers
+model    a small model of its own: drafter.py
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mendel.serve.cache import BLOCK, PrefixCache
+from mendel.serve.cache import BLOCK, LEAST, PrefixCache
+from mendel.serve.drafter import Drafter
 from mendel.serve.footprint import Footprint, measured
 from mendel.serve.job import Job, check, overlap
 from mendel.serve.protocols import (
@@ -58,6 +59,7 @@ class Stats:
     n_accepted: int
     n_bytes: int  # that all texts hold
     capacity_bytes: int
+    draft_bytes: int  # that texts of a draft model hold
     n_cached: int  # texts in the cache
     n_hits: int
     n_hit_tokens: int
@@ -84,18 +86,24 @@ class Engine:
         cache_bytes: int | None = None,
         chunk_rows: int = 64,
         warm_share: float = 0.1,
+        draft: Program | None = None,
     ) -> None:
         """plans: by name, the first is that of requests whose chooser fails
 
-        max_queue    requests that wait; more are Overloaded
+        max_queue    requests that wait; more are Overloaded. One tenant of several may have as
+                     many waiting as places are free, so that none fills it
         max_running  texts in a batch
         cache_bytes  of prefixes; None: half of what the program has
         chunk_rows   tokens of prompts in a batch, while others wait for their next token
         warm_share   of all compute, that may be spent on prefixes nobody has asked for yet
-        raises       InputError for no plan
+        draft        a small model of the same vocab, for plans with draft="model"
+        raises       InputError for no plan, or one that lacks its draft model
         """
         if not plans:
             raise InputError("no plans. Wanted at least one. Give {'plain': PlanSpec()}.")
+        lacking = [name for name, plan in plans.items() if plan.draft == "model"]
+        if lacking and draft is None:
+            raise InputError(f"plan {lacking[0]!r} guesses by a draft model. Give one as `draft`.")
         self.program, self.plans, self.chooser = program, dict(plans), chooser
         self.max_queue = max_queue
         self.footprint: Footprint = measured(program)
@@ -103,13 +111,14 @@ class Engine:
         self.cache = PrefixCache(half if cache_bytes is None else cache_bytes, cuts=program.cuts)
         self.scheduler = Scheduler(max_running)
         self.texts = Texts(program, self.cache, self.scheduler, self.footprint)
-        self.stepper = Stepper(program, self.texts, self.scheduler, chunk_rows)
+        self.drafter = None if draft is None else Drafter(draft, program)
+        self.stepper = Stepper(program, self.texts, self.scheduler, chunk_rows, self.drafter)
         self.warming = Warming(warm_share)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._arrived: deque[Job] = deque()
         self._cancelled: deque[str] = deque()
-        self._known: set[str] = set()  # ids of requests that have not ended
+        self._known: dict[str, str] = {}  # requests that have not ended, and whose they are
         self._is_closing = self._is_over = False
         self._n_done = self._n_failed = self._n_refused = 0
         self._by_plan = dict.fromkeys(self.plans, 0)
@@ -137,16 +146,11 @@ class Engine:
                 raise Overloaded("the server is closing. Ask another one.", 5.0)
             if request.id in self._known:
                 raise InputError(f"request {request.id!r} is being served. Give each its own id.")
-            n_queued = len(self._known) - len(self.scheduler.running)
-            if n_queued >= self.max_queue:
+            if (full := self._full(request.tenant)) is not None:
                 self._n_refused += 1
                 wait = self._retry_after()
-                raise Overloaded(
-                    f"{n_queued} requests wait, of at most {self.max_queue}. "
-                    f"Ask again in {wait:.0f} s.",
-                    wait,
-                )
-            self._known.add(request.id)
+                raise Overloaded(f"{full} Ask again in {wait:.0f} s.", wait)
+            self._known[request.id] = request.tenant
             self._arrived.append(job)
         self._wake.set()
 
@@ -155,14 +159,19 @@ class Engine:
         self._cancelled.append(id)
         self._wake.set()
 
+    @property
+    def block(self) -> int:
+        """Tokens that the cache keeps together."""
+        return 1 if self.cache.cuts else BLOCK
+
     def warm(self, ids: Sequence[int], tenant: str = "") -> bool:
         """Compute a prefix when idle, for a request that may come; False where it may not be."""
         if self._is_closing or not self.cache.capacity:
             return False
-        whole = tuple(ids[: len(ids) // BLOCK * BLOCK])
-        if not whole:
+        n = len(ids) // self.block * self.block
+        if n < LEAST:
             return False
-        request = Request(id="", prompt=whole, n_tokens=1, tenant=tenant)
+        request = Request(id="", prompt=tuple(ids[:n]), n_tokens=1, tenant=tenant)
         check(request, self.program.vocab, self.program.context)
         taken = self.warming.offer(Job(request, _nobody), self.stepper)
         if taken:
@@ -204,6 +213,7 @@ class Engine:
             n_accepted=s.n_accepted,
             n_bytes=self.texts.n_bytes,
             capacity_bytes=self.program.capacity_bytes,
+            draft_bytes=self.drafter.program.n_bytes if self.drafter else 0,
             n_cached=len(cache),
             n_hits=cache.n_hits,
             n_hit_tokens=cache.n_hit_tokens,
@@ -232,6 +242,8 @@ class Engine:
         for job in self.scheduler.all():
             self._end(job, "cancelled", "the server closed")
         self.cache.clear()
+        if self.drafter is not None:
+            self.drafter.close()
 
     def _turn(self) -> bool:
         """One step; False where there was nothing to do."""
@@ -290,14 +302,14 @@ class Engine:
         self.scheduler.end(job)
         try:
             self.texts.finish(job, keep=reason != "failed")
+            if self.drafter is not None:
+                self.drafter.finish(job, keep=reason != "failed")
         except Exception:  # whoever waits for the end must hear of it
             log.exception("the text of %s could not be put away", job.request.id)
-        now = time.perf_counter()
-        gap, self._last_end = now - self._last_end, now
-        self._gap_s += 0.1 * (min(gap, 10.0) - self._gap_s)
         with self._lock:
-            self._known.discard(job.request.id)
-        self._n_done, self._n_failed = self._n_done + 1, self._n_failed + (reason == "failed")
+            self._known.pop(job.request.id, None)
+        if not job.request.is_own:
+            self._count(reason)
         end = job.end(reason, error)
         try:
             if job.admitted is not None:
@@ -308,6 +320,27 @@ class Engine:
             job.listener(end)
         except Exception:
             log.exception("a listener failed at the end of %s", job.request.id)
+
+    def _count(self, reason: Reason) -> None:
+        now = time.perf_counter()
+        gap, self._last_end = now - self._last_end, now
+        self._gap_s += 0.1 * (min(gap, 10.0) - self._gap_s)
+        self._n_done, self._n_failed = self._n_done + 1, self._n_failed + (reason == "failed")
+
+    def _full(self, tenant: str) -> str | None:
+        """Why nobody else, or nobody else of a tenant's, may wait; None where there is a place."""
+        running = list(self.scheduler.running.values())
+        n_queued = len(self._known) - len(running)
+        free = self.max_queue - n_queued
+        if free <= 0:
+            return f"{n_queued} requests wait, of at most {self.max_queue}."
+        if not tenant or n_queued < free:
+            return None
+        here = sum(whose == tenant for whose in self._known.values())
+        mine = here - sum(job.request.tenant == tenant for job in running)
+        if mine < free:
+            return None
+        return f"{mine} of your requests wait, and the {free} free places are for others, too."
 
     def _retry_after(self) -> float:
         """Until half of the queue is served, at the rate of late."""

@@ -63,7 +63,9 @@ def explain(engine: Serves, ring: Ring, id: str, *, plain: str = "plain") -> dic
             f"request {id!r} had output of a given form, whose grammar is used up. Wanted one "
             "without. Ask for it again under another plan instead."
         )
-    others = [o for o in ring.near(found, 4 * COMPANY) if o.request.grammar is None][:COMPANY]
+    tenant = found.request.tenant  # nobody learns what another one's requests cost
+    near = [o for o in ring.near(found, len(ring)) if o.request.tenant == tenant]
+    others = [o for o in near if o.request.grammar is None][:COMPANY]
     cells = _cells(engine, found, others, plain)
     return _told(found, cells, plain)
 
@@ -78,7 +80,7 @@ def _cells(
     runs: dict[tuple[str, int], list[Run]] = {way: [] for way in ways}
     for i in range(REPEATS):
         for plan, n in ways if i % 2 == 0 else reversed(ways):
-            runs[plan, n].append(_run(engine, found.request, plan, others[:n]))
+            runs[plan, n].append(_run(engine, _again(found), plan, others[:n]))
     return {way: _cell(way, each) for way, each in runs.items()}
 
 
@@ -104,7 +106,7 @@ def _run(engine: Serves, request: Request, plan: str, others: Sequence[Finished]
 
     beside = [f"{name}-beside-{i}" for i in range(len(others))]
     for one, other in zip(beside, others, strict=True):
-        engine.submit(replace(other.request, id=one, tenant=one, plan=plan), _nobody)
+        engine.submit(replace(_again(other), id=one, tenant=one, plan=plan), _nobody)
     engine.submit(replace(request, id=name, tenant=name, plan=plan), listen)
     if not ended.wait(WAIT_S):
         engine.cancel(name)
@@ -114,6 +116,13 @@ def _run(engine: Serves, request: Request, plan: str, others: Sequence[Finished]
         why = ends[0].error if ends else f"no end in {WAIT_S:g} s"
         raise InputError(f"the replay under {plan!r} failed: {why}. Try again when it is quiet.")
     return ends[0].trace, tuple(tokens)
+
+
+def _again(one: Finished) -> Request:
+    """As it was asked; what was cut off, as at a stop string, as far as it came."""
+    if one.end.reason not in ("cancelled", "failed"):
+        return one.request
+    return replace(one.request, n_tokens=max(1, len(one.ids)))
 
 
 def _nobody(_: Token | End) -> None: ...

@@ -1,13 +1,24 @@
-"""How much memory a text of so many tokens takes, measured on the program."""
+"""How much memory a text of so many tokens takes: by the program's word, or measured on it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from mendel.serve.protocols import Piece, PoolFull, Program, Request
 from mendel.types import InputError
 
+ENDLESS = 2**40  # tokens
 PROBE = 64  # tokens; pages of a program are expected to divide it
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A program that knows, as where layers look back through a window memory grows no more."""
+
+    def bytes_of(self, n: int) -> tuple[int, int]:
+        """Of a text of n tokens: at rest, and at most, while it is run token by token."""
 
 
 @dataclass(frozen=True)
@@ -16,19 +27,37 @@ class Footprint:
 
     fixed: float
     a_token: float
+    told: Callable[[int], tuple[int, int]] | None = None  # by the program, in place of that
 
     def of(self, n: int) -> float:
-        return self.fixed + self.a_token * n if n > 0 else 0.0
+        """At rest."""
+        if n <= 0:
+            return 0.0
+        return self.fixed + self.a_token * n if self.told is None else self.told(n)[0]
+
+    def most(self, n: int) -> float:
+        """While it is run."""
+        return self.of(n) if self.told is None or n <= 0 else self.told(n)[1]
+
+    def fits(self, capacity: int) -> int:
+        """Tokens of the longest text that has room."""
+        low, high = 0, 1
+        while high < ENDLESS and self.most(high) <= capacity:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.most(middle) <= capacity else (low, middle)
+        return low
 
     def check(self, request: Request, capacity: int) -> None:
         """Raises InputError for a request that would not fit if it were alone."""
         n = len(request.prompt) + request.n_tokens - 1  # the last is given out, and not run
-        if self.of(n) > capacity:
-            fits = max(0, int((capacity - self.fixed) / self.a_token)) if self.a_token else 0
+        if self.most(n) > capacity:
             raise InputError(
                 f"a prompt of {len(request.prompt)} tokens and {request.n_tokens} to write take "
-                f"{self.of(n) / 2**20:.1f} MiB. Wanted at most {capacity / 2**20:.1f} MiB, about "
-                f"{fits} tokens. Shorten the prompt, ask for fewer, or give the server more memory."
+                f"{self.most(n) / 2**20:.1f} MiB. Wanted at most {capacity / 2**20:.1f} MiB, about "
+                f"{self.fits(capacity)} tokens. Shorten the prompt, ask for fewer, or give the "
+                "server more memory."
             )
 
 
@@ -52,4 +81,5 @@ def measured(program: Program) -> Footprint:
     finally:
         text.free()
     a_token = (second - first) / most
-    return Footprint(max(0.0, second - 2 * most * a_token), a_token)
+    told = program.bytes_of if isinstance(program, Tells) else None
+    return Footprint(max(0.0, second - 2 * most * a_token), a_token, told)

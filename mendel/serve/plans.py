@@ -13,6 +13,7 @@ from mendel.types import InputError, did_you_mean
 MOST = 12
 PLAIN = PlanSpec()
 LOOKUPS = (2, 4, 8, 15)
+MODELS = (2, 4, 8)
 SHALLOWS = (2, 4)
 
 
@@ -44,17 +45,19 @@ def menu(
     exits: Sequence[int] = (),
     n_cores: int | None = None,
     also: Iterable[PlanSpec] = (),
+    has_draft: bool = False,
 ) -> Menu:
     """What this program can do on this machine.
 
     exits  depths at which the model was trained to predict, as `mendel train --early-exit` does
     also   plans of the user's, before the usual ones
+    has_draft  a small model is there to guess
     """
     n_cores = cores() if n_cores is None else n_cores
     plans: dict[str, PlanSpec] = {}
     refused: dict[str, str] = {}
     for plan in (PLAIN, *also, *_usual(program, exits, n_cores)):
-        reason = _reason(plan, program, exits, n_cores)
+        reason = _reason(plan, program, exits, n_cores, has_draft)
         if reason is None and len(plans) == MOST and plan.name not in plans:
             reason = f"the menu has its {MOST} plans"
         if reason is not None:
@@ -69,19 +72,24 @@ def _usual(program: Program, exits: Sequence[int], n_cores: int) -> list[PlanSpe
     depths = tuple(exits) or (
         max(1, program.n_layers // 3),
     )  # refused, with the reason, if untrained
+    models = [PlanSpec(draft="model", n_draft=n) for n in MODELS]
     shallows = [
         PlanSpec(draft="shallow", n_draft=n, depth=depth) for depth in depths for n in SHALLOWS
     ]
     two = [plan.model_copy(update={"threads": 2}) for plan in (PLAIN, lookups[1])]
-    return [*lookups, *shallows[:4], *two, PlanSpec(reuse=False)]
+    return [*lookups, *models, *shallows[:4], *two, PlanSpec(reuse=False)]
 
 
-def _reason(plan: PlanSpec, program: Program, exits: Sequence[int], n_cores: int) -> str | None:
+def _reason(
+    plan: PlanSpec, program: Program, exits: Sequence[int], n_cores: int, has_draft: bool
+) -> str | None:
     """Why not; None where there is nothing against it."""
     if plan.threads > n_cores:
         return f"{plan.threads} threads are more than the {n_cores} cores of this process"
     if plan.draft == "none":
         return None
+    if plan.draft == "model" and not has_draft:
+        return "there is no draft model. Give a small one of the same tokens by `--draft DIR`"
     if not program.cuts and program.n_undo <= plan.n_draft:
         return (
             f"this program takes back {program.n_undo} tokens of a run, and "

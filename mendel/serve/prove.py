@@ -8,9 +8,11 @@ bit for bit. What was proven is kept on disk, by the program's digest and mendel
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,16 +21,21 @@ from pathlib import Path
 
 from mendel.generate import Sampler
 from mendel.ledger import home
+from mendel.serve.drafter import together
 from mendel.serve.engine import Engine
 from mendel.serve.job import with_logprobs
-from mendel.serve.plans import Menu
-from mendel.serve.protocols import End, Fixed, Piece, Program, Request, Token
+from mendel.serve.plans import PLAIN, Menu
+from mendel.serve.protocols import End, Fixed, Piece, Program, Request, Tell, Token
+from mendel.serve.threads import no_faster
 from mendel.spec import PlanSpec
 from mendel.types import digest
 
 N_TOKENS = 24
 LENGTHS = (1, 5, 40, 72, 130)  # of prompts: shorter and longer than a block, and than a chunk
 TOP = 3
+TOTAL_S = 10.0  # of proofs in one start; the one under way goes on to its end
+DAY_S = 86_400
+LIMIT_S = 20.0  # of one proof: two threads on a busy core may wait for each other for minutes
 SAMPLERS = (Sampler(), Sampler(0.8, 0.95, seed=7))
 ROUNDS = ("alone", "together")
 
@@ -39,24 +46,26 @@ def proven(
     *,
     prompts: Sequence[Sequence[int]] = (),
     folder: Path | None = None,
+    draft: Program | None = None,
+    tell: Tell | None = None,
+    drops_slow: bool = False,
 ) -> Menu:
     """The menu without the plans that gave other answers than plain; those are named.
 
-    prompts  real ones, beside those that are made here
-    folder   where proofs are kept; None: under MENDEL_HOME
+    prompts     real ones, beside those that are made here
+    folder      where proofs are kept; None: under MENDEL_HOME
+    draft       the small model of plans that guess by one
+    tell        hears which plan is next
+    drops_slow  leave out, unproven, plans whose threads make no step faster
     """
-    file = (folder or home() / "serve" / "proofs") / f"{_key(program, prompts)}.json"
-    known = _read(file)
-    asked = _requests(program, prompts)
-    wanted = None
+    file = (folder or home() / "serve" / "proofs") / f"{_key(program, prompts, draft)}.json"
+    proofs = _Proofs(program, draft, _requests(program, prompts), file)
     plans, refused = {}, dict(menu.refused)
-    for name, plan in menu.plans.items():
-        identity = digest(plan.model_dump(mode="json"))
-        if identity not in known:
-            wanted = wanted or [plain(program, request) for request in asked]
-            known[identity] = difference(program, plan, asked, wanted)
-            _write(file, known)
-        reason = known[identity]
+    for i, (name, plan) in enumerate(menu.plans.items()):
+        if tell is not None:
+            tell(i, len(menu.plans), name)
+        reason = proofs.slow(plan) if drops_slow else None
+        reason = proofs.of(plan) if reason is None else reason
         if reason is None:
             plans[name] = plan
         else:
@@ -64,18 +73,71 @@ def proven(
     return Menu(plans, refused)
 
 
+class _Proofs:
+    """Of one program: those on disk, and new ones while there is time."""
+
+    def __init__(
+        self, program: Program, draft: Program | None, asked: Sequence[Request], file: Path
+    ) -> None:
+        self.program, self.draft, self.asked, self.file = program, draft, asked, file
+        self.known = _read(file)
+        self.spent_s = 0.0  # on proofs, but plain's
+        self._wanted: Sequence[Sequence[Token]] | None = None
+
+    def slow(self, plan: PlanSpec) -> str | None:
+        """Why its threads are of no use here; on a busy machine that is asked again in a day."""
+        if plan.threads == 1:
+            return None
+        key = f"threads {plan.threads}"
+        today = f"{key}, day {int(time.time() / DAY_S)}"
+        if key not in self.known and today not in self.known:
+            reason = no_faster(self.program, plan.threads)
+            self.known[key if reason is None else today] = reason
+            _write(self.file, self.known)
+        return self.known.get(key) if key in self.known else self.known[today]
+
+    def of(self, plan: PlanSpec) -> str | None:
+        """Why it is not on the menu: it is not exact, or there was no time to see."""
+        identity = digest(plan.model_dump(mode="json"))
+        if identity in self.known:
+            return self.known[identity]
+        if self.spent_s > TOTAL_S:
+            return f"its proof has to wait for the next start: others took {self.spent_s:.0f} s"
+        limit_s = math.inf if plan == PLAIN else LIMIT_S
+        if self._wanted is None:
+            self._wanted = [plain(self.program, request) for request in self.asked]
+        began = time.monotonic()
+        try:
+            self.known[identity] = difference(
+                self.program, plan, self.asked, self._wanted, draft=self.draft, limit_s=limit_s
+            )
+        except TimeoutError as error:  # says nothing of another day
+            return str(error)
+        finally:
+            self.spent_s += 0.0 if plan == PLAIN else time.monotonic() - began
+        _write(self.file, self.known)
+        return self.known[identity]
+
+
 def difference(
     program: Program,
     plan: PlanSpec,
     asked: Sequence[Request],
     wanted: Sequence[Sequence[Token]],
+    *,
+    draft: Program | None = None,
+    limit_s: float = math.inf,
 ) -> str | None:
-    """Where the plan's answers differ first; None where they are equal."""
-    engine = Engine(program, {plan.name: plan}, Fixed(plan.name))
+    """Where the plan's answers differ first; None where they are equal.
+
+    raises   TimeoutError where they are not all there in the time given
+    """
+    until = time.monotonic() + limit_s
+    engine = Engine(program, {plan.name: plan}, Fixed(plan.name), draft=draft)
     try:
         for round in ROUNDS:
             groups = [[request] for request in asked] if round == "alone" else [asked]
-            found = [answer for group in groups for answer in _answers(engine, group)]
+            found = [answer for group in groups for answer in _answers(engine, group, until)]
             for request, one, plain_one in zip(asked, found, wanted, strict=True):
                 if (reason := _differ(request, one, plain_one)) is not None:
                     return f"{round}, {reason}"
@@ -113,6 +175,7 @@ def _requests(program: Program, prompts: Sequence[Sequence[int]]) -> list[Reques
         Request(f"{i}-{j}", prompt, n_tokens, sampler, n_logprobs=min(TOP, program.vocab))
         for i, prompt in enumerate(cut)
         for j, sampler in enumerate(SAMPLERS)
+        if i % len(SAMPLERS) == j or i >= len(LENGTHS)  # guesses are right in the last ones
     ]
 
 
@@ -123,12 +186,17 @@ def _made(vocab: int) -> list[tuple[int, ...]]:
     return [*texts, texts[1] * 8]
 
 
-def _answers(engine: Engine, group: Sequence[Request]) -> list[list[Token] | End]:
+def _answers(engine: Engine, group: Sequence[Request], until: float) -> list[list[Token] | End]:
     answers = [_Answer() for _ in group]
     for request, answer in zip(group, answers, strict=True):
         engine.submit(replace(request, plan=None), answer)
     for answer in answers:
-        answer.over.wait()
+        left_s = None if until == math.inf else max(0.0, until - time.monotonic())
+        if not answer.over.wait(left_s):
+            raise TimeoutError(
+                f"its proof was not done in {LIMIT_S:g} s, since the machine was busy: the next "
+                "start tries it again"
+            )
     return [answer.tokens if answer.failure is None else answer.failure for answer in answers]
 
 
@@ -163,8 +231,10 @@ def _differ(request: Request, found: Sequence[Token] | End, wanted: Sequence[Tok
     return None
 
 
-def _key(program: Program, prompts: Sequence[Sequence[int]]) -> str:
-    return digest([program.digest, version("mendel"), [list(prompt) for prompt in prompts]])
+def _key(program: Program, prompts: Sequence[Sequence[int]], draft: Program | None) -> str:
+    return digest(
+        [together(program, draft), version("mendel"), [list(prompt) for prompt in prompts]]
+    )
 
 
 def _read(file: Path) -> dict[str, str | None]:

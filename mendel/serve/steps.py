@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mendel.serve.drafter import Drafter
 from mendel.serve.job import Job
 from mendel.serve.protocols import F32, Piece, PoolFull, Program, Reason
 from mendel.serve.scheduler import Scheduler
@@ -47,8 +48,10 @@ class Stepper:
         texts: Texts,
         scheduler: Scheduler,
         chunk_rows: int,
+        drafter: Drafter | None = None,
     ) -> None:
         self.program, self.texts, self.scheduler = program, texts, scheduler
+        self.drafter = drafter
         self.chunk_rows = chunk_rows
         self.n_steps = self.n_rows = self.n_tokens = self.n_set_back = 0
         self.n_drafted = self.n_accepted = 0
@@ -110,7 +113,8 @@ class Stepper:
         return [], [], ended
 
     def _smaller(self, batch: list[Row], error: PoolFull, ended: list[Ended]) -> list[Row]:
-        """Room is made: of what nobody waits for, of guesses, of the youngest text."""
+        """Room is made: of what nobody waits for, of guesses, of the youngest text; who is alone
+        goes on in smaller steps."""
         if self.texts.spare is not None:
             spare, self.texts.spare = self.texts.spare, None
             self.texts.finish(spare, keep=False)
@@ -120,6 +124,8 @@ class Stepper:
         if any(row.drafted for row in batch):
             return [_unguessed(row) for row in batch]
         jobs = self.scheduler.running.values()
+        if len(jobs) == 1 and any(len(row.ids) > 1 for row in batch):
+            return [_half(row) for row in batch]
         youngest = max(jobs, key=lambda job: job.admitted or 0.0)
         if len(jobs) == 1:
             ended.append((youngest, "failed", str(error)))
@@ -195,8 +201,11 @@ class Stepper:
         lengths = [self._room(job, job.n_guesses(), most) for job in jobs]
         found: list[Sequence[int]] = [()] * len(jobs)
         depths: dict[int, list[int]] = {}
+        modelled = []
         for i, (job, n) in enumerate(zip(jobs, lengths, strict=True)):
-            if n and job.plan.depth is not None:
+            if n and job.plan.draft == "model":
+                modelled.append(i)
+            elif n and job.plan.depth is not None:
                 depths.setdefault(job.plan.depth, []).append(i)
             elif n:
                 found[i] = job.guesses(n)
@@ -204,6 +213,19 @@ class Stepper:
             guesses = self._shallow(depth, [(jobs[i], lengths[i]) for i in members])
             for i, guess in zip(members, guesses, strict=True):
                 found[i] = guess
+        for i, guess in zip(
+            modelled, self._modelled([(jobs[i], lengths[i]) for i in modelled]), strict=True
+        ):
+            found[i] = guess
+        return found
+
+    def _modelled(self, wanted: Sequence[tuple[Job, int]]) -> list[list[int]]:
+        """By the small model, all jobs side by side."""
+        if self.drafter is None or not wanted:
+            return [[] for _ in wanted]
+        before = self.drafter.work_s
+        found = self.drafter.guess(wanted)
+        self.work_s += self.drafter.work_s - before
         return found
 
     def _room(self, job: Job, n: int, most: int) -> int:
@@ -238,6 +260,11 @@ def _chunk(job: Job, n: int) -> Row:
     """The next n tokens that its text lacks; logits are asked where they are the last."""
     at = len(job.ids) - job.n_lacking
     return Row(job, job.ids[at : at + n], (), int(n == job.n_lacking))
+
+
+def _half(row: Row) -> Row:
+    """The first of its tokens; there are more, so nothing is asked yet."""
+    return Row(row.job, row.ids[: len(row.ids) // 2], (), 0) if len(row.ids) > 1 else row
 
 
 def _unguessed(row: Row) -> Row:

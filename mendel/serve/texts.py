@@ -33,7 +33,8 @@ class Texts:
         self._chain(job)
         assert job.chain is not None
         found = self.cache.take(job.chain, len(job.ids) - 1) if job.plan.reuse else None
-        job.text, job.n_shared = found or (self.program.text(), 0)
+        job.text, n = found or (self.program.text(), 0)
+        job.n_shared = n // BLOCK * BLOCK  # a page that ends inside a block is copied to go on
 
     def finish(self, job: Job, *, keep: bool, wasted_s: float = 0.0) -> None:
         """Its text goes to the cache, or away."""
@@ -120,7 +121,8 @@ class Texts:
             return
         if (found := self.cache.take(job.chain, len(job.ids) - 1)) is not None:
             job.text.free()
-            job.text, job.n_shared = found
+            job.text, n = found
+            job.n_shared = n // BLOCK * BLOCK
 
     def _reuses(self, job: Job) -> bool:
         return job.plan.reuse and self.cache.capacity > 0

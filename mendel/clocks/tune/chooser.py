@@ -136,10 +136,12 @@ class Tuned:
             self._pending.popitem(last=False)
 
     def _done(self, trace: Trace) -> None:
+        if trace.arm == "pinned":  # not by us; one of ours may look like it
+            return
         key = (trace.features, trace.plan)
         waiting = self._pending.get(key)
         if not waiting:
-            return  # pinned by its request, or chosen while the tuner was off
+            return  # chosen while the tuner was off
         asked = waiting.popleft()
         if not waiting:
             del self._pending[key]

@@ -10,6 +10,8 @@ number of guesses is dear, but not how often a guess would be right in the traff
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import platform
 import threading
@@ -25,11 +27,13 @@ import mendel
 from mendel.blobs import write_atomically
 from mendel.clocks.tune.classes import log_ms
 from mendel.generate import Sampler
-from mendel.serve.protocols import End, Features, Listener, Request, Token, Trace
+from mendel.serve.protocols import End, Features, Listener, Request, Tell, Token, Trace
 from mendel.spec import PlanSpec
 from mendel.types import Digest, InputError, digest
 
+log = logging.getLogger(__name__)
 BUDGET_S = 10.0
+LIMIT_S = 20.0  # nothing is asked after it, whatever was not met yet
 LEAST_ROUNDS, MOST_ROUNDS = 2, 9
 DOMINATED = 0.10  # log ms by which a plan is slower everywhere than another of its kind
 HOPELESS = 1.6  # log ms above the best at first sight: it is not met again
@@ -41,6 +45,8 @@ class Serves(Protocol):
     """The engine, as far as a profile needs it."""
 
     def submit(self, request: Request, listener: Listener) -> None: ...
+
+    def cancel(self, id: str) -> None: ...
 
 
 class Measured(NamedTuple):
@@ -104,8 +110,13 @@ def kept(
         except (ValueError, TypeError, KeyError):
             file.unlink()  # half of it, or another form: measured again
     found = measure()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, found.to_json().encode())
+    if not plans.keys() <= {row.plan for row in found.rows}:
+        return found  # on a machine too busy for some of them: not for keeps
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, found.to_json().encode())
+    except OSError as error:  # the next start measures again
+        log.warning("the profile could not be kept: %s", error)
     return found
 
 
@@ -117,32 +128,45 @@ def profile(
     context: int | None = None,
     samples: Sequence[Sequence[int]] = (),
     budget_s: float = BUDGET_S,
+    limit_s: float = LIMIT_S,
+    tell: Tell | None = None,
 ) -> Profile:
     """Each plan on each kind of text, in rounds, until the budget is used up.
 
     samples   texts to take passages from; none: ids by lot
-    raises    InputError where a plan fails on a text
+    budget_s  for rounds behind the least there are
+    limit_s   for all: what was not met by then has no rows; the first plan is met anyway
+    tell      hears how many requests are done, of how many there will be
+    raises    InputError where a plan fails on a text, or none answers in time
     """
     began = time.perf_counter()
-    asker = _Asker(engine)
     texts = kinds(vocab, context, samples)
+    asker = _Asker(engine, tell, len(plans) * (1 + len(texts) * LEAST_ROUNDS), budget_s)
     told: dict[tuple[str, str], list[tuple[Features, float]]] = {}
+    over = began + limit_s
     for plan in plans:  # what is done once, as kernels that are compiled, is no plan's fault
-        asker.ask(next(iter(texts.values())), plan)
+        left_s = math.inf if plan == plans[0] else over - time.perf_counter()
+        asker.ask(next(iter(texts.values())), plan, left_s)
     for n in range(MOST_ROUNDS):
         if n >= LEAST_ROUNDS and time.perf_counter() - began > budget_s * n / (n + 1):
             break
         for kind, request in texts.items():
             for plan in plans if n % 2 == 0 else reversed(plans):
-                if _is_hopeless(told, kind, plan):
+                left_s = over - time.perf_counter() if told else math.inf
+                if plan in asker.late or _is_hopeless(told, kind, plan):
                     continue
-                trace = asker.ask(request, plan)
-                y = log_ms(trace)
-                if y is not None:
+                trace = asker.ask(request, plan, left_s)
+                y = None if trace is None else log_ms(trace)
+                if trace is not None and y is not None:
                     told.setdefault((kind, plan), []).append((trace.features, y))
+    if not told:
+        raise InputError(
+            f"no plan answered within {asker.wait_s:g} s. Wait until this machine is less busy."
+        )
     rows = (
         Measured(kind, plan, seen[0][0], min(y for _, y in seen), len(seen))
         for (kind, plan), seen in told.items()
+        if plan not in asker.late
     )
     return Profile(tuple(rows), time.perf_counter() - began)
 
@@ -184,7 +208,8 @@ def _fitted(request: Request, context: int | None) -> Request:
 
 
 def surviving(found: Profile, plans: Mapping[str, PlanSpec], baseline: str) -> list[str]:
-    """The plans that no other of their kind beats on every text; the baseline stays."""
+    """The plans that answered, and that no other of their kind beats on every text; the baseline
+    stays."""
     y: dict[str, dict[str, float]] = {}
     for row in found.rows:
         y.setdefault(row.plan, {})[row.kind] = row.y
@@ -197,16 +222,33 @@ def surviving(found: Profile, plans: Mapping[str, PlanSpec], baseline: str) -> l
             if its in y and mine in y
         )
 
-    return [plan for plan in plans if plan == baseline or not beaten(plan)]
+    return [plan for plan in plans if plan == baseline or (plan in y and not beaten(plan))]
 
 
 class _Asker:
-    """One request at a time; each is a tenant of its own, so that none finds another's prefix."""
+    """One request at a time; each is a tenant of its own, so that none finds another's prefix.
 
-    def __init__(self, engine: Serves) -> None:
+    late   plans that took longer than wait_s: threads that wait for each other on a busy machine
+    """
+
+    wait_s = WAIT_S
+
+    def __init__(
+        self, engine: Serves, tell: Tell | None = None, least: int = 0, budget_s: float = BUDGET_S
+    ) -> None:
+        """tell: how many are asked, of `least` or what the budget allows."""
         self.engine, self._n = engine, 0
+        self._tell, self._least, self._budget_s = tell, least, budget_s
+        self._began = time.perf_counter()
+        self.late: set[str] = set()
 
-    def ask(self, request: Request, plan: str) -> Trace:
+    def ask(self, request: Request, plan: str, left_s: float = math.inf) -> Trace | None:
+        """None where it took too long, or there is no time at all."""
+        if left_s <= 0:
+            return None
+        if self._tell is not None:
+            rest = self._budget_s / max(time.perf_counter() - self._began, 1e-3)
+            self._tell(self._n, max(self._least, int(self._n * min(rest, MOST_ROUNDS))), plan)
         self._n += 1
         name = f"profile-{self._n}"
         ended = threading.Event()
@@ -221,7 +263,12 @@ class _Asker:
             name, request.prompt, request.n_tokens, request.sampler, tenant=name, plan=plan
         )
         self.engine.submit(asked, listen)
-        if not ended.wait(WAIT_S) or ends[0].reason == "failed":
-            why = ends[0].error if ends else f"no answer in {WAIT_S:g} s"
-            raise InputError(f"plan {plan!r} failed in the profile: {why}. Leave it out.")
+        if not ended.wait(min(self.wait_s, left_s)):
+            if left_s >= self.wait_s:
+                self.late.add(plan)
+            self.engine.cancel(name)
+            ended.wait()  # the next one is to run alone
+            return None
+        if ends[0].reason == "failed":
+            raise InputError(f"plan {plan!r} failed in the profile: {ends[0].error}. Leave it out.")
         return ends[0].trace

@@ -23,12 +23,14 @@ from mendel.clocks.tune.profile import BUDGET_S, Profile, Serves, kept, machine,
 from mendel.driver import Driver
 from mendel.ledger import Ledger
 from mendel.serve.engine import Engine
+from mendel.serve.protocols import Tell
 from mendel.serve.watched import Finished
 from mendel.spec import PlanSpec
 from mendel.types import Digest, InputError, Line, digest
 
 log = logging.getLogger(__name__)
 TICK_S = 0.25
+LONGEST_S = 60.0  # between two tries to write
 MOST_RUNS = 16  # servers of one model on one machine
 TURNS = 8  # of one tick, at most
 
@@ -95,14 +97,16 @@ class Tuner:
         context: int | None = None,
         samples: Sequence[Sequence[int]] = (),
         budget_s: float = BUDGET_S,
+        tell: Tell | None = None,
     ) -> Profile:
         """Measure each plan on this machine, or read what an earlier start measured."""
 
         def measure() -> Profile:
             names = list(self.plans)
             return profile(
-                engine, names, vocab=vocab, context=context, samples=samples, budget_s=budget_s
-            )
+                engine, names, vocab=vocab, context=context, samples=samples, budget_s=budget_s,
+                tell=tell,
+            )  # fmt: skip
 
         found = kept(self.ledger.folder / "serve" / "profiles", self.model, self.plans, measure)
         self.measured = found
@@ -156,15 +160,21 @@ class Tuner:
             self._thread.join()
         if self.mode == "exact":
             self.clock.closing = True
-            self.driver.turn()
+            try:
+                self.driver.turn()
+            except Exception:
+                log.exception("the tuner could not write its last turn")
         self._held.close()
 
     def _work(self) -> None:
-        while not self._stop.wait(TICK_S):
+        wait_s = TICK_S
+        while not self._stop.wait(wait_s):
             try:
                 self.tick()
-            except Exception:  # a full disk stops no answer; it is tried again
-                log.exception("the tuner could not write its turns")
+                wait_s = TICK_S
+            except Exception:  # a full disk stops no answer; it is tried again, ever later
+                wait_s = min(2 * wait_s, LONGEST_S)
+                log.exception("the tuner could not write its turns; again in %.0f s", wait_s)
 
     # -- for people --
 

@@ -28,11 +28,13 @@ from mendel.serve.http.served import Language, Served, as_dict
 from mendel.serve.http.streams import Bridge
 from mendel.serve.http.told import Message, Text, Told, Words
 from mendel.serve.http.writing import Job, Writing
+from mendel.serve.protocols import Overloaded
 from mendel.spec import PlanSpec
 from mendel.types import InputError
 
 B = TypeVar("B", bound=BaseModel)
 PREFIXES = ("cmpl-", "chatcmpl-")
+SHORT = 50_000  # bytes of a body that is read at once; others' tokens wait for no longer one
 
 
 class Routes:
@@ -42,6 +44,7 @@ class Routes:
         self.served, self.metrics = served, metrics
         self.store = Store(served.feedback)
         self.bridge: Bridge | None = None
+        self.is_explaining = False
         codec = served.language.codec if served.language else None
         self.words = Words(token_bytes(codec) if codec is not None else None)
 
@@ -110,10 +113,18 @@ class Routes:
             raise unknown
         if language.explain is None:
             raise Refused(404, "This server does not keep requests, so it explains none.")
+        if self.is_explaining:  # it runs the request a dozen times
+            again = {"retry-after": "5"}
+            raise Refused(429, "Another request is being explained. Wait for it.", headers=again)
+        self.is_explaining = True
         try:
             found = await run_in_threadpool(language.explain, plain)
         except InputError as error:
             raise Refused(404, str(error)) from None
+        except Overloaded as error:
+            raise Refused(429, str(error), headers={"retry-after": "5"}) from None
+        finally:
+            self.is_explaining = False
         return JSON(dict(found))
 
     async def plans(self) -> Response:
@@ -244,7 +255,9 @@ async def body(request: Request, wanted: type[B]) -> B:
     except ClientDisconnect:
         raise Refused(408, "The caller left.") from None
     try:
-        return wanted.model_validate_json(raw)
+        if len(raw) <= SHORT:
+            return wanted.model_validate_json(raw)
+        return await run_in_threadpool(wanted.model_validate_json, raw)
     except ValidationError as error:
         raise explained(wanted, error) from None
 

@@ -113,7 +113,7 @@ async def _jobs(
                 stop=language.stop,
                 n_logprobs=n_logprobs,
                 tenant=caller.tenant,
-                grammar=await _grammar(asked, language),
+                grammar=await _grammar(asked, language, caller.tenant),
                 plan=asked.plan,
                 then=then,
             )
@@ -130,11 +130,12 @@ def _seed(asked: Ask, language: Language) -> int:
 def _n_tokens(asked: Ask, language: Language, prompt: list[int], n_usual: int) -> int:
     if not prompt:
         raise Refused(400, "The prompt is empty. Wanted at least one token. Begin with some text.")
-    wrong = [id for id in prompt if not 0 <= id < language.vocab]
-    if wrong:
+    low, high = min(prompt), max(prompt)
+    if low < 0 or high >= language.vocab:
         raise Refused(
             400,
-            f"The prompt has id {wrong[0]}. Wanted 0 to {language.vocab - 1}, the model's vocab.",
+            f"The prompt has id {low if low < 0 else high}. Wanted 0 to {language.vocab - 1}, the "
+            "model's vocab.",
             param="prompt",
         )
     wanted = asked.max_tokens
@@ -153,7 +154,7 @@ def _n_tokens(asked: Ask, language: Language, prompt: list[int], n_usual: int) -
     return wanted or min(room, n_usual)
 
 
-async def _grammar(asked: Ask, language: Language) -> Grammar | None:
+async def _grammar(asked: Ask, language: Language, tenant: str) -> Grammar | None:
     form = asked.response_format
     schema = form.grammar if form else None
     if schema is None:
@@ -165,7 +166,7 @@ async def _grammar(asked: Ask, language: Language) -> Grammar | None:
             param="response_format",
         )
     try:
-        return await run_in_threadpool(language.grammars.of_schema, schema)
+        return await run_in_threadpool(language.grammars.of_schema, schema, tenant)
     except InputError as error:
         raise Refused(400, str(error), param="response_format") from None
 

@@ -31,6 +31,7 @@ class Limits:
     max_body_bytes: int = 8_000_000
     max_connections: int = 1_024
     head_s: float = 30.0  # a connection that asks nothing for so long is cut
+    crowded_s: float = 5.0  # so long, while there are too many
     body_s: float = 30.0  # for the next piece of a body to come
     send_s: float = 30.0  # for a reader to take the next piece of a stream
     n_waiting: int = 4_096  # events of a stream that its reader has not taken
@@ -100,6 +101,7 @@ class Gate:
         is_health = scope["path"] in HEALTH
         if self.keys is None:
             self._check_host(headers.get(b"host", b"").decode("latin-1"))
+            self._check_origin(headers.get(b"origin", b"").decode("latin-1"))
         tenant = "" if self.keys is None else self.keys.tenant(headers.get(b"authorization", b""))
         if tenant is None and not is_health:
             raise Refused(
@@ -126,18 +128,32 @@ class Gate:
 
     def _check_host(self, host: str) -> None:
         """A web page that points its own name at this machine is turned away."""
-        end = host.rfind(":")
-        name = host[:end] if end > host.rfind("]") else host
-        if name.lower() not in LOOPBACK:
+        if _name(host) not in LOOPBACK:
             raise Refused(
                 400,
                 f"The Host header is {host[:80]!r}. Wanted localhost, 127.0.0.1 or [::1]. To "
                 "serve under another name, say --host and --api-key-file.",
             )
 
+    def _check_origin(self, origin: str) -> None:
+        """A page of another site may send here without asking, though it reads no answer; only
+        browsers say where a request comes from, and they always do of these."""
+        if origin and _name(origin.partition("://")[2]) not in LOOPBACK:
+            raise Refused(
+                403,
+                f"The request comes from a web page of {origin[:80]!r}. Wanted one of this "
+                "machine. To serve others, say --host and --api-key-file.",
+            )
+
     def _check_length(self, length: bytes) -> None:
         if length.isdigit() and int(length[:20]) > self.limits.max_body_bytes:
             raise too_large(self.limits)
+
+
+def _name(host: str) -> str:
+    """Without its port."""
+    end = host.rfind(":")
+    return (host[:end] if end > host.rfind("]") else host).lower()
 
 
 def caller(scope: MutableMapping[str, Any]) -> Caller:

@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mendel.serve.http.served import Served
-from mendel.serve.http.sockets import listen
+from mendel.serve.http.sockets import bound, listen
 
 GRACE_S = 2.0  # after the drain, for what is already written to reach its reader
 INTERRUPTED = 130
@@ -65,14 +65,16 @@ class Server(uvicorn.Server):
 
     def _cut_silent(self, now: float) -> None:
         """Who opens connections and says nothing takes the places of those who would."""
-        silent = {}
+        limits, silent = self._served.limits, {}
+        crowded = len(self.server_state.connections) > limits.max_connections
+        patience_s = min(limits.head_s, limits.crowded_s) if crowded else limits.head_s
         for connection in list(self.server_state.connections):
             cycle = getattr(connection, "cycle", None)
             if cycle is not None and not cycle.response_complete:
                 continue
             silent[connection] = since = self._silent.get(connection, now)
             transport = getattr(connection, "transport", None)
-            if now - since > self._served.limits.head_s and transport is not None:
+            if now - since > patience_s and transport is not None:
                 transport.abort()
         self._silent = silent
 
@@ -110,7 +112,9 @@ class Running:
 
 def start(app: FastAPI, served: Served, *, drain_s: float = 0.0) -> Running:
     """Serve on a free port of the loopback while this process does other things."""
-    return Running(_server(app, served, drain_s), listen("127.0.0.1", 0))
+    sock = bound("127.0.0.1", 0)
+    listen(sock)
+    return Running(_server(app, served, drain_s), sock)
 
 
 def _server(app: FastAPI, served: Served, drain_s: float) -> Server:

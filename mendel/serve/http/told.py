@@ -32,7 +32,8 @@ class Told:
     def part(self, piece: Piece, is_first: bool) -> dict[str, Any]:
         """A chunk of the stream."""
         choice = {"index": piece.index, "finish_reason": piece.reason}
-        return self._around(self.chunk, [choice | self._said(piece, is_first)])
+        part = self._around(self.chunk, [choice | self._said(piece, is_first)])
+        return part if piece.trace is None else part | {"mendel": self.plans([piece.trace])}
 
     def whole(self, texts: Sequence[Sequence[Piece]], usage: dict[str, Any]) -> dict[str, Any]:
         """All of it at once."""

@@ -77,6 +77,19 @@ class Kernels:
     def n_bytes(self) -> int:
         return self._memory.budget.used
 
+    def bytes_of(self, n: int) -> tuple[int, int]:
+        """Of a text of n tokens: at rest, and at most, while it is run token by token."""
+        memory, rest, more = self._memory, 0, 0
+        for group in memory.groups:
+            pages = -(-n // PAGE)
+            if group.window is not None:  # see Held.forget_pages
+                gone = max(0, n + 1 - UNDO - group.window) // PAGE
+                pages, more = pages - gone, more + group.pool.n_bytes
+            rest += pages * group.pool.n_bytes
+        if memory.states is not None:
+            rest, more = rest + memory.states.n_bytes, more + 2 * memory.states.n_bytes
+        return rest, rest + more
+
     def text(self) -> Held:
         """An empty one."""
         return Held(self._memory)
@@ -87,7 +100,7 @@ class Kernels:
         """Append each piece's tokens to its text; see Program."""
         with self._lock:
             texts = self._check(pieces, depth)
-            self._check_room(texts, pieces)
+            self._check_room(texts, pieces, is_whole=depth is None)
             found: list[list[F32]] = [[] for _ in pieces]
             for batch in self._batches(texts, pieces):
                 logits = self._pass([part for _, part in batch], depth, threads)
@@ -124,7 +137,9 @@ class Kernels:
             raise InputError("two pieces of one text in a batch. Wanted them joined.")
         return texts
 
-    def _check_room(self, texts: Sequence[Held], pieces: Sequence[Piece]) -> None:
+    def _check_room(
+        self, texts: Sequence[Held], pieces: Sequence[Piece], *, is_whole: bool
+    ) -> None:
         """Raises PoolFull where the pieces might not fit."""
         memory, need = self._memory, 0
         for text, piece in zip(texts, pieces, strict=True):
@@ -134,7 +149,8 @@ class Kernels:
                     n = min(n, (group.window + UNDO + MOST_ROWS) // PAGE + 3)
                 need += n * group.pool.n_bytes
             if memory.states is not None:
-                need += memory.states.n_bytes * _n_states(len(piece.ids))
+                spare = text.n_spare if is_whole else 0  # given back before new ones are taken
+                need += memory.states.n_bytes * max(0, _n_states(len(piece.ids)) - spare)
         if need > memory.budget.free:
             raise PoolFull(
                 f"{need} bytes for the new tokens, and {memory.budget.free} of "

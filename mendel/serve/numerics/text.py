@@ -85,6 +85,15 @@ class Held:
         """All but the last."""
         self._drop_states(1)
 
+    @property
+    def n_spare(self) -> int:
+        """States that forget_states gives back, since no other text holds them."""
+        pool = self._memory.states
+        if pool is None:
+            return 0
+        places = [at for _, at in self.states[:-1] if at != self._memory.zero]
+        return sum(not pool.is_shared(at) for at in places)
+
     def forget_pages(self) -> None:
         """Those that no token looks at any more, though the last run were cut."""
         for group, pages in zip(self._memory.groups, self.pages, strict=True):
