@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from mendel.clocks.tune.foresight import WASTE, Foresight, Said
-from mendel.clocks.tune.habits import MOST_KINDS, MOST_TEXTS, MOST_TOKENS, Habits
+from mendel.clocks.tune.habits import MOST_KINDS, MOST_TEXTS, MOST_TOKENS, Habits, alike
+from mendel.data.tokenizers import train_bpe
 from mendel.serve.cache import BLOCK
 from mendel.serve.engine import Engine
 from mendel.serve.protocols import Fixed, Request
 from mendel.serve.reference import Reference
+from mendel.serve.workloads import Maker
 from mendel.spec import PlanSpec
 
 from .serve_models import VOCAB, ask, tiny
@@ -227,3 +229,27 @@ def _wait_until(holds) -> None:
     end = time.monotonic() + 20
     while not holds() and time.monotonic() < end:
         time.sleep(0.002)
+
+
+def test_of_an_agents_later_prompts_most_is_computed_before_they_come() -> None:
+    """In tokens to the first of an answer, with calls as a good agent makes them."""
+    maker = Maker(n_chars=1200, seed=5)
+    codec = train_bpe("".join(maker.make("agent", i).document() for i in range(900, 920)), 600)
+    foresight, engine = Foresight(), Taken(block=1)
+    cold = warm = 0
+    for i in range(60):
+        talk, before = maker.make("agent", i), ()
+        said = talk.opening
+        engine.warmed.clear()
+        for turn, answer in enumerate(talk.answers):
+            ids, output = (tuple(int(id) for id in codec.encode(text)) for text in (said, answer))
+            known = min(alike(ids, before), len(ids) - 1)
+            warmed = max([known, *(alike(ids, each) for each, _ in engine.warmed)])
+            cold, warm = cold + (len(ids) - known) * bool(turn), warm + (len(ids) - warmed)
+            warm -= 0 if turn else len(ids) - warmed
+            foresight.heard(Said(ids, output, "", warmed))
+            foresight.tick(engine)
+            before = (*ids, *output)[:-1]
+            said += answer + (talk.reply(turn, answer) if turn < len(talk.then) else "")
+    assert warm < 0.4 * cold
+    assert foresight.status()["wasted_share"] < WASTE
