@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mendel.data.tokenizers import Tokenizer
-from mendel.serve.http.openai import Message
+from mendel.serve.http.openai import Message, Role
 from mendel.types import InputError
 
 CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
@@ -52,7 +52,7 @@ class Chat:
         The history is written anew: ids may be others than the model wrote. The last token is left
         out, for it may grow together with what follows.
         """
-        role = next((m.role for m in reversed(messages) if m.role != "assistant"), "user")
+        role: Role = next((m.role for m in reversed(messages) if m.role != "assistant"), "user")
         told = [*messages, Message(role="assistant", content=answer)]
         if self._template is None:
             lines = [f"{m.role}: {m.text.strip()}\n" for m in told]
