@@ -124,6 +124,8 @@ def test_a_second_ctrl_c_does_not_wait(settled: dict[str, str], tmp_path: Path) 
         with httpx.stream("POST", f"{url}/v1/completions", json=asked, timeout=60) as answer:
             next(answer.iter_lines())
             process.send_signal(signal.SIGINT)
+            while "1 texts may end within" not in (said := process.stderr.readline()):
+                assert said, "the server ended"
             with pytest.raises(httpx.TransportError):
                 while True:  # until it listens no more: then it drains
                     httpx.get(f"{url}/healthz")
