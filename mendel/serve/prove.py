@@ -97,7 +97,7 @@ class _Proofs:
             reason = no_faster(self.program, plan.threads)
             self.known[key if reason is None else today] = reason
             _write(self.file, self.known)
-        return self.known.get(key) if key in self.known else self.known[today]
+        return self.known[key] if key in self.known else self.known[today]
 
     def of(self, plan: PlanSpec) -> str | None:
         """Why it is not on the menu: it is not exact, or there was no time to see."""
