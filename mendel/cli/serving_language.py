@@ -53,8 +53,8 @@ def open_language(
     starting.phase("making the kernels ready (the first time here they are compiled, about 20 s)")
     program = _program(model, options, starting)
     starting.phase("proving that each plan gives the plain tokens, or reading the proofs")
-    known = _plans(program, folder, options.plan, starting)
-    tuner = None if options.plan else _tuner(program, known, options, held)
+    asked, known = _plans(program, folder, options.plan, starting)
+    tuner = None if options.plan else _tuner(program, asked, known, options, held)
     chooser: Chooser = Fixed(options.plan) if options.plan else _chooser(tuner)
     engine = Engine(
         program, known.plans, chooser, max_queue=options.max_queue, max_running=options.max_running
@@ -104,15 +104,18 @@ def _program(model: Model, options: Options, starting: Starting) -> Program:
         return Reference(model, options.dtype, room)
 
 
-def _plans(program: Program, folder: Path, pinned: str | None, starting: Starting) -> Menu:
-    """What is proven exact here; a pinned plan alone needs no other's proof."""
+def _plans(
+    program: Program, folder: Path, pinned: str | None, starting: Starting
+) -> tuple[Menu, Menu]:
+    """What this model and machine could do, and what of it is proven exact here; a pinned plan
+    alone needs no other's proof."""
     known = menu(program, exits=_exits(folder, program.n_layers))
     if pinned is not None:
         known = Menu({pinned: known.pinned(pinned)}, known.refused)
     found = proven(program, known, tell=starting.count)
     if pinned is not None:
         found.pinned(pinned)
-    return found
+    return known, found
 
 
 def _exits(folder: Path, n_layers: int) -> tuple[int, ...]:
@@ -129,10 +132,10 @@ def _exits(folder: Path, n_layers: int) -> tuple[int, ...]:
     return ()
 
 
-def _tuner(program: Program, known: Menu, options: Options, held: ExitStack) -> Tuner:
+def _tuner(program: Program, asked: Menu, known: Menu, options: Options, held: ExitStack) -> Tuner:
     ledger = Ledger()
     held.callback(ledger.close)
-    tuner = Tuner(ledger, program.digest, known.plans, options.mode)
+    tuner = Tuner(ledger, program.digest, known.plans, options.mode, menu=list(asked.plans))
     held.callback(tuner.close)
     return tuner
 
