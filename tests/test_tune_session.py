@@ -167,6 +167,16 @@ def test_a_disk_that_is_full_stops_neither_the_tuner_nor_its_end(
     assert "last turn" in caplog.text
 
 
+def test_a_plan_whose_proof_waits_does_not_make_another_line(ledger: Ledger) -> None:
+    fewer = {name: MENU[name] for name in list(MENU)[:2]}
+    lines = []
+    for plans, menu in ((MENU, None), (fewer, list(MENU)), (fewer, None)):
+        tuner = Tuner(ledger, "6" * 64, plans, "deterministic", menu=menu)
+        lines.append(tuner.clock.line)
+        tuner.close()
+    assert lines[0] == lines[1] != lines[2]
+
+
 class Stuck:
     """An engine whose answers under one plan do not come until they are cancelled."""
 
