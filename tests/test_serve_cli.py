@@ -111,7 +111,7 @@ def test_a_draft_model_beside_it_changes_no_text(
         answer = httpx.post(f"{url}/v1/completions", json=asked, timeout=60).json()
         wanted = generate(toy.tiny(), list(b"once"), n_tokens=30)
         assert answer["choices"][0]["text"] == Bytes().decode(wanted)
-        assert answer["mendel"]["plan"] == "model-4"
+        assert answer["mendel"]["plans"] == ["model-4"]
         seen = httpx.get(f"{url}/v1/observe", timeout=60).json()
         assert seen["engine"]["n_drafted"] > 0 and seen["engine"]["draft_bytes"] > 0
 
@@ -124,6 +124,8 @@ def test_a_second_ctrl_c_does_not_wait(settled: dict[str, str], tmp_path: Path) 
         with httpx.stream("POST", f"{url}/v1/completions", json=asked, timeout=60) as answer:
             next(answer.iter_lines())
             process.send_signal(signal.SIGINT)
+            while "1 texts may end within" not in (said := process.stderr.readline()):
+                assert said, "the server ended"
             with pytest.raises(httpx.TransportError):
                 while True:  # until it listens no more: then it drains
                     httpx.get(f"{url}/healthz")

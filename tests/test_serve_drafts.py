@@ -141,6 +141,7 @@ def test_a_proof_that_takes_too_long_is_left_to_the_next_start(
 ) -> None:
     program, menu = Reference(tiny()), Menu({p.name: p for p in (PlanSpec(), LOOKUP)}, {})
     monkeypatch.setattr(prove, "LIMIT_S", 0.0)
+    monkeypatch.setattr(prove, "LIMIT_TIMES", 0.0)
     found = prove.proven(program, menu, folder=tmp_path)
     assert list(found.plans) == ["plain"] and "busy" in found.refused["lookup-4"]
     monkeypatch.setattr(prove, "LIMIT_S", 600.0)

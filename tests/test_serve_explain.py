@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -78,6 +81,36 @@ def test_what_was_cut_off_is_replayed_no_further_and_in_company_of_its_own_tenan
         told = explain(engine, ring, "r4")  # bob has two others
         assert {row["company"] for row in told["replays"]} == {0, 2}
         assert engine.stats().n_done > before
+    finally:
+        engine.close()
+
+
+class Anything:
+    """A grammar that allows all, and would be large."""
+
+    is_done = False
+
+    def allowed(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return np.ones(VOCAB, np.bool_)
+
+    def accept(self, id: int) -> None: ...
+
+
+def test_a_grammar_is_not_kept_and_its_request_is_not_explained() -> None:
+    ring, grammar = Ring(), Anything()
+    engine = Engine(Reference(tiny()), PLANS, Fixed(LOOKUP.name))
+    try:
+        served(Watched(engine, [ring.add]), [replace(request(1), grammar=grammar)])
+        kept, gone = ring.get("r1"), weakref.ref(grammar)
+        assert kept is not None and len(kept.ids) == 10
+        del grammar
+        end = time.monotonic() + 60
+        while gone() is not None:
+            gc.collect()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        with pytest.raises(InputError, match="form"):
+            explain(engine, ring, "r1")
     finally:
         engine.close()
 

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from mendel.serve.http.app import create_app
 from mendel.serve.http.feedback import Feedback, Store
 from mendel.serve.http.gate import Limits
-from mendel.serve.http.keys import Keys, read_keys
+from mendel.serve.http.keys import Keys, first_key, read_keys
 from mendel.spec import PlanSpec
 from mendel.types import InputError
 

@@ -82,6 +82,35 @@ def test_the_tenant_with_the_fewest_running_is_admitted_first() -> None:
     assert Counter(job.request.tenant for job in found.running.values()) == {"a": 2, "b": 2}
 
 
+def test_a_tenant_is_not_kept_out_by_texts_of_another_that_do_not_end() -> None:
+    found = scheduler(*[("greedy", 5)] * 6, max_running=4)
+    assert len(found.running) == 4
+    modest = Job(Request("m0", (1,), 1, tenant="modest"), print)
+    found.wait(modest)
+    found.wait(Job(Request("m1", (1,), 1, tenant="modest"), print))
+    assert found.next() is modest
+    assert found.next() is None, "one is enough while it is crowded"
+    found.end(modest)
+    assert found.next() is not None
+
+
+def test_tenants_come_in_beyond_the_batch_up_to_twice_as_many() -> None:
+    found = scheduler(*[(f"t{i}", 5) for i in range(9)], max_running=3)
+    assert len(found.running) == 6
+
+
+def test_who_was_set_back_does_not_come_in_again_before_somebody_ends() -> None:
+    found = scheduler(("a", 5), ("b", 5), max_running=4)
+    found.set_back(found.running["b1"])
+    assert found.next() is None, "it would be set back again, and again"
+    found.wait(Job(Request("c", (1,), 1, tenant="c"), print))
+    newcomer = found.next()
+    assert newcomer is not None and newcomer.request.id == "c"
+    found.end(newcomer)
+    back = found.next()
+    assert back is not None and back.request.id == "b1"
+
+
 def test_who_was_set_back_comes_before_all_others_of_the_tenant() -> None:
     found = scheduler(("a", 5), ("a", 5), ("a", 5), max_running=2)
     youngest = found.running["a1"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mendel.clocks.tune import session
 from mendel.clocks.tune.profile import (
     Measured,
     Profile,
@@ -143,6 +146,36 @@ def test_a_plan_that_fails_in_the_profile_is_named() -> None:
             profile(engine, ["plain", "lookup-4"], vocab=VOCAB, context=64, budget_s=0.1)
     finally:
         engine.close()
+
+
+def test_a_disk_that_is_full_stops_neither_the_tuner_nor_its_end(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuner, full = Tuner(ledger, "5" * 64, MENU), threading.Event()
+
+    def turn() -> None:
+        if len(caplog.records) >= 3:
+            full.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(session, "TICK_S", 0.005)
+    monkeypatch.setattr(tuner.driver, "turn", turn)
+    tuner.begin()
+    assert full.wait(60)
+    tuner.close()
+    waits = [r.args[0] for r in caplog.records if r.args]
+    assert waits[:3] == [0.01, 0.02, 0.04], "it is tried again, ever later"
+    assert "last turn" in caplog.text
+
+
+def test_a_plan_whose_proof_waits_does_not_make_another_line(ledger: Ledger) -> None:
+    fewer = {name: MENU[name] for name in list(MENU)[:2]}
+    lines = []
+    for plans, menu in ((MENU, None), (fewer, list(MENU)), (fewer, None)):
+        tuner = Tuner(ledger, "6" * 64, plans, "deterministic", menu=menu)
+        lines.append(tuner.clock.line)
+        tuner.close()
+    assert lines[0] == lines[1] != lines[2]
 
 
 class Stuck:

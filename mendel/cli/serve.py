@@ -49,7 +49,9 @@ def serve(
     name: Annotated[str | None, typer.Option(help="Of the model. Default: the folder's.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Default: the model's own.")] = None,
     max_queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 256,
-    max_running: Annotated[int, typer.Option(min=1, help="Texts in a batch.")] = 64,
+    max_running: Annotated[
+        int, typer.Option(min=1, help="Texts in a batch; a tenant with none comes in beyond.")
+    ] = 64,
     feedback: Annotated[
         Path | None, typer.Option(help="Default: feedback/NAME.jsonl in mendel's home.")
     ] = None,

@@ -27,6 +27,7 @@ from mendel.types import InputError
 
 GRAM = 3  # of Features.overlap
 LATELY = 4096  # tokens of a prompt that it looks at
+LOOKED_UP = 65_536  # tokens before the first guess, where it may come from
 PLAIN = PlanSpec()
 NOTHING = Features(0, 0, 0, 0.0, False, False, 0, 0)
 
@@ -83,7 +84,7 @@ class Job:
     def guesses(self, n: int) -> list[int]:
         """By lookup, at most n."""
         if self.lookup is None:
-            self.lookup = Lookup(self.ids)
+            self.lookup = Lookup(self.ids[-LOOKED_UP:])
         return self.lookup.guess(n)
 
     def pick(self, logits: F32, ahead: int = 0) -> int:

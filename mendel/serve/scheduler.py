@@ -7,7 +7,7 @@ prompts or many of them slows itself down.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
 from mendel.serve.job import Job
@@ -16,14 +16,18 @@ QUANTUM = 32  # rows that a tenant gains in its turn
 
 
 class Scheduler:
-    """Jobs wait by tenant, then run; a job set back waits at the head of its tenant's line."""
+    """Jobs wait by tenant, then run; a job set back waits at the head of its tenant's line.
+
+    A tenant of whom nothing runs comes in beyond max_running, up to twice as many: else texts
+    without an end of another one would keep it out for hours.
+    """
 
     def __init__(self, max_running: int) -> None:
         self.max_running = max_running
         self.running: dict[str, Job] = {}  # by id
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # tenants in turn
         self._deficits: OrderedDict[str, int] = OrderedDict()  # of tenants with prompts to run
-        self._is_held = False  # no room: wait until somebody ends
+        self._held: set[str] = set()  # tenants set back for want of room, until somebody ends
 
     @property
     def n_waiting(self) -> int:
@@ -34,14 +38,13 @@ class Scheduler:
 
     def next(self) -> Job | None:
         """Who is to be admitted: of the tenant with the fewest running, in turn among equals."""
-        if not self._waiting or len(self.running) >= self.max_running:
+        if not self._waiting or len(self.running) >= 2 * self.max_running:
             return None
-        if self._is_held and self.running:
+        counts, held = self.counts(), self._held if self.running else set[str]()
+        tenant = min(self._waiting, key=lambda tenant: (tenant in held, counts[tenant]))
+        is_crowded = len(self.running) >= self.max_running or bool(held)
+        if is_crowded and (counts[tenant] or tenant in held):
             return None
-        counts: dict[str, int] = {}
-        for job in self.running.values():
-            counts[job.request.tenant] = counts.get(job.request.tenant, 0) + 1
-        tenant = min(self._waiting, key=lambda tenant: counts.get(tenant, 0))
         line = self._waiting[tenant]
         job = line.popleft()
         self._waiting.move_to_end(tenant)
@@ -50,15 +53,20 @@ class Scheduler:
         self.running[job.request.id] = job
         return job
 
+    def counts(self) -> Counter[str]:
+        """How many of each tenant run."""
+        return Counter(job.request.tenant for job in self.running.values())
+
     def end(self, job: Job) -> None:
         self.running.pop(job.request.id, None)
-        self._is_held = False
+        self._held.clear()
 
     def set_back(self, job: Job) -> None:
-        """Out of the batch, to be computed again later; nobody new comes in meanwhile."""
+        """Out of the batch, to be computed again later; of its tenant and of those who run,
+        nobody new comes in meanwhile."""
         self.running.pop(job.request.id)
         self._waiting.setdefault(job.request.tenant, deque()).appendleft(job)
-        self._is_held = True
+        self._held.add(job.request.tenant)
 
     def find(self, id: str) -> Job | None:
         """A waiting one leaves the line by being found; a running one stays."""

@@ -113,8 +113,8 @@ class Stepper:
         return [], [], ended
 
     def _smaller(self, batch: list[Row], error: PoolFull, ended: list[Ended]) -> list[Row]:
-        """Room is made: of what nobody waits for, of guesses, of the youngest text; who is alone
-        goes on in smaller steps."""
+        """Room is made: of what nobody waits for, of guesses, of the youngest text of the tenant
+        that has most; who is alone goes on in smaller steps."""
         if self.texts.spare is not None:
             spare, self.texts.spare = self.texts.spare, None
             self.texts.finish(spare, keep=False)
@@ -123,10 +123,10 @@ class Stepper:
             return batch
         if any(row.drafted for row in batch):
             return [_unguessed(row) for row in batch]
-        jobs = self.scheduler.running.values()
+        jobs, counts = self.scheduler.running.values(), self.scheduler.counts()
         if len(jobs) == 1 and any(len(row.ids) > 1 for row in batch):
             return [_half(row) for row in batch]
-        youngest = max(jobs, key=lambda job: job.admitted or 0.0)
+        youngest = max(jobs, key=lambda job: (counts[job.request.tenant], job.admitted or 0.0))
         if len(jobs) == 1:
             ended.append((youngest, "failed", str(error)))
         else:

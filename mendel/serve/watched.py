@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mendel.serve.protocols import End, Listener, Request, Token, Trace
+from mendel.types import InputError
 
 MOST_KEPT = 512
 MOST_TOKENS = 1_000_000  # of all that are kept; an id takes some 32 bytes
@@ -81,6 +85,18 @@ def _size(one: Finished) -> int:
     return len(one.request.prompt) + len(one.ids) + sum(4 + 4 * len(t.top) for t in one.tokens)
 
 
+class Spent:
+    """In place of a grammar that is used up: one may hold megabytes, and nobody asks it again."""
+
+    is_done = True
+
+    def allowed(self) -> NDArray[np.bool_]:
+        return np.zeros(0, np.bool_)
+
+    def accept(self, id: int) -> None:
+        raise InputError(f"the grammar is used up, and token {id} came. Ask for a fresh one.")
+
+
 class Watched:
     """In the engine's place: the same calls, and each end is told to those who look on.
 
@@ -94,6 +110,7 @@ class Watched:
         ids: list[int] = []
         tokens: list[Token] = []
         asked = request.n_logprobs is not None
+        kept = request if request.grammar is None else replace(request, grammar=Spent())
 
         def listen(event: Token | End) -> None:
             if isinstance(event, Token):
@@ -101,7 +118,7 @@ class Watched:
                 if asked:
                     tokens.append(event)
             else:
-                finished = Finished(request, tuple(ids), event, tuple(tokens))
+                finished = Finished(kept, tuple(ids), event, tuple(tokens))
                 for each in self.lookers:
                     each(finished)
             listener(event)

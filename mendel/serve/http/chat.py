@@ -42,7 +42,7 @@ class Chat:
         if self._template is None:
             lines = [f"{m.role}: {m.text.strip()}\n" for m in messages]
             return [int(i) for i in self._codec.encode("".join(lines) + "assistant:")]
-        mark = _unused("".join(m.text for m in messages))
+        mark = _unused("".join(m.model_dump_json() for m in messages))
         text = self._rendered([self._safe(m, mark) for m in messages])
         return self._encoded(text, mark)
 
@@ -57,8 +57,9 @@ class Chat:
         if self._template is None:
             lines = [f"{m.role}: {m.text.strip()}\n" for m in told]
             return [int(i) for i in self._codec.encode("".join(lines) + f"{role}: ")][:-1]
-        mark = _unused("".join(m.text for m in told))
-        here = _unused("".join(m.text for m in told) + mark)
+        used = "".join(m.model_dump_json() for m in told)
+        mark = _unused(used)
+        here = _unused(used + mark)
         texts = [*told, Message(role=role, content=here)]
         text, found, _ = self._rendered([self._safe(m, mark) for m in texts]).partition(here)
         return self._encoded(text, mark)[:-1] if found else []
@@ -75,12 +76,17 @@ class Chat:
         return ids
 
     def _safe(self, message: Message, mark: str) -> dict[str, Any]:
-        """As templates want it, each spelling of a special token broken by a mark."""
-        said = message.model_dump(exclude_none=True, exclude={"content"})
-        text = message.text
-        if self._special:
-            text = self._splitter.sub(lambda m: m[0][0] + mark + m[0][1:], text)
-        return said | {"content": text}
+        """As templates want it, each spelling of a special token broken by a mark, wherever."""
+
+        def broken(value: Any) -> Any:
+            if isinstance(value, str):
+                return self._splitter.sub(lambda m: m[0][0] + mark + m[0][1:], value)
+            if isinstance(value, dict):
+                return {broken(key): broken(one) for key, one in value.items()}
+            return [broken(one) for one in value] if isinstance(value, list) else value
+
+        said = message.model_dump(exclude_none=True) | {"content": message.text}
+        return {key: broken(value) if self._special else value for key, value in said.items()}
 
     def _rendered(self, messages: list[dict[str, Any]]) -> str:
         from jinja2 import TemplateError
@@ -102,6 +108,7 @@ class Chat:
 
         world = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         world.globals["raise_exception"] = _raise
+        world.filters["tojson"] = _json  # Jinja's own escapes what HTML minds
         world.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
         return world.from_string(self._template or "")
 
@@ -166,7 +173,17 @@ def _special_names(config: dict[str, Any]) -> dict[str, str]:
 
 def _unused(text: str) -> str:
     used = set(text)
-    return next(chr(c) for c in PRIVATE if chr(c) not in used)
+    found = next((chr(c) for c in PRIVATE if chr(c) not in used), None)
+    if found is None:
+        raise InputError(
+            f"the messages hold all {len(PRIVATE):,} private characters of Unicode. Wanted one "
+            "that they leave free. Take some out."
+        )
+    return found
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _raise(message: str) -> None:

@@ -142,7 +142,7 @@ class Gate:
             raise Refused(
                 403,
                 f"The request comes from a web page of {origin[:80]!r}. Wanted one of this "
-                "machine. To serve others, say --host and --api-key-file.",
+                "machine. To let others in, say --api-key-file.",
             )
 
     def _check_length(self, length: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from mendel.serve.http.served import Served
+from mendel.serve.http.served import Served, as_dict
 from mendel.serve.http.sockets import bound, listen
 
 GRACE_S = 2.0  # after the drain, for what is already written to reach its reader
@@ -55,7 +55,16 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and sig == signal.SIGINT:
             os._exit(INTERRUPTED)
+        if not self.should_exit and (n := self._n_texts()):
+            said = f"{n} texts may end within {self._drain_s:g} s; Ctrl-C ends them now\n"
+            os.write(2, said.encode())  # print() would wait for itself where it was interrupted
         self.leave()
+
+    def _n_texts(self) -> int:
+        """That are being written, or wait."""
+        language = self._served.language
+        facts = as_dict(language.engine.stats()) if language is not None else {}
+        return int(facts.get("n_running", 0)) + int(facts.get("n_queued", 0))
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second."""
