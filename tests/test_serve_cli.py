@@ -111,7 +111,7 @@ def test_a_draft_model_beside_it_changes_no_text(
         answer = httpx.post(f"{url}/v1/completions", json=asked, timeout=60).json()
         wanted = generate(toy.tiny(), list(b"once"), n_tokens=30)
         assert answer["choices"][0]["text"] == Bytes().decode(wanted)
-        assert answer["mendel"]["plan"] == "model-4"
+        assert answer["mendel"]["plans"] == ["model-4"]
         seen = httpx.get(f"{url}/v1/observe", timeout=60).json()
         assert seen["engine"]["n_drafted"] > 0 and seen["engine"]["draft_bytes"] > 0
 

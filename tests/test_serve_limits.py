@@ -155,6 +155,7 @@ def test_a_crowd_that_says_nothing_is_cut_sooner(tmp_path: Path) -> None:
                 cut += sock.recv(1) == b""
             except ConnectionResetError:
                 cut += 1
+            sock.close()
         assert cut == 5
 
 

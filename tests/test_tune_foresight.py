@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from mendel.clocks.tune.foresight import WASTE, Foresight, Said
-from mendel.clocks.tune.habits import MOST_KINDS, MOST_TEXTS, MOST_TOKENS, Habits
+from mendel.clocks.tune.habits import MOST_KINDS, MOST_TEXTS, MOST_TOKENS, Habits, alike
+from mendel.data.tokenizers import train_bpe
 from mendel.serve.cache import BLOCK
 from mendel.serve.engine import Engine
 from mendel.serve.protocols import Fixed, Request
 from mendel.serve.reference import Reference
+from mendel.serve.workloads import Maker
 from mendel.spec import PlanSpec
 
 from .serve_models import VOCAB, ask, tiny
@@ -23,7 +25,8 @@ HEADER = tuple(range(1000, 1040))  # what always follows an answer
 class Taken:
     """An engine that takes all it is offered."""
 
-    def __init__(self) -> None:
+    def __init__(self, block: int = BLOCK) -> None:
+        self.block = block
         self.warmed: list[tuple[tuple[int, ...], str]] = []
 
     def warm(self, ids: Sequence[int], tenant: str = "") -> bool:
@@ -118,7 +121,7 @@ def test_what_it_remembers_is_bounded() -> None:
 
 def test_what_a_call_is_answered_with_is_foreseen_from_the_call() -> None:
     """Eight calls, each with a result that begins in its own words and ends in new ones."""
-    foresight, engine = Foresight(block=1), Taken()
+    foresight, engine = Foresight(), Taken(block=1)
     chance = np.random.default_rng(6)
     calls = [(1, 2, 500 + k, 3) for k in range(8)]
     usual = [random_ids(chance, 45) for _ in calls]
@@ -158,13 +161,13 @@ def test_an_answer_that_ends_a_talk_is_known_by_its_first_words() -> None:
 
 
 def test_where_the_asker_writes_the_history_anew_its_own_ids_are_warmed() -> None:
-    foresight, engine = Foresight(), Taken()
+    foresight, engine = Foresight(), Taken(block=1)
     chance = np.random.default_rng(8)
-    text, anew = random_ids(chance, 70), random_ids(chance, 60)
-    said = Said(text, random_ids(chance, 40), "a", 0, "cancelled", lambda: (*text, *anew))
+    text, anew = random_ids(chance, 200), random_ids(chance, 60)
+    said = Said(text, random_ids(chance, 60), "a", 0, "cancelled", lambda: (*text, *anew))
     foresight.heard(said)  # cancelled by a stop of the asker's
     foresight.tick(engine)
-    assert engine.warmed == [((*text, *anew)[:128], "a")]
+    assert engine.warmed == [((*text, *anew), "a")]
     foresight.heard(Said(text, random_ids(chance, 40), "a", 0, "cancelled"))  # who left
     foresight.heard(Said(text, random_ids(chance, 40), "a", 0, "cancelled", lambda: None))
     foresight.tick(engine)
@@ -172,7 +175,7 @@ def test_where_the_asker_writes_the_history_anew_its_own_ids_are_warmed() -> Non
 
 
 def test_the_way_that_most_went_is_followed_until_they_part() -> None:
-    habits = Habits(32)
+    habits = Habits()
     then = [(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 4, 6), (1, 2, 9)]
     assert habits.guess(then, 1.0, 0.3) == (1, 2, 3, 4)  # 3 of 4, then 2 of 3; then one is over
     assert habits.guess(then, 0.35, 0.3) == (1, 2)
@@ -226,3 +229,27 @@ def _wait_until(holds) -> None:
     end = time.monotonic() + 20
     while not holds() and time.monotonic() < end:
         time.sleep(0.002)
+
+
+def test_of_an_agents_later_prompts_most_is_computed_before_they_come() -> None:
+    """In tokens to the first of an answer, with calls as a good agent makes them."""
+    maker = Maker(n_chars=1200, seed=5)
+    codec = train_bpe("".join(maker.make("agent", i).document() for i in range(900, 920)), 600)
+    foresight, engine = Foresight(), Taken(block=1)
+    cold = warm = 0
+    for i in range(60):
+        talk, before = maker.make("agent", i), ()
+        said = talk.opening
+        engine.warmed.clear()
+        for turn, answer in enumerate(talk.answers):
+            ids, output = (tuple(int(id) for id in codec.encode(text)) for text in (said, answer))
+            known = min(alike(ids, before), len(ids) - 1)
+            warmed = max([known, *(alike(ids, each) for each, _ in engine.warmed)])
+            cold, warm = cold + (len(ids) - known) * bool(turn), warm + (len(ids) - warmed)
+            warm -= 0 if turn else len(ids) - warmed
+            foresight.heard(Said(ids, output, "", warmed))
+            foresight.tick(engine)
+            before = (*ids, *output)[:-1]
+            said += answer + (talk.reply(turn, answer) if turn < len(talk.then) else "")
+    assert warm < 0.4 * cold
+    assert foresight.status()["wasted_share"] < WASTE

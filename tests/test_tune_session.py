@@ -29,6 +29,7 @@ from mendel.ledger import Ledger
 from mendel.serve.engine import Engine
 from mendel.serve.protocols import End, Fixed, Listener, Request
 from mendel.serve.reference import Reference
+from mendel.serve.watched import Finished
 from mendel.spec import PlanSpec
 from mendel.types import InputError, Kind
 
@@ -167,6 +168,16 @@ def test_a_disk_that_is_full_stops_neither_the_tuner_nor_its_end(
     assert "last turn" in caplog.text
 
 
+def test_a_plan_whose_proof_waits_does_not_make_another_line(ledger: Ledger) -> None:
+    fewer = {name: MENU[name] for name in list(MENU)[:2]}
+    lines = []
+    for plans, menu in ((MENU, None), (fewer, list(MENU)), (fewer, None)):
+        tuner = Tuner(ledger, "6" * 64, plans, "deterministic", menu=menu)
+        lines.append(tuner.clock.line)
+        tuner.close()
+    assert lines[0] == lines[1] != lines[2]
+
+
 class Stuck:
     """An engine whose answers under one plan do not come until they are cancelled."""
 
@@ -245,4 +256,28 @@ def test_a_profile_teaches_what_is_dear_before_the_first_request(ledger: Ledger)
     assert min(cost, key=cost.__getitem__) == "shallow-1x3"
     assert max(cost, key=cost.__getitem__) == "lookup-8"
     assert tuner.chooser.live() == {next(iter(tuner.chooser.live())): "plain"}  # not yet looked at
+    tuner.close()
+
+
+def test_what_the_asker_says_of_the_next_prompt_is_what_is_warmed(ledger: Ledger) -> None:
+    class Taken:
+        block, warmed = 1, list[tuple[int, ...]]()
+
+        def warm(self, ids: Sequence[int], tenant: str = "") -> bool:
+            self.warmed.append(tuple(ids))
+            return True
+
+    tuner, taken = Tuner(ledger, "4" * 64, MENU), Taken()
+    heard = []
+
+    def then(output: tuple[int, ...], reason: str) -> tuple[int, ...]:
+        heard.append((output, reason))
+        return (*range(40), *range(7))
+
+    trace = replace(TRACE, reason="cancelled", features=replace(FEATURES, n_cached=0))
+    asked = Request("a", tuple(range(40)), 60, then=then)
+    tuner.heard(Finished(asked, (9,) * 60, End("cancelled", trace)))
+    assert tuner.foresight.tick(taken) == 1
+    assert heard == [((9,) * 60, "cancelled")]
+    assert taken.warmed == [(*range(40), *range(7))]
     tuner.close()

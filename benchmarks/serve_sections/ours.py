@@ -170,18 +170,20 @@ class Cases:
 
     def turns(self, plain: Engine, asked: Conversation) -> Iterator[Case]:
         said = asked.opening
-        for words in (*asked.then, None):
+        for i in range(asked.n_requests):
             ids = tuple(int(id) for id in self.codec.encode(said))
             room = self.context - len(ids)
             if room < 1:  # it has grown out of what the model was trained on
                 return
             case = Case(asked.workload, ids, min(asked.n_tokens, room))
-            if words is None and not asked.stop:
+            is_last = i == len(asked.then)
+            if is_last and not asked.stop:
                 yield case
                 return
             [done] = ask(plain, [request(case, stop=self.stops(asked.stop))])
             yield Case(asked.workload, ids, max(len(done.ids), 1))
-            said += self.codec.decode(done.ids) + (words or "")
+            answer = self.codec.decode(done.ids)
+            said += answer + ("" if is_last else asked.reply(i, answer))
 
     def stops(self, texts: tuple[str, ...]) -> frozenset[int]:
         """Ids in whose text one of these is."""

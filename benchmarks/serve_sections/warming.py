@@ -2,7 +2,8 @@
 
 Agents call tools; between an answer and the next prompt lie THINK_S, as a tool takes them. Both
 engines are given the same conversations in turn, each going on from the answers it gave, which are
-the same in both. A tool's result is new in part; nobody tells the server which.
+the same in both. A tool answers the call that was made; its result is new in part, and nobody tells
+the server which.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def talked(
 ) -> list[ours.Done]:
     """Each turn with the answers so far; the server thinks of nothing else meanwhile."""
     said, found = talk.opening, []
-    for words in (*talk.then, ""):
+    for i in range(talk.n_requests):
         ids = tuple(int(id) for id in cases.codec.encode(said))
         room = cases.context - len(ids)
         if room < 1:
@@ -82,6 +83,9 @@ def talked(
         if hears is not None and done.end is not None:
             n_cached = done.end.trace.features.n_cached
             hears.heard(Said(ids, tuple(done.ids), "", n_cached, done.end.reason))
-        said += cases.codec.decode(done.ids) + words
+        if i == len(talk.then):
+            break
+        answer = cases.codec.decode(done.ids)
+        said += answer + talk.reply(i, answer)
         time.sleep(THINK_S)
     return found

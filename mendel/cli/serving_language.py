@@ -57,9 +57,9 @@ def open_language(
     program = _program(model, options, rooms[0], starting)
     draft = None if small is None else _program(small, options, rooms[1], starting)
     starting.phase("proving that each plan gives the plain tokens, or reading the proofs")
-    known = _plans(program, folder, options.plan, starting, draft)
+    asked, known = _plans(program, folder, options, starting, draft)
     about = together(program, draft)
-    tuner = None if options.plan else _tuner(about, known, options, held)
+    tuner = None if options.plan else _tuner(about, asked, known, options, held)
     chooser: Chooser = Fixed(options.plan) if options.plan else _chooser(tuner)
     engine = Engine(
         program, known.plans, chooser, max_queue=options.max_queue,
@@ -146,17 +146,19 @@ def _program(model: Model, options: Options, room: int, starting: Starting) -> P
 
 
 def _plans(
-    program: Program, folder: Path, pinned: str | None, starting: Starting, draft: Program | None
-) -> Menu:
-    """What is proven exact here; a pinned plan alone needs no other's proof."""
-    exits = _exits(folder, program.n_layers)
+    program: Program, folder: Path, options: Options, starting: Starting, draft: Program | None
+) -> tuple[Menu, Menu]:
+    """What this model and machine could do, and what of it is proven exact here; a pinned plan
+    alone needs no other's proof, and a frozen choice is not unmade by a busy machine."""
+    pinned, exits = options.plan, _exits(folder, program.n_layers)
     known = menu(program, exits=exits, has_draft=draft is not None)
     if pinned is not None:
         known = Menu({pinned: known.pinned(pinned)}, known.refused)
-    found = proven(program, known, draft=draft, tell=starting.count, drops_slow=pinned is None)
+    drops_slow = pinned is None and options.mode == "exact"
+    found = proven(program, known, draft=draft, tell=starting.count, drops_slow=drops_slow)
     if pinned is not None:
         found.pinned(pinned)
-    return found
+    return known, found
 
 
 def _exits(folder: Path, n_layers: int) -> tuple[int, ...]:
@@ -173,10 +175,10 @@ def _exits(folder: Path, n_layers: int) -> tuple[int, ...]:
     return ()
 
 
-def _tuner(about: Digest, known: Menu, options: Options, held: ExitStack) -> Tuner:
+def _tuner(about: Digest, asked: Menu, known: Menu, options: Options, held: ExitStack) -> Tuner:
     ledger = Ledger()
     held.callback(ledger.close)
-    tuner = Tuner(ledger, about, known.plans, options.mode)
+    tuner = Tuner(ledger, about, known.plans, options.mode, menu=list(asked.plans))
     held.callback(tuner.close)
     return tuner
 

@@ -159,11 +159,16 @@ class Engine:
         self._cancelled.append(id)
         self._wake.set()
 
+    @property
+    def block(self) -> int:
+        """Tokens that the cache keeps together."""
+        return 1 if self.cache.cuts else BLOCK
+
     def warm(self, ids: Sequence[int], tenant: str = "") -> bool:
         """Compute a prefix when idle, for a request that may come; False where it may not be."""
         if self._is_closing or not self.cache.capacity:
             return False
-        n = len(ids) if self.cache.cuts else len(ids) // BLOCK * BLOCK
+        n = len(ids) // self.block * self.block
         if n < LEAST:
             return False
         request = Request(id="", prompt=tuple(ids[:n]), n_tokens=1, tenant=tenant)
@@ -301,12 +306,10 @@ class Engine:
                 self.drafter.finish(job, keep=reason != "failed")
         except Exception:  # whoever waits for the end must hear of it
             log.exception("the text of %s could not be put away", job.request.id)
-        now = time.perf_counter()
-        gap, self._last_end = now - self._last_end, now
-        self._gap_s += 0.1 * (min(gap, 10.0) - self._gap_s)
         with self._lock:
             self._known.pop(job.request.id, None)
-        self._n_done, self._n_failed = self._n_done + 1, self._n_failed + (reason == "failed")
+        if not job.request.is_own:
+            self._count(reason)
         end = job.end(reason, error)
         try:
             if job.admitted is not None:
@@ -317,6 +320,12 @@ class Engine:
             job.listener(end)
         except Exception:
             log.exception("a listener failed at the end of %s", job.request.id)
+
+    def _count(self, reason: Reason) -> None:
+        now = time.perf_counter()
+        gap, self._last_end = now - self._last_end, now
+        self._gap_s += 0.1 * (min(gap, 10.0) - self._gap_s)
+        self._n_done, self._n_failed = self._n_done + 1, self._n_failed + (reason == "failed")
 
     def _full(self, tenant: str) -> str | None:
         """Why nobody else, or nobody else of a tenant's, may wait; None where there is a place."""

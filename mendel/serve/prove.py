@@ -84,8 +84,8 @@ class _Proofs:
         self.program, self.draft, self.asked, self.file = program, draft, asked, file
         self.known = _read(file)
         self.spent_s = 0.0  # on proofs, but plain's
+        self.patience_s = LIMIT_S
         self._wanted: Sequence[Sequence[Token]] | None = None
-        self._patience_s = LIMIT_S
 
     def slow(self, plan: PlanSpec) -> str | None:
         """Why its threads are of no use here; on a busy machine that is asked again in a day."""
@@ -97,7 +97,7 @@ class _Proofs:
             reason = no_faster(self.program, plan.threads)
             self.known[key if reason is None else today] = reason
             _write(self.file, self.known)
-        return self.known.get(key) if key in self.known else self.known[today]
+        return self.known[key] if key in self.known else self.known[today]
 
     def of(self, plan: PlanSpec) -> str | None:
         """Why it is not on the menu: it is not exact, or there was no time to see."""
@@ -106,12 +106,12 @@ class _Proofs:
             return self.known[identity]
         if self.spent_s > TOTAL_S:
             return f"its proof has to wait for the next start: others took {self.spent_s:.0f} s"
-        if self._wanted is None:
-            began = time.monotonic()
-            self._wanted = [plain(self.program, request) for request in self.asked]
-            self._patience_s = max(LIMIT_S, LIMIT_TIMES * (time.monotonic() - began))
-        limit_s = math.inf if plan == PLAIN else self._patience_s
         began = time.monotonic()
+        if self._wanted is None:
+            self._wanted = [plain(self.program, request) for request in self.asked]
+            self.patience_s = max(LIMIT_S, LIMIT_TIMES * (time.monotonic() - began))
+            began = time.monotonic()
+        limit_s = math.inf if plan == PLAIN else self.patience_s
         try:
             self.known[identity] = difference(
                 self.program, plan, self.asked, self._wanted, draft=self.draft, limit_s=limit_s

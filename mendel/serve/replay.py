@@ -243,12 +243,12 @@ def replay(
 def _turns(client: Client, index: int, asked: Conversation) -> Iterator[Answer]:
     """A conversation ends early where an answer failed: what follows would be another one."""
     prompt = asked.opening
-    for turn, words in enumerate((*asked.then, "")):
+    for turn in range(asked.n_requests):
         answer = client.ask(index, turn, asked, prompt)
         yield answer
-        if answer.error is not None:
+        if answer.error is not None or turn == len(asked.then):
             return
-        prompt += answer.text + words
+        prompt += answer.text + asked.reply(turn, answer.text)
 
 
 def check(answers: Sequence[Answer], server: Server, plan: str) -> list[Answer]:

@@ -47,10 +47,16 @@ class Conversation:
     stop: tuple[str, ...] = ()  # what ends an answer, and is no part of it
     at_s: float | None = None  # when it begins, from the start of the replay; None: when it can
     answers: tuple[str, ...] = field(default=(), repr=False)  # good ones, to train on
+    # what a tool says to a call, whenever it comes; to another one, what `then` has in its place
+    results: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     @property
     def n_requests(self) -> int:
         return 1 + len(self.then)
+
+    def reply(self, i: int, answer: str) -> str:
+        """What is said after the i-th answer."""
+        return self.results.get(answer.strip(), self.then[i])
 
     def document(self) -> str:
         """With its good answers: what a model learns to answer so from; empty without them."""
@@ -127,8 +133,13 @@ class Maker:
         told = f'\nResult: {{"ok": true, "taken": "{thing}"}}\nCall:'
         calls = [f' look("{place}")' for place in places]
         calls += [f' take("{thing}")', f' tell("{name}", "it was in the {places[-1]}")']
+        others = [place for place in PLACES if place not in places]
+        looks = dict(zip(places, results, strict=True))
+        looks |= {place: self._result(rng, place, thing, False) for place in others}
+        says = {f'look("{place}")': result for place, result in looks.items()}
+        says |= {f'take("{each}")': told.replace(f'"{thing}"', f'"{each}"') for each in THINGS}
         return Conversation("agent", TOOLS + task, (*results, told), 24, stop=("\n",),
-                            answers=tuple(calls))  # fmt: skip
+                            answers=tuple(calls), results=says)  # fmt: skip
 
     def _long(self, rng: np.random.Generator) -> Conversation:
         return Conversation("long", self._passage(rng, self.n_chars), n_tokens=48)
@@ -190,7 +201,8 @@ def write_trace(file: Path, conversations: Iterable[Conversation]) -> None:
     """A JSON object a line; what is as by default is left out."""
     with file.open("w", encoding="utf-8") as out:
         for each in conversations:
-            told = {k: v for k, v in asdict(each).items() if v not in ((), None) and k != "answers"}
+            told = {k: v for k, v in asdict(each).items() if v not in ((), None, {})}
+            told.pop("answers", None)
             out.write(json.dumps(told, ensure_ascii=False) + "\n")
 
 
@@ -233,6 +245,7 @@ KEYS: dict[str, Callable[[Any], bool]] = {
     "opening": lambda value: isinstance(value, str) and bool(value),
     "then": lambda value: not isinstance(value, str) and _are_texts(value),
     "stop": lambda value: not isinstance(value, str) and _are_texts(value),
+    "results": lambda value: isinstance(value, Mapping) and _are_texts([*value.values()]),
     "n_tokens": lambda value: isinstance(value, int) and _is_number(value, 1, 1 << 20),
     "temperature": lambda value: _is_number(value, 0, 100),
     "top_p": lambda value: _is_number(value, 1e-9, 1),

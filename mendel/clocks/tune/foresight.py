@@ -35,6 +35,10 @@ Ids = tuple[int, ...]
 class Warms(Protocol):
     """The engine, as far as foresight needs it."""
 
+    @property
+    def block(self) -> int:
+        """Tokens that its cache keeps together; less than a whole one is not kept."""
+
     def warm(self, ids: Sequence[int], tenant: str = "") -> bool: ...
 
 
@@ -58,17 +62,14 @@ class _Warmed:
 
 
 class Foresight:
-    """Learns from what ends; proposes when idle.
+    """Learns from what ends; proposes when idle."""
 
-    block    tokens that the engine's cache keeps together; less than a whole one is not kept
-    """
-
-    def __init__(self, block: int = 32) -> None:
-        self.block = block
+    def __init__(self) -> None:
+        self.block = 1  # the engine's
         self.n_computed = 0  # for requests, in tokens read: one written takes as long as many
         self.n_warmed = self.n_used = self.n_offered = self.n_hit = 0
         self.spent_s = 0.0
-        self.habits = Habits(block)
+        self.habits = Habits()
         self._warmed: dict[tuple[str, Ids], _Warmed] = {}  # by tenant and the text it follows
         self._ended: deque[Said] = deque(maxlen=WAITS)
         self._stop = threading.Event()
@@ -111,7 +112,7 @@ class Foresight:
 
     def tick(self, engine: Warms) -> int:
         """Learn from what has ended, and offer what may follow; returns how many were taken."""
-        n = 0
+        n, self.block = 0, engine.block
         while self._ended:
             said = self._ended.popleft()
             self.learn(said)

@@ -19,6 +19,7 @@ MOST_TEXTS = 256  # that a prompt may go on from
 MOST_KINDS = 4096  # of answers; the least recently used go first
 MOST_TOKENS = 400_000  # of all continuations
 OPENS = ENDS = 2  # tokens
+BLOCK = 16  # tokens of a text that are looked up at once; shorter texts are not kept
 
 
 class _Kind:
@@ -44,10 +45,10 @@ class _Text(NamedTuple):
 
 
 class Habits:
-    """block: tokens of a text that are compared at once; shorter texts are not kept."""
+    """Of a server's answers, each tenant's apart."""
 
-    def __init__(self, block: int) -> None:
-        self.block, self.most_texts, self.n_tokens = block, MOST_TEXTS, 0
+    def __init__(self) -> None:
+        self.most_texts, self.n_tokens = MOST_TEXTS, 0
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
         self._texts: OrderedDict[int, _Text] = OrderedDict()  # by their whole blocks
 
@@ -94,8 +95,8 @@ class Habits:
     def _chain(self, tenant: str, ids: Ids) -> list[int]:
         """A number for each prefix of whole blocks."""
         found, state = [], hash(tenant)
-        for i in range(self.block, len(ids) + 1, self.block):
-            state = hash((state, ids[i - self.block : i]))
+        for i in range(BLOCK, len(ids) + 1, BLOCK):
+            state = hash((state, ids[i - BLOCK : i]))
             found.append(state)
         return found
 

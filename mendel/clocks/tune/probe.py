@@ -99,7 +99,9 @@ class Probes:
 
         n_tokens = min(request.n_tokens, MOST_TOKENS)
         id = f"probe-{next(self._ids)}"
-        again = replace(request, id=id, plan=plan, n_tokens=n_tokens, n_logprobs=None, then=None)
+        again = replace(
+            request, id=id, plan=plan, n_tokens=n_tokens, n_logprobs=None, then=None, is_own=True
+        )
         self.engine.submit(again, listen)
         end = time.perf_counter() + MOST_S
         while not ended.wait(LOOK_S):

@@ -41,6 +41,8 @@ class Tuner:
     ledger    where promotions are turns
     model     digest of model, dtype and kernels
     plans     the menu, each proven exact here; the baseline is among them
+    menu      names that the line goes by, those included whose proof waits for another start; None:
+              those of plans
     mode      deterministic: the champion's plans, and nothing is learned or promoted
     raises    InputError for no plan, or too many servers
     """
@@ -52,6 +54,7 @@ class Tuner:
         plans: Mapping[str, PlanSpec],
         mode: Mode = "exact",
         *,
+        menu: Sequence[str] | None = None,
         baseline: str | None = None,
         chance: int = 0,
     ) -> None:
@@ -61,7 +64,8 @@ class Tuner:
         baseline = baseline or next((n for n in ("plain",) if n in plans), next(iter(plans)))
         self.chooser = Tuned(list(plans), baseline, mode=mode, chance=chance)
         self._held = ExitStack()
-        line = line_of(model, list(plans), machine(), self._run(ledger.folder / "serve"))
+        names = list(plans if menu is None else menu)
+        line = line_of(model, names, machine(), self._run(ledger.folder / "serve"))
         folder = ledger.folder / "serve" / "lines" / line.task[:12] / line.run
         self.clock = TuneClock(line, self.chooser, folder)
         self.driver = Driver(self.clock, ledger)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from starlette.concurrency import run_in_threadpool
 
-from mendel.data.spelling import Spelling
 from mendel.data.tokenizers import Tokenizer
 from mendel.generate import Sampler
-from mendel.serve.http.chat import Chat
 from mendel.serve.http.errors import Refused
 from mendel.serve.http.gate import Caller
-from mendel.serve.http.openai import Ask, ChatCompletion, Completion, Message
+from mendel.serve.http.later import Then, of_chat, of_text
+from mendel.serve.http.openai import Ask, ChatCompletion, Completion
 from mendel.serve.http.served import Language
 from mendel.serve.http.writing import Job, Numbers
-from mendel.serve.protocols import Grammar, Reason, Request
+from mendel.serve.protocols import Grammar, Request
 from mendel.types import InputError, did_you_mean
 
-Then = Callable[[tuple[int, ...], Reason], Sequence[int] | None]
 FEW_TOKENS = 16  # of a completion that says no number, as with OpenAI
 MANY_TOKENS = 1_024  # of an answer that says no number, where there is room
 SHORT = 2_000  # characters that are encoded at once; longer texts go to a thread
@@ -29,10 +27,13 @@ SHORT = 2_000  # characters that are encoded at once; longer texts go to a threa
 async def completion_jobs(asked: Completion, language: Language, caller: Caller) -> list[Job]:
     """n texts for each prompt, in order; raises Refused."""
     codec = language.codec or cast(Tokenizer, Numbers())
-    prompts = [
-        await _encoded(codec, prompt) if isinstance(prompt, str) else list(prompt)
-        for prompt in asked.prompt
-    ]
+    prompts: list[tuple[list[int], Then | None]] = []
+    for prompt in asked.prompt:
+        if not isinstance(prompt, str):
+            prompts.append((list(prompt), None))
+            continue
+        ids = await _encoded(codec, prompt)
+        prompts.append((ids, of_text(codec, prompt, ids, asked.stop) if asked.stop else None))
     return await _jobs(asked, language, caller, prompts, asked.stop, asked.logprobs, FEW_TOKENS)
 
 
@@ -52,44 +53,19 @@ async def chat_jobs(asked: ChatCompletion, language: Language, caller: Caller) -
         raise Refused(400, str(error), param="messages") from None
     top = (asked.top_logprobs or 0) if asked.logprobs else None
     stops = (*asked.stop, *chat.stops)
-    then = _later(chat, language.codec, messages, prompt, stops)
-    return await _jobs(asked, language, caller, [prompt], stops, top, MANY_TOKENS, then)
-
-
-def _later(
-    chat: Chat,
-    codec: Tokenizer | None,
-    messages: Sequence[Message],
-    prompt: list[int],
-    stops: tuple[str, ...],
-) -> Then | None:
-    """How the next prompt of this talk begins; called when there is time, if ever."""
-    if codec is None:
-        return None
-
-    def then(output: tuple[int, ...], reason: Reason) -> list[int] | None:
-        spelling = Spelling(codec, prompt)
-        text = "".join(spelling.push(id) for id in output) + spelling.end()
-        at = min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
-        if at is None and reason not in ("stop", "length"):
-            return None  # the caller has left
-        try:
-            return chat.later(messages, text[:at]) or None
-        except InputError:
-            return None  # the template has no place for one more message
-
-    return then
+    codec = language.codec
+    then = None if codec is None else of_chat(chat, codec, messages, prompt, stops)
+    return await _jobs(asked, language, caller, [(prompt, then)], stops, top, MANY_TOKENS)
 
 
 async def _jobs(
     asked: Ask,
     language: Language,
     caller: Caller,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[tuple[list[int], Then | None]],
     stops: tuple[str, ...],
     n_logprobs: int | None,
     n_usual: int,
-    then: Then | None = None,
 ) -> list[Job]:
     if asked.plan is not None and asked.plan not in language.plans:
         near = did_you_mean(asked.plan, language.plans)
@@ -98,7 +74,7 @@ async def _jobs(
     codec = language.codec or cast(Tokenizer, Numbers())
     seed = _seed(asked, language)
     jobs: list[Job] = []
-    for prompt in prompts:
+    for prompt, then in prompts:
         n_tokens = _n_tokens(asked, language, prompt, n_usual)
         for k in range(asked.n or 1):
             request = Request(

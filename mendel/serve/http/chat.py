@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mendel.data.tokenizers import Tokenizer
-from mendel.serve.http.openai import Message
+from mendel.serve.http.openai import Message, Role
 from mendel.types import InputError
 
 CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
@@ -52,13 +52,14 @@ class Chat:
         The history is written anew: ids may be others than the model wrote. The last token is left
         out, for it may grow together with what follows.
         """
-        role = next((m.role for m in reversed(messages) if m.role != "assistant"), "user")
+        role: Role = next((m.role for m in reversed(messages) if m.role != "assistant"), "user")
         told = [*messages, Message(role="assistant", content=answer)]
         if self._template is None:
             lines = [f"{m.role}: {m.text.strip()}\n" for m in told]
             return [int(i) for i in self._codec.encode("".join(lines) + f"{role}: ")][:-1]
-        mark = _unused("".join(m.text for m in told))
-        here = _unused("".join(m.text for m in told) + mark)
+        used = "".join(m.model_dump_json() for m in told)
+        mark = _unused(used)
+        here = _unused(used + mark)
         texts = [*told, Message(role=role, content=here)]
         text, found, _ = self._rendered([self._safe(m, mark) for m in texts]).partition(here)
         return self._encoded(text, mark)[:-1] if found else []

@@ -194,8 +194,11 @@ class TextPart(Body):
     text: str
 
 
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
 class Message(Body):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Role
     content: str | list[TextPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None

@@ -42,7 +42,8 @@ def listen(sock: socket.socket) -> None:
     try:
         sock.listen(BACKLOG)
     except OSError as error:
-        raise _no_address(*sock.getsockname()[:2], error) from None
+        host, port = sock.getsockname()[:2]
+        raise _no_address(host, port, error) from None
 
 
 def _no_address(host: str, port: int, error: OSError) -> InputError:
