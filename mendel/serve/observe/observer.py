@@ -53,6 +53,7 @@ class Observer:
         self.machine = Machine()
         self.n_heard, self.n_looked, self.spent_s, self.heard_s = 0, 0, 0.0, 0.0
         self._cost_s = 0.0  # of one look, lately
+        self._began = time.process_time()
         self._traffic: dict[str, Traffic] = {}
         self._layers: dict[str, Layers] = {}
         self._queue: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=QUEUED)
@@ -82,7 +83,10 @@ class Observer:
         if self.model is None:
             return False
         waiting = (len(self._queue) + 1) * self._cost_s
-        return self.spent_s + waiting <= self.share * time.process_time()
+        return self.spent_s + waiting <= self.share * self._lived_s()
+
+    def _lived_s(self) -> float:
+        return time.process_time() - self._began
 
     # -- what it looks at --
 
@@ -137,7 +141,7 @@ class Observer:
             own = {
                 "n_heard": self.n_heard,
                 "n_looked": self.n_looked,
-                "share": round((self.spent_s + self.heard_s) / max(time.process_time(), 1e-9), 6),
+                "share": round((self.spent_s + self.heard_s) / max(self._lived_s(), 1e-9), 6),
             }
         more = {name: tell() for name, tell in self.more.items()}
         facts = {"classes": traffic, "layers": layers, "machine": self.machine.facts()}
