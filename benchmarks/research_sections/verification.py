@@ -9,7 +9,7 @@ false   the recipe's mean is that of a design in one condition: how often that o
         beaten. alike: the same distribution; steady: parity always learned in part, never by
         luck; rare: the design fails a proxy of recall on one seed in ten, and makes up for it;
         surprise: a proxy of recall, which nobody takes for torn, is learned on one seed in two;
-        traded: the recipe learns it on nine in ten, the design on three, which has more elsewhere
+        hidden: the recipe learns it on four in ten, the design on nine, which has less elsewhere
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from research_sections.rows import Row
 
 GAINS = (0.03, 0.05, 0.1)
 WORLDS = ("torn", "quiet")
-SHAPES = ("alike", "steady", "rare", "surprise", "traded")
+SHAPES = ("alike", "steady", "rare", "surprise", "hidden")
 N_BEGUN, N_KEPT = 2, 1  # confirmations of the line before: a run of an hour has about as many
 OPEN = {twin: name for name, (twin, _) in TWINS.items()}
 TIMES = {"as found": 1.0, "2x width": 1.6, "2x tokens": 2.0}  # of a seed's seconds
@@ -61,7 +61,7 @@ N_WORKERS = 2
 OWN, QUIET = 0.05, (0.015, 0.05)  # offset of a design on a proxy; deviation over seeds of one
 LEARNED = 0.94  # parity, where a seed learns it
 RARE, FAILS = "overwritten_recall", 0.1
-TRADED, WEIGHT = (0.9, 0.3), 1 / 16  # who learns it how often: recipe, design; its weight
+HIDDEN, WEIGHT = (0.4, 0.9), 1 / 16  # who learns it how often: recipe, design; its weight
 
 
 @dataclass
@@ -115,10 +115,10 @@ class World:
             mean = 0.05 if draw.random() < FAILS else (mean - 0.05 * FAILS) / (1 - FAILS)
         if self.shape == "surprise" and proxy == RARE:
             mean = LEARNED * (draw.random() < 0.5)
-        if self.shape == "traded" and proxy == RARE:
-            mean = LEARNED * (draw.random() < TRADED[name != MINE])
-        elif self.shape == "traded" and name == MINE:
-            mean -= LEARNED * (TRADED[0] - TRADED[1]) * WEIGHT / (1 - WEIGHT)
+        if self.shape == "hidden" and proxy == RARE:
+            mean = LEARNED * (draw.random() < HIDDEN[name != MINE])
+        elif self.shape == "hidden" and name == MINE:
+            mean -= LEARNED * (HIDDEN[0] - HIDDEN[1]) * WEIGHT / (1 - WEIGHT)
         return mean + draw.gauss(0, self.sd[proxy])
 
 

@@ -116,7 +116,16 @@ def _is_far(job: Job, scores: Mapping[str, Sequence[float]]) -> bool:
         name: [a - b for a, b in zip(mine, _filled(scores.get(name, ()), len(mine)), strict=True)]
         for name, mine in job.beside.items()
     }
-    return judge.better_on_the_whole(strata(weights(job.twins), gains), job.level).keep
+    return beaten_at_once(weights(job.twins), gains, job.level)
+
+
+def beaten_at_once(
+    weight: Mapping[str, float], gains: Mapping[str, Sequence[float]], level: float
+) -> bool:
+    """By one pair: by more than the heaviest proxy is worth, which one seed may learn or not."""
+    reserve = max(weight.values())
+    less = {name: [gain - reserve for gain in found] for name, found in gains.items()}
+    return judge.better_on_the_whole(strata(weight, less), level).keep
 
 
 def strata(weight: Mapping[str, float], gains: Mapping[str, Sequence[float]]) -> list[Stratum]:

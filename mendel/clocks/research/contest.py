@@ -1,7 +1,7 @@
 """One condition of a verification: a recipe against designs of the menu, on paired seeds.
 
 first pair: who is behind on it as luck hardly explains is beaten, and not looked at again
-looks: at 2, 4, 8 ... pairs of the others, until the judge is sure of each or one cannot be beaten
+looks: at 4, 6, 8 ... pairs of the others, until the judge is sure of each or one cannot be beaten
 Who was the strongest before is met first: a loss to one ends it.
 """
 
@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from mendel import judge
-from mendel.clocks.research.card import Card, Job, likely, strata, telling
+from mendel.clocks.research.card import Card, Job, beaten_at_once, likely, strata, telling
 from mendel.clocks.research.suite import rounded
 from mendel.clocks.research.terms import LEAST_SD, LOOKS, TORN_LEAST_SD, Terms, weights
 from mendel.clocks.research.twins import Condition
@@ -45,6 +45,7 @@ class Contest:
     screen: dict[str, Card] = field(default_factory=dict)
     fresh: dict[str, list[Card]] = field(default_factory=dict)
     _looks: dict[tuple[str, int, int], Verdict] = field(default_factory=dict)
+    _beaten_at_once: dict[str, bool] = field(default_factory=dict)
 
     @property
     def wanted(self) -> list[Job]:
@@ -120,8 +121,14 @@ class Contest:
         return sorted(means, key=lambda name: -means[name])
 
     def _is_far(self, name: str) -> bool:
-        pairs = [(self.screen[MINE], self.screen[name])]
-        return self.screen[name].gave_up or self._look(pairs, self.terms.first_level).keep
+        if self.screen[name].gave_up:
+            return True
+        if name not in self._beaten_at_once:
+            pair = [(self.screen[MINE], self.screen[name])]
+            gains = {leg.name: _apart(pair, leg.name) for leg in self.condition.twins.whole}
+            found = beaten_at_once(self._weights, gains, self.terms.first_level)
+            self._beaten_at_once[name] = found
+        return self._beaten_at_once[name]
 
     @property
     def best_of_kinds(self) -> list[str]:

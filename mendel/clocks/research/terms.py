@@ -23,7 +23,7 @@ from mendel.types import Account, Turn
 # and since every design has to be beaten, and each condition won, the claim has no larger one.
 FAR = 0.2
 LOOKS: Mapping[int, float] = {  # pairs -> share
-    2: 0.2, 3: 0.15, 4: 0.1, 6: 0.1, 8: 0.1, 12: 0.05, 16: 0.05, 32: 0.05,
+    4: 0.3, 6: 0.15, 8: 0.1, 12: 0.1, 16: 0.1, 32: 0.05,
 }  # fmt: skip
 
 PRIOR_SD = {"parity": 0.4}  # of a pair, where fewer than N_KNOWN of the line are known
