@@ -25,7 +25,7 @@ def program(
     dtype            of weights and of what passes between parts; sums are in float32
     capacity_bytes   of all texts together
     raises           InputError for a part that has no exact kernel: use Reference for it
-    cost             the first call on a machine compiles for 20 s; later ones read it from the disk
+    cost             the first call on a machine compiles for 40 s; later ones read it from the disk
     """
     from mendel.serve.numerics.kernels import Kernels
 
