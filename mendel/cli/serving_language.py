@@ -53,7 +53,7 @@ def open_language(
     chat = None if codec is None else read_chat(folder, codec)
     small = _small(options, loaded)
     rooms = _rooms(options, model, small)
-    starting.phase("making the kernels ready (the first time here they are compiled, about 20 s)")
+    starting.phase("making the kernels ready (the first time here they are compiled, about 40 s)")
     program = _program(model, options, rooms[0], starting)
     draft = None if small is None else _program(small, options, rooms[1], starting)
     starting.phase("proving that each plan gives the plain tokens, or reading the proofs")
