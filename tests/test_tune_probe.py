@@ -160,5 +160,8 @@ def test_an_engine_runs_a_request_again_and_its_class_hears_of_it() -> None:
         assert probes.tick()
         assert chooser.beliefs.seen[1].sum() == 1
         assert engine.stats().n_done == 1  # nobody asked for the probe's runs
+        probes.heard(ended(features("chat", np.random.default_rng(0))))
+        engine.close()
+        assert not probes.tick()  # an engine that closes takes no probe, and that is no fault
     finally:
         engine.close()

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from mendel.clocks.tune.chooser import Tuned
 from mendel.clocks.tune.classes import log_ms
-from mendel.serve.protocols import End, Features, Listener, Request, Token, Trace
+from mendel.serve.protocols import End, Features, Listener, Overloaded, Request, Token, Trace
 from mendel.serve.watched import Finished
 
 SHARE = 0.01  # of the time on the clock, that probes may take
@@ -102,7 +102,10 @@ class Probes:
         again = replace(
             request, id=id, plan=plan, n_tokens=n_tokens, n_logprobs=None, then=None, is_own=True
         )
-        self.engine.submit(again, listen)
+        try:
+            self.engine.submit(again, listen)
+        except Overloaded:  # it fills up, or closes
+            return None
         end = time.perf_counter() + MOST_S
         while not ended.wait(LOOK_S):
             if self.n_here() > 1 or time.perf_counter() > end:
