@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +26,6 @@ MENU = {
         PlanSpec(draft="lookup", n_draft=8, threads=2),
     )
 }
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    found = Ledger(folder=tmp_path)
-    yield found
-    found.close()
 
 
 def test_the_menu_is_the_machines() -> None:

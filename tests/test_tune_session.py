@@ -6,7 +6,7 @@ import errno
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,13 +46,6 @@ MENU = {
         PlanSpec(draft="shallow", n_draft=3, depth=1),
     )
 }
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    found = Ledger(folder=tmp_path)
-    yield found
-    found.close()
 
 
 def requests(n: int, begin: int = 0) -> list[Request]:
