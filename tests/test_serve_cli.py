@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,16 +124,29 @@ def test_a_second_ctrl_c_does_not_wait(settled: dict[str, str], tmp_path: Path) 
     with served(tmp_path / "endless", settled, "--drain", "1h") as (process, url):
         asked = {"prompt": "a", "max_tokens": 1_000_000, "stream": True}  # minutes, at the least
         with httpx.stream("POST", f"{url}/v1/completions", json=asked, timeout=60) as answer:
-            next(answer.iter_lines())
+            chunks = answer.iter_lines()
+            next(chunks)
+            # who reads nothing is cut off after a while, and a text that is cut is not waited for
+            reader = threading.Thread(target=_read_to_the_end, args=(chunks,))
+            reader.start()
             process.send_signal(signal.SIGINT)
-            while "1 texts may end within" not in (said := process.stderr.readline()):
-                assert said, "the server ended"
+            lines = [process.stderr.readline()]
+            while "1 texts may end within" not in lines[-1]:
+                assert lines[-1], f"the server ended ({process.wait(60)}): {''.join(lines)}"
+                lines.append(process.stderr.readline())
             with pytest.raises(httpx.TransportError):
                 while True:  # until it listens no more: then it drains
                     httpx.get(f"{url}/healthz")
             assert process.poll() is None
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 130
+            reader.join()
+
+
+def _read_to_the_end(chunks: Iterator[str]) -> None:
+    with contextlib.suppress(httpx.TransportError):
+        for _ in chunks:
+            pass
 
 
 def test_keys_of_a_file_are_wanted_and_tell_tenants_apart(
