@@ -29,7 +29,7 @@ from mendel.ledger import Ledger
 from mendel.serve.engine import Engine
 from mendel.serve.protocols import End, Fixed, Listener, Request
 from mendel.serve.reference import Reference
-from mendel.serve.watched import Finished
+from mendel.serve.watched import Finished, Watched
 from mendel.spec import PlanSpec
 from mendel.types import InputError, Kind
 
@@ -123,9 +123,13 @@ def test_a_profile_keeps_to_its_budget_and_meets_every_plan(tmp_path: Path) -> N
 
 def test_a_profile_ends_at_its_limit_whatever_it_has_not_met() -> None:
     engine = Engine(Reference(tiny()), MENU, Fixed("plain"))
+    asked: list[Request] = []
+    watched = Watched(engine, [lambda one: asked.append(one.request)])
     try:
-        found = profile(engine, list(MENU), vocab=VOCAB, context=64, limit_s=0.0)
-        assert engine.stats().n_done == 2, "the first plan, once to make ready"
+        found = profile(watched, list(MENU), vocab=VOCAB, context=64, limit_s=0.0)
+        assert len(asked) == 2, "the first plan, once to make ready"
+        seen = engine.stats()
+        assert seen.n_done == seen.n_cached == 0, "it is nobody's traffic, and leaves nothing"
     finally:
         engine.close()
     assert [row.plan for row in found.rows] == ["plain"]
@@ -151,8 +155,11 @@ def test_a_disk_that_is_full_stops_neither_the_tuner_nor_its_end(
             full.set()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(session, "TICK_S", 0.005)
+    monkeypatch.setattr(session, "LEAST_S", 0.005)
+    monkeypatch.setattr(session, "MOST_S", 0.005)
     monkeypatch.setattr(tuner.driver, "turn", turn)
+    news = [True]  # once: what could not be written is still owed later
+    monkeypatch.setattr(tuner.clock, "has_news", lambda: bool(news and news.pop()))
     tuner.begin()
     assert full.wait(60)
     tuner.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from mendel.generate import Sampler
 from mendel.model import Model
 from mendel.serve import numerics
 from mendel.serve.engine import Engine
-from mendel.serve.protocols import Chooser, End, Fixed, Program, Request, Token
+from mendel.serve.protocols import Chooser, End, Fixed, Listener, Program, Request, Token
 from mendel.serve.reference import Reference
 from mendel.serve.workloads import Conversation, Maker
 from mendel.spec import PlanSpec
@@ -86,6 +86,12 @@ def plans(n_layers: int, threads: int) -> dict[str, PlanSpec]:
     return {spec.name: spec for spec in specs}
 
 
+class Asked(Protocol):
+    """An engine, or one with those who look on."""
+
+    def submit(self, request: Request, listener: Listener) -> None: ...
+
+
 @contextmanager
 def engine(
     ready: Program, menu: Mapping[str, PlanSpec], chooser: Chooser, **fields: Any
@@ -104,7 +110,7 @@ def pinned(ready: Program, plan: PlanSpec, **fields: Any) -> Iterator[Engine]:
 
 
 def ask(
-    running: Engine,
+    running: Asked,
     requests: Iterable[Request],
     *,
     n_at_once: int = 1,

@@ -24,7 +24,7 @@ from serve_sections.train import unseen
 from serve_sections.tuner import Timed, tuned
 
 N_REQUESTS, N_AT_ONCE = 1000, 4
-THREADS = ("tuner", "observer")
+THREADS = ("tuner", "observer", "foresight")
 
 
 def measure(options: Namespace) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def time_of(options: Namespace, n: int) -> Row:
     cases = ours.Cases(loaded, unseen(options.shared), ready)
     each = [cases.make(workload, n // len(WORKLOADS)) for workload in WORKLOADS]
     traffic = [case for row in zip(*each, strict=True) for case in row]
-    with tuned(ready, loaded, threads=options.threads) as running:
-        chooser = running.chooser
+    with tuned(ready, loaded, threads=options.threads, idles=True) as running:
+        chooser = running.engine.chooser
         assert isinstance(chooser, Timed)
         observer = Observer(loaded.model, is_idle=lambda: running.stats().n_running == 0)
         observer.begin()

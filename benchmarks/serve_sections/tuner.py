@@ -11,8 +11,8 @@ from typing import Any
 
 from mendel.clocks.tune.session import Tuner
 from mendel.ledger import Ledger
-from mendel.serve.engine import Engine
 from mendel.serve.protocols import Choice, Chooser, Features, Program, Trace
+from mendel.serve.watched import Watched
 from serve_sections import ours
 
 PROFILE_S = 10.0
@@ -37,8 +37,14 @@ class Timed:
 
 
 @contextmanager
-def tuned(ready: Program, loaded: Any, *, threads: int = 1, **fields: Any) -> Iterator[Engine]:
-    """An engine that is profiled and tunes itself until the end; its chooser is a Timed."""
+def tuned(
+    ready: Program, loaded: Any, *, threads: int = 1, idles: bool = False, **fields: Any
+) -> Iterator[Watched]:
+    """An engine that is profiled and tunes itself until the end; its chooser is a Timed.
+
+    idles   it may use idle time too, as a server's does: to probe rivals, to warm what is foreseen.
+            Not where engines take turns: it would compute in the turns of the others
+    """
     menu = ours.plans(ready.n_layers, threads)
     with tempfile.TemporaryDirectory() as name:
         ledger = Ledger(f"sqlite:///{name}/ledger.db", Path(name))
@@ -46,9 +52,9 @@ def tuned(ready: Program, loaded: Any, *, threads: int = 1, **fields: Any) -> It
         with ours.engine(ready, menu, Timed(tuner.chooser), **fields) as running:
             tuner.profile(running, vocab=ready.vocab, context=loaded.model.spec.context,
                           budget_s=PROFILE_S)  # fmt: skip
-            tuner.begin()
+            tuner.begin(running if idles else None)
             try:
-                yield running
+                yield Watched(running, [tuner.heard])
             finally:
                 tuner.close()
                 ledger.close()

@@ -284,7 +284,7 @@ class Engine:
         )
         choice = self._choice(job)
         job.start(self.plans[choice.plan], choice.plan, choice.arm)
-        self._by_plan[choice.plan] += 1
+        self._by_plan[choice.plan] += not job.request.is_own
 
     def _choice(self, job: Job) -> Choice:
         if job.request.plan is not None:
@@ -303,7 +303,7 @@ class Engine:
         try:
             self.texts.finish(job, keep=reason != "failed")
             if self.drafter is not None:
-                self.drafter.finish(job, keep=reason != "failed")
+                self.drafter.finish(job, keep=reason != "failed" and not job.request.is_own)
         except Exception:  # whoever waits for the end must hear of it
             log.exception("the text of %s could not be put away", job.request.id)
         with self._lock:

@@ -124,7 +124,7 @@ class Request:
     plan: str | None = None  # pinned by name; None: the chooser's
     # from its output, and why it ended: how a prompt that goes on from it will begin; for warming
     then: Callable[[tuple[int, ...], Reason], Sequence[int] | None] | None = None
-    is_own: bool = False  # the server's question to itself: not counted among what it served
+    is_own: bool = False  # the server asks itself: not counted, and it leaves nothing in the cache
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Texts:
         text, job.text = job.text, None
         if text is None:
             return
-        if keep and self._reuses(job) and job.chain is not None:
+        if keep and self._keeps(job) and job.chain is not None:
             job.chain.grow(job.ids)
             self.cache.put(job.chain, text, wasted_s=wasted_s)
             self.trim()
@@ -52,7 +52,7 @@ class Texts:
     def remember(self, job: Job) -> None:
         """Put what others may begin with into the cache as soon as it is known."""
         text, chain = job.text, job.chain
-        if text is None or chain is None or not self._reuses(job):
+        if text is None or chain is None or not self._keeps(job):
             return
         n = text.n // BLOCK * BLOCK
         # one that can be cut is put once, when the prompt is whole, and again at its end
@@ -67,7 +67,7 @@ class Texts:
         leaders: dict[bytes, list[Job]] = {}  # by the first block
         for job in sorted(jobs, key=lambda job: job.n_lacking - len(job.ids)):  # who is ahead first
             job.waits = False
-            if job.text is None or job.chain is None or not self._reuses(job):
+            if job.text is None or job.chain is None or not self._keeps(job):
                 continue
             self._catch_up(job)
             hashes, i = job.chain.hashes, job.text.n // BLOCK
@@ -126,6 +126,10 @@ class Texts:
 
     def _reuses(self, job: Job) -> bool:
         return job.plan.reuse and self.cache.capacity > 0
+
+    def _keeps(self, job: Job) -> bool:
+        """Whether it leaves its text to others; what the server asks itself nobody will ask."""
+        return self._reuses(job) and not job.request.is_own
 
     def _chain(self, job: Job) -> None:
         if job.chain is None:

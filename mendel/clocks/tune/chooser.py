@@ -29,8 +29,9 @@ Mode = Literal["exact", "deterministic"]
 Planner = Callable[[Floats, int], int]  # point of a request, its class's plan -> plan
 PENDING = 4096  # requests under way
 WAITING = 128  # ended, and not learned from yet: more, and whoever comes learns
-SHARE = 0.006  # of work, that the tuner may take: past it, it learns less from each request,
-MOST_SHARE = 0.008  # and past this, from one in SPARSE, whatever its plan: no gain is feigned
+TOGETHER = 16  # learned from at once: from one alone takes four times as long, caches being cold
+SHARE = 0.004  # of work, that the tuner may take: past it, it learns less from each request,
+MOST_SHARE = 0.006  # and past this, from one in SPARSE, whatever its plan: no gain is feigned
 SPARSE = 16
 TIMED = 8  # of calls by the engine, one whose time is taken: to ask for it takes a while too
 
@@ -61,10 +62,11 @@ class Tuned:
         self._of = {plan: i for i, plan in enumerate(self.plans)}
         self.base, self.mode = self._of[baseline], mode
         self.planner: Planner | None = None
-        self.n_chosen, self.n_done, self.n_ended = 0, 0, 0
+        self.n_chosen, self.n_done, self.n_ended, self.n_probed = 0, 0, 0, 0
         self.spent_s, self.work_s = 0.0, 0.0
         self.arms: dict[str, int] = {}
         self.lock = threading.RLock()
+        self.news = threading.Event()  # much has ended
         self._chance = np.random.default_rng(chance)
         self._learning = Learning(self.plans, self.base, self._chance)
         self._pending: OrderedDict[tuple[Features, str], deque[Asked]] = OrderedDict()
@@ -96,6 +98,8 @@ class Tuned:
                 began = time.thread_time()
                 self._done(trace)
                 self.spent_s += TIMED * (time.thread_time() - began)
+        if len(self._heard) >= TOGETHER and not self.news.is_set():
+            self.news.set()
         if len(self._heard) >= WAITING:
             self.learn()
 
@@ -174,7 +178,15 @@ class Tuned:
         """The promotion that gains most, if any has earned it by now."""
         self.learn()
         with self.lock:
-            return None if self.mode == "deterministic" else self._learning.wanted()
+            began = time.thread_time()
+            found = None if self.mode == "deterministic" else self._learning.wanted()
+            self.spent_s += time.thread_time() - began
+            return found
+
+    @property
+    def n_known(self) -> int:
+        """Of requests and probes that were learned from."""
+        return self.n_done + self.n_probed
 
     def adopt(self, state: Mapping[str, Any]) -> None:
         """Make a champion live. A plan that this machine does not have becomes the baseline."""
@@ -215,6 +227,7 @@ class Tuned:
             c = self._learning.classes.find(point(features))
             if c is not None and c < len(self._learning.known) and self.mode == "exact":
                 self._learning.probed(c, self._of[plan], gap)
+                self.n_probed += 1
 
     def able(self) -> list[str]:
         """The plans that were not dropped."""

@@ -57,6 +57,7 @@ class TuneClock:
         self._batches: dict[Digest, Looks] = {}
         self._looks = Looks()
         self.closing = False  # then there is only a summary to write
+        self._n_known = -1  # requests known to the chooser when it was last asked what it wants
         if (found := self.live.read()) is not None:
             chooser.adopt(found.candidate.state)
 
@@ -67,6 +68,14 @@ class TuneClock:
         return self.live.read() or Champion(start)
 
     # -- propose --
+
+    def has_news(self) -> bool:
+        """Whether a turn would write something: to ask the ledger for it takes milliseconds."""
+        self._gather()
+        known, self._n_known = self._n_known, self.chooser.n_known
+        if self.closing or self._looks.n >= BATCH:
+            return True
+        return known != self._n_known and self.chooser.wanted() is not None
 
     def propose(self, champion: Champion, history: History) -> Candidate | None:
         """The promotion that is wanted; else what was looked at in vain, once it is a batch."""
@@ -133,6 +142,7 @@ class TuneClock:
 
     def promote(self, champion: Champion) -> None:
         self.live.write(champion)
+        self._n_known = -1
         self.chooser.adopt(champion.candidate.state)
 
 

@@ -28,7 +28,7 @@ SURE = 0.3  # of the whole guess, and that there is a next turn at all
 WASTE = 0.10  # of all that is computed, that may be warmed in vain
 WAITS = 64  # ends that are still to be learned from
 TICK_S = 0.02
-SHARE = 0.01  # of this process's time, that foresight may take
+SHARE = 0.002  # of this process's time, that foresight may take
 Ids = tuple[int, ...]
 
 
@@ -72,7 +72,7 @@ class Foresight:
         self.habits = Habits()
         self._warmed: dict[tuple[str, Ids], _Warmed] = {}  # by tenant and the text it follows
         self._ended: deque[Said] = deque(maxlen=WAITS)
-        self._stop = threading.Event()
+        self._came, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     # -- what it hears --
@@ -80,6 +80,7 @@ class Foresight:
     def heard(self, said: Said) -> None:
         """From the engine's thread: only put aside."""
         self._ended.append(said)
+        self._came.set()
 
     # -- what it does when there is time --
 
@@ -93,13 +94,14 @@ class Foresight:
 
     def close(self) -> None:
         self._stop.set()
+        self._came.set()
         if self._thread is not None:
             self._thread.join()
 
     def _work(self, engine: Warms) -> None:
-        while not self._stop.wait(TICK_S):
-            if not self._ended:
-                continue
+        while not self._stop.wait(TICK_S):  # some that end together are learned from together
+            self._came.wait()
+            self._came.clear()  # before the first is taken: what comes later sets it
             if self.spent_s > SHARE * time.process_time():
                 self._ended.clear()  # what is missed may come again
                 continue

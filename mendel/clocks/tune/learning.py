@@ -161,12 +161,15 @@ class Learning:
         known = self.known[c]
         if known.since < DWELL:
             return None
-        mean, variance = self.at_centre(c)
+        mean = self.beliefs.mean @ vector(c, self.classes.centre(c)) + self.beliefs.noise / 2
         able = np.flatnonzero(self.able & (self.beliefs.seen[:, c] >= LOOKS))
         best = int(min(able, key=lambda p: mean[p], default=known.live))
         gain = float(mean[known.live] - mean[best])
+        if best == known.live or gain < MARGIN:  # as nearly always: its variance need not be known
+            return None
+        mean, variance = self.at_centre(c)
         sure = chance_better(mean, variance, best, known.live, 0.0)
-        if best == known.live or gain < MARGIN or sure < SURE:
+        if sure < SURE:
             return None
         name, mine, its = self.classes.names[c], self.plans[best], self.plans[known.live]
         facts = {

@@ -260,8 +260,9 @@ class _Asker:
                 ended.set()
 
         asked = Request(
-            name, request.prompt, request.n_tokens, request.sampler, tenant=name, plan=plan
-        )
+            name, request.prompt, request.n_tokens, request.sampler, tenant=name, plan=plan,
+            is_own=True,
+        )  # fmt: skip
         self.engine.submit(asked, listen)
         if not ended.wait(min(self.wait_s, left_s)):
             if left_s >= self.wait_s:

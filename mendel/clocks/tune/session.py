@@ -29,7 +29,7 @@ from mendel.spec import PlanSpec
 from mendel.types import Digest, InputError, Line, digest
 
 log = logging.getLogger(__name__)
-TICK_S = 0.25
+LEAST_S, MOST_S = 0.25, 1.0  # between two ticks: sooner where much has ended
 LONGEST_S = 60.0  # between two tries to write
 MOST_RUNS = 16  # servers of one model on one machine
 TURNS = 8  # of one tick, at most
@@ -75,6 +75,7 @@ class Tuner:
         self.foresight = Foresight()
         self.probes: Probes | None = None
         self.measured: Profile | None = None
+        self._owes = False  # a turn that could not be written
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -148,9 +149,11 @@ class Tuner:
         """Write down what the chooser wants; returns the number of turns."""
         if self.mode == "deterministic":
             return 0
-        n = 0
-        while n < TURNS and self.driver.turn() is not None:
-            n += 1
+        n, self._owes = 0, self.clock.has_news() or self._owes
+        while self._owes and n < TURNS:
+            wrote = self.driver.turn() is not None
+            n += wrote
+            self._owes = wrote and self.clock.has_news()
         self.challenge.tick()
         if self.probes is not None:
             self.probes.tick()
@@ -159,6 +162,7 @@ class Tuner:
     def close(self) -> None:
         """End the thread, and leave a summary of what was looked at."""
         self._stop.set()
+        self.chooser.news.set()
         self.foresight.close()
         if self._thread is not None:
             self._thread.join()
@@ -171,11 +175,13 @@ class Tuner:
         self._held.close()
 
     def _work(self) -> None:
-        wait_s = TICK_S
+        wait_s = LEAST_S
         while not self._stop.wait(wait_s):
+            self.chooser.news.wait(MOST_S - LEAST_S)
+            self.chooser.news.clear()
             try:
                 self.tick()
-                wait_s = TICK_S
+                wait_s = LEAST_S
             except Exception:  # a full disk stops no answer; it is tried again, ever later
                 wait_s = min(2 * wait_s, LONGEST_S)
                 log.exception("the tuner could not write its turns; again in %.0f s", wait_s)

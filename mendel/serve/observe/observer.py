@@ -16,16 +16,17 @@ from typing import Any
 import torch
 
 from mendel.model import Model
-from mendel.serve.observe.layers import look
+from mendel.serve.observe.layers import LONGEST, Look, look
 from mendel.serve.observe.machine import Machine
 from mendel.serve.observe.running import MOST_CLASSES, REST, Layers, Traffic
 from mendel.serve.protocols import Features, Trace
 
 log = logging.getLogger(__name__)
-SHARE = 0.005  # of this process's time, that looks may take
+SHARE = 0.002  # of this process's time, that looks may take
 QUEUED = 4
 TICK_S = 0.05
 LEAST_TOKENS = 8
+MADE_UP = 32  # tokens of the first text, that tells what a look costs
 Told = dict[str, Callable[[], Any]]
 
 
@@ -52,13 +53,13 @@ class Observer:
         self.more: Told = dict(more or {})
         self.machine = Machine()
         self.n_heard, self.n_looked, self.spent_s, self.heard_s = 0, 0, 0.0, 0.0
-        self._cost_s = 0.0  # of one look, lately
+        self._token_s = 0.0  # of a look, a token of its text, lately
         self._began = time.process_time()
         self._traffic: dict[str, Traffic] = {}
         self._layers: dict[str, Layers] = {}
         self._queue: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=QUEUED)
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._came, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     # -- what it hears --
@@ -70,20 +71,21 @@ class Observer:
             name = self._name(self.class_of(trace.features))
             self._traffic.setdefault(name, Traffic()).add(trace)
             self.n_heard += 1
-            if self._may_look() and len(ids) >= LEAST_TOKENS and len(self._queue) < QUEUED:
-                self._queue.append((name, tuple(ids)))
+            if len(ids) >= LEAST_TOKENS and len(self._queue) < QUEUED and self._may_look(len(ids)):
+                self._queue.append((name, tuple(ids[-LONGEST:])))
+                self._came.set()
             self.heard_s += time.thread_time() - began
 
     def _name(self, name: str) -> str:
         known = name in self._traffic or len(self._traffic) < MOST_CLASSES
         return name if known else REST
 
-    def _may_look(self) -> bool:
-        """Its share of the time is not used up, with the looks that wait."""
+    def _may_look(self, n: int) -> bool:
+        """Its share of the time is not used up, with the looks that wait and one at n tokens."""
         if self.model is None:
             return False
-        waiting = (len(self._queue) + 1) * self._cost_s
-        return self.spent_s + waiting <= self.share * self._lived_s()
+        n = min(n, LONGEST) + sum(len(ids) for _, ids in self._queue)
+        return self.spent_s + n * self._token_s <= self.share * self._lived_s()
 
     def _lived_s(self) -> float:
         return time.process_time() - self._began
@@ -91,15 +93,26 @@ class Observer:
     # -- what it looks at --
 
     def begin(self) -> None:
-        """Look on a thread of its own, with the least priority, until close()."""
+        """Look on a thread of its own, with the least priority, until close(). What a look costs is
+        learned first, here and now: torch starts for it, and no request is there yet to wait."""
         if self._thread is None and self.model is not None:
+            self._learn_cost(self.model)
+            self._began = time.process_time()
             self._thread = threading.Thread(target=self._work, name="observer", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
         self._stop.set()
+        self._came.set()
         if self._thread is not None:
             self._thread.join()
+
+    def _learn_cost(self, model: Model) -> None:
+        n = min(MADE_UP, model.spec.context or MADE_UP)
+        ids = [i % (model.spec.vocab or 1) for i in range(n)]
+        for _ in range(2):  # the first one starts torch
+            _, spent_s = self._timed(ids)
+        self._token_s = spent_s / n
 
     def _work(self) -> None:
         try:
@@ -107,29 +120,37 @@ class Observer:
         except OSError:
             log.debug("the observer keeps its priority")
         torch.set_num_threads(1)
-        while not self._stop.wait(TICK_S):
-            if self._queue and self.is_idle():
-                self.work()
+        while not self._stop.is_set():
+            self._came.wait()
+            self._came.clear()  # before the queue is read: what comes later sets it
+            while self._queue and not self._stop.wait(TICK_S):
+                if self.is_idle():
+                    self.work()
 
     def work(self) -> bool:
         """One look, here and now; False where none waits."""
-        if self.model is None or not self._queue:
+        if not self._queue:
             return False
-        name, ids = self._queue.popleft()
+        name, ids = self._queue[0]  # it stays until its cost is known: nobody looks for free
+        seen, spent_s = self._timed(ids)
+        with self._lock:
+            self._queue.popleft()
+            self.spent_s += spent_s
+            if seen is not None:
+                self._layers.setdefault(name, Layers()).add(seen)
+                self.n_looked += 1
+                self._token_s += (spent_s / len(ids) - self._token_s) / 4
+        return seen is not None
+
+    def _timed(self, ids: Sequence[int]) -> tuple[Look | None, float]:
+        """And its processor seconds."""
         began = time.thread_time()
         try:
-            seen = look(self.model, ids)
+            seen = None if self.model is None else look(self.model, ids)
         except Exception:  # a model that cannot be looked into is served all the same
             log.exception("the layers cannot be observed")
-            self.model = None
-            return False
-        spent = time.thread_time() - began
-        with self._lock:
-            self._layers.setdefault(name, Layers()).add(seen)
-            self.n_looked += 1
-            self.spent_s += spent
-            self._cost_s += (spent - self._cost_s) / min(self.n_looked, 10)
-        return True
+            seen = self.model = None
+        return seen, time.thread_time() - began
 
     # -- what it tells --
 
