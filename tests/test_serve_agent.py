@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from mendel.cli import main
 from mendel.emit.project import Agent, emit_project
 from mendel.emit.runtime import load_model
 from mendel.serve.http.served import Served
@@ -82,3 +84,19 @@ def test_an_agent_writes_no_texts(client: httpx.Client) -> None:
     assert client.get("/readyz").status_code == 200
     fed = client.post("/v1/feedback", json={"text": "where", "label": "parcel"})
     assert fed.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "flags", [("--dtype", "bf16"), ("--plan", "plain"), ("--mode", "deterministic")]
+)
+def test_flags_of_language_models_are_refused(
+    folder: Path,
+    flags: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mendel", "serve", str(folder), "--port", "0", *flags])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert f"{flags[0]} is for language models" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from serve_sections.equal import Drawn, Prompts
 from serve_sections.train import unseen
 
 N_AT_ONCE, N_REQUESTS = 200, 600
+CLIENTS, QUEUE, RUNNING = (25, 50, 100, 200), 16, 8
 
 
 def measure(options: Namespace) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def measure(options: Namespace) -> dict[str, Any]:
     found = {
         "engine": rows.get("engine", lambda: in_process(ready, Prompts(loaded, text), n, options)),
         "http": rows.get("http", lambda: over_http(options, text, n)),
+        "overload": rows.get("overload", lambda: overload(options, text)),
     }
     for name, row in found.items():
         print(name, row, flush=True)
@@ -68,3 +70,29 @@ def over_http(options: Namespace, text: str, n: int) -> Row:
         "mixed_up": sum(answer.equal is False for answer in checked),
         "total_p99_ms": ours.percentile([1e3 * answer.total_s for answer in answers], 99),
     }
+
+
+def overload(options: Namespace, text: str) -> Row:
+    """What admitted requests take when ever more clients ask a server with a short queue at once.
+
+    Those it has no room for are told so (429) and come again when it said; only what was admitted
+    has a time, from when it was sent to its last token.
+    """
+    maker = Maker(text, n_chars=800, seed=6)
+    single = {name: 1.0 for name in WORKLOADS if name != "agent"}
+    flags = ("--dtype", options.dtype, "--max-queue", str(QUEUE), "--max-running", str(RUNNING))
+    found: Row = {}
+    with live.server(options.model, *flags) as (server, _):
+        for clients in CLIENTS:
+            asked = list(maker.mix(single, 4 * clients))
+            answers = replay.replay(asked, server, n_at_once=clients)
+            total = [1e3 * answer.total_s for answer in answers if answer.error is None]
+            errors = [answer.error or "" for answer in answers if answer.error is not None]
+            found |= {
+                f"admitted_{clients}": len(total),
+                f"refused_{clients}": sum(answer.n_refused for answer in answers),
+                f"other_errors_{clients}": sum(not error.startswith("429") for error in errors),
+                f"p50_ms_{clients}": ours.percentile(total, 50),
+                f"p99_ms_{clients}": ours.percentile(total, 99),
+            }
+    return found

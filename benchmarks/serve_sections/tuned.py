@@ -44,7 +44,7 @@ def measure(options: Namespace) -> dict[str, Any]:
 
 def change(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: int) -> Row:
     before, after = cases.make(PHASES[0], n), cases.make(PHASES[1], n * N_AFTER // N_REQUESTS)
-    blocks = run(options, loaded, ready, before + after)
+    blocks, _ = run(options, loaded, ready, before + after)
     ours_, plans = blocks.pop("tuned"), blocks
     at = len(before) // BLOCK
     best = {
@@ -74,16 +74,21 @@ def settled(ratios: list[float], n_kept: int = 5) -> int | None:
 
 def mixed(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: int) -> Row:
     each = [cases.make(workload, n // len(MIX)) for workload in MIX]
-    blocks = run(options, loaded, ready, [case for row in zip(*each, strict=True) for case in row])
+    traffic = [case for row in zip(*each, strict=True) for case in row]
+    blocks, by = run(options, loaded, ready, traffic)
     half = len(blocks["tuned"]) // 2
     sums = {name: sum(found) for name, found in blocks.items()}
     later = {name: sum(found[half:]) for name, found in blocks.items()}
     plans = [name for name in sums if name != "tuned"]
     best = min(plans, key=lambda name: sums[name])
+    oracle = {workload: min(plans, key=lambda name: by[name][workload]) for workload in MIX}
     return {
         "best": best,
         "ratio": sums["tuned"] / sums[best],
         "ratio_second_half": later["tuned"] / min(later[name] for name in plans),
+        # of one that knew beforehand what is best for each workload: what there is to gain
+        "ratio_of_oracle": sum(by[oracle[workload]][workload] for workload in MIX) / sums[best],
+        "oracle": oracle,
         "ratios_of_plans": {name: sums[name] / sums[best] for name in plans},
         "blocks": blocks,
     }
@@ -91,8 +96,9 @@ def mixed(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: int
 
 def run(
     options: Namespace, loaded: Any, ready: Any, cases: list[ours.Case]
-) -> dict[str, list[float]]:
-    """Seconds of each block, by plan and of the tuner; who is first goes round."""
+) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
+    """Seconds of each block, by plan and of the tuner; who is first goes round. And of each
+    workload."""
     with ExitStack() as stack:
         engines = {
             name: stack.enter_context(ours.pinned(ready, plan))
@@ -100,6 +106,7 @@ def run(
         }
         engines["tuned"] = stack.enter_context(tuned(ready, loaded, threads=options.threads))
         found: dict[str, list[float]] = {name: [] for name in engines}
+        by = {name: dict.fromkeys(MIX, 0.0) for name in engines}
         turns = list(engines)
         for i, begin in enumerate(range(0, len(cases) - BLOCK + 1, BLOCK)):
             block = cases[begin : begin + BLOCK]
@@ -107,4 +114,6 @@ def run(
                                          i % len(turns) + len(turns)):  # fmt: skip
                 done = ours.ask(engines[name], [ours.request(case) for case in block])
                 found[name].append(sum(each.seconds for each in done))
-        return found
+                for case, each in zip(block, done, strict=True):
+                    by[name][case.workload] += each.seconds
+        return found, by

@@ -84,6 +84,7 @@ def opened(options: Options, held: ExitStack, starting: Starting) -> Served:
     if (folder / AGENT).is_file():
         from mendel.emit.runtime import load_model
 
+        _no_language(options)
         starting.phase(f"reading {folder}")
         served.agent = load_model(folder)
     else:
@@ -91,6 +92,21 @@ def opened(options: Options, held: ExitStack, starting: Starting) -> Served:
 
         served.language, served.collectors = open_language(options, held, starting)
     return served
+
+
+def _no_language(options: Options) -> None:
+    """raises InputError for a flag that says how texts are written"""
+    given = {
+        "--dtype": options.dtype != "float32", "--mode": options.mode != "exact",
+        "--plan": options.plan is not None, "--draft": options.draft is not None,
+        "--tokenizer": options.tokenizer is not None,
+    }  # fmt: skip
+    flag = next((flag for flag, is_given in given.items() if is_given), None)
+    if flag is not None:
+        raise InputError(
+            f"{flag} is for language models, and {options.folder} is an agent, which runs as it "
+            f"was made. Leave {flag} out."
+        )
 
 
 def _address(sock: socket.socket) -> str:
