@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,12 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @contextmanager
-def served(folder: Path, env: dict[str, str], *flags: str) -> Iterator[tuple[Any, str]]:
+def served(
+    folder: Path, env: dict[str, str], *flags: str, pinned: Sequence[str] = PINNED
+) -> Iterator[tuple[Any, str]]:
     """The process, and its address."""
     process = subprocess.Popen(
-        [*MENDEL, "serve", str(folder), *PINNED, *flags],
+        [*MENDEL, "serve", str(folder), *pinned, *flags],
         env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -147,6 +149,28 @@ def _read_to_the_end(chunks: Iterator[str]) -> None:
     with contextlib.suppress(httpx.TransportError):
         for _ in chunks:
             pass
+
+
+@pytest.mark.slow
+def test_a_deterministic_server_is_the_same_after_a_restart(
+    folder: Path, settled: dict[str, str]
+) -> None:
+    """All plans are proven, an exact server learns, and frozen ones take its choice."""
+    asked = {"prompt": "once once once", "max_tokens": 40, "seed": 7, "temperature": 1.0}
+
+    def told(*flags: str) -> tuple[str, Any]:
+        with served(folder, settled, "--port", "0", *flags, pinned=()) as (_, url):
+            answers = [
+                httpx.post(f"{url}/v1/completions", json=asked, timeout=60).json()
+                for _ in range(20)
+            ]
+        assert len({answer["choices"][0]["text"] for answer in answers}) == 1
+        return answers[-1]["choices"][0]["text"], answers[-1]["mendel"]
+
+    text, _ = told()
+    frozen = [told("--mode", "deterministic") for _ in range(2)]
+    assert frozen[0] == frozen[1] and frozen[0][0] == text
+    assert frozen[0][1]["mode"] == "deterministic" and frozen[0][1]["digests"]
 
 
 def test_keys_of_a_file_are_wanted_and_tell_tenants_apart(
