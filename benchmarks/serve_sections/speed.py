@@ -1,7 +1,8 @@
 """Milliseconds a token, prompt included, of one stream: every plan, the tuner, every peer, in turn.
 
 Each prompt goes to all of them before the next one comes, so that they share the machine's noise;
-medians over prompts. All write the same number of tokens, greedily.
+medians over prompts. All write the same number of tokens, greedily. The tuner has served N_TAUGHT
+other prompts of each workload before, mixed: what is measured is a server after a while.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from serve_sections import ours, peers
 from serve_sections.train import unseen
 from serve_sections.tuner import tuned
 
-N_PROMPTS, N_WARM = 15, 3  # of each workload; the first ones only warm up, caches and tuner too
+N_PROMPTS, N_WARM = 15, 3  # of each workload; the first ones only warm up
+N_TAUGHT, OTHERS = 60, 10_000  # prompts that the tuner learns from; where they begin
 
 Writer = Callable[[ours.Case], tuple[list[int], float, float]]  # ids, seconds, ms of a later token
 
@@ -31,13 +33,13 @@ def measure(options: Namespace) -> dict[str, Any]:
     cases = ours.Cases(loaded, unseen(options.shared), ready)
     n = options.requests or N_PROMPTS
     asked = {"section": "speed", "model": str(options.model), "threads": options.threads, "n": n,
-             "digest": ready.digest, "peers": options.peers}  # fmt: skip
+             "taught": N_TAUGHT, "digest": ready.digest, "peers": options.peers}  # fmt: skip
     rows, found = Rows(options.rows, asked), {}
     with ExitStack() as stack:
         made: dict[str, Writer] = {}
 
         def one(workload: str) -> Row:
-            made.update(made or writers(options, loaded, ready, stack))
+            made.update(made or writers(options, loaded, ready, cases, stack))
             return compare(made, cases.make(workload, n + N_WARM))
 
         for workload in WORKLOADS:
@@ -46,13 +48,18 @@ def measure(options: Namespace) -> dict[str, Any]:
     return found
 
 
-def writers(options: Namespace, loaded: Any, ready: Any, stack: ExitStack) -> dict[str, Writer]:
+def writers(
+    options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, stack: ExitStack
+) -> dict[str, Writer]:
     """Every plan, the plain one first; the tuner; every peer."""
     found: dict[str, Writer] = {}
     for name, plan in ours.plans(ready.n_layers, options.threads).items():
         running = stack.enter_context(ours.pinned(ready, plan))
         found[f"mendel {name}"] = lambda case, e=running: _ours(e, case)
     chosen = stack.enter_context(tuned(ready, loaded, threads=options.threads))
+    taught = [cases.make(workload, N_TAUGHT, OTHERS) for workload in WORKLOADS]
+    mixed = [case for row in zip(*taught, strict=True) for case in row]
+    ours.ask(chosen, [ours.request(case) for case in mixed])
     found["mendel tuned"] = lambda case: _ours(chosen, case)
     for name, write in peers.available(options, loaded).items():
         found[name] = lambda case, w=write: _theirs(w, case)
