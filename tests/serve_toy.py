@@ -69,6 +69,7 @@ def served(folder: Path, *, codec: Tokenizer | None = Bytes(), **known: Any) -> 
         plans=PLANS,
         program="ab" * 32,
         mode=known.pop("mode", "exact"),
+        most_texts=known.pop("most_texts", None),
         explain=known.pop("explain", None),
         observe=known.pop("observe", None),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,8 @@ from mendel.serve.protocols import (
     Fixed,
     Overloaded,
     Piece,
+    PoolFull,
+    Program,
     Request,
     Token,
     Trace,
@@ -566,3 +570,87 @@ def test_a_text_that_just_fits_is_served_and_one_more_token_is_refused_at_once()
         assert ask(engine, [request])[0].tokens == plain(free, request)
         with pytest.raises(InputError, match=f"about {most} tokens"):
             engine.submit(Request("s", request.prompt, most + 2 - 100), Heard())
+
+
+class Late(deque[Any]):
+    """Another thread asks and leaves just when the engine has seen that nobody came."""
+
+    then: Callable[[], None] | None = None
+
+    def __bool__(self) -> bool:
+        is_some, then = len(self) > 0, self.then
+        if not is_some and then is not None:
+            self.then = None
+            then()
+        return is_some
+
+
+def test_who_leaves_at_once_is_cancelled() -> None:
+    with running(Reference(tiny()), PlanSpec()) as engine:
+        late, heard = Late(), Heard()
+
+        def comes_and_leaves() -> None:
+            engine.submit(Request("gone", (1, 2, 3), 50), heard)
+            engine.cancel("gone")
+
+        engine._arrived, late.then = late, comes_and_leaves
+        engine._wake.set()
+        assert heard.end.reason == "cancelled"
+
+
+class Full:
+    """Has no room at the n-th run from now on."""
+
+    def __init__(self, inner: Program) -> None:
+        self._inner, self.left = inner, -1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def run(self, *args: Any, **known: Any) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            raise PoolFull("no room")
+        return self._inner.run(*args, **known)
+
+
+def warmed(engine: Engine, ids: Sequence[int], until: Callable[[], bool]) -> None:
+    assert engine.warm(ids)
+    end = time.monotonic() + 60
+    while not until() and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def test_what_was_warmed_and_thrown_away_counts_as_wasted() -> None:
+    program: Any = Full(Reference(tiny("learned positions")))
+    with running(program, PlanSpec(), warm_share=1e9) as engine:
+        ask(engine, [Request("a", (1, 2, 3), 4)])
+        program.left = 3  # two chunks are computed, the third has no room
+        warmed(engine, [i % VOCAB for i in range(120)], lambda: program.left <= 0)
+        ask(engine, [Request("b", (9, 8, 7), 4)])
+        seen = engine.stats()
+        assert seen.warm_s > 0 and seen.wasted_s >= 0.9 * seen.warm_s
+
+
+def test_what_was_warmed_is_useful_as_far_as_it_is_taken() -> None:
+    program = Reference(tiny(context=256))
+    with running(program, PlanSpec(), warm_share=1e9) as engine:
+        system = [i % 7 for i in range(64)]  # many talks begin with it
+        ask(engine, [Request("a", (*system, 9, 9), 2)])
+        foreseen = [*system, *(i % 9 + 10 for i in range(100))]
+        warmed(engine, foreseen, lambda: bool(engine.stats().n_warmed))
+        wasted_s = engine.stats().wasted_s
+        assert wasted_s > 0
+        ask(engine, [Request("b", (*system, 20, 21, 22), 2)])  # another talk
+        assert engine.stats().wasted_s == wasted_s
+        ask(engine, [Request("c", tuple(foreseen[:120]), 2)])
+        assert 0 < engine.stats().wasted_s < 0.7 * wasted_s
+        ask(engine, [Request("d", (*foreseen, 20), 2)])
+        assert engine.stats().wasted_s < 0.1 * wasted_s
+
+
+def test_what_goes_beyond_the_context_is_warmed_as_far_as_that() -> None:
+    with running(Reference(tiny("learned positions")), PlanSpec(), warm_share=1e9) as engine:
+        ask(engine, [Request("a", (1, 2, 3), 4)])
+        assert engine.program.context == 256
+        warmed(engine, [1] * 300, lambda: bool(engine.stats().n_warmed))

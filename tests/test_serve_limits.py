@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -224,6 +225,36 @@ def test_a_text_that_outlasts_the_drain_is_told_why_it_ends(tmp_path: Path) -> N
         server.stop()
         assert answer.result().status_code == 503
         assert "server ends" in answer.result().json()["error"]["message"]
+
+
+def counted(server: Running) -> dict[str, float]:
+    """Texts by how they ended."""
+    said = httpx.get(f"{server.url}/metrics").text
+    found = re.findall(r'mendel_texts_total\{reason="(\w+)"\} (\S+)', said)
+    return {reason: float(n) for reason, n in found}
+
+
+def test_each_text_is_counted_by_the_end_that_was_told(tmp_path: Path) -> None:
+    what = slow(tmp_path, pause_s=0.005)
+    with toy.running(what) as server:
+        url = f"{server.url}/v1/completions"
+        text = httpx.post(url, json=LONG | {"max_tokens": 20}).json()["choices"][0]["text"]
+        stopped = httpx.post(url, json=LONG | {"stop": text[3]}).json()
+        assert stopped["choices"][0]["finish_reason"] == "stop"
+        assert counted(server) == {"length": 1, "stop": 1}
+        with httpx.stream("POST", url, json=LONG | {"stream": True}) as answer:
+            next(answer.iter_lines())
+        until(lambda: is_empty(what), "the text whose caller left has ended")
+        until(lambda: counted(server).get("cancelled") == 1, "and is counted")
+
+
+def test_more_texts_than_may_ever_wait_are_refused_for_good(tmp_path: Path) -> None:
+    with toy.running(toy.served(tmp_path, most_texts=8)) as server:
+        asked = LONG | {"max_tokens": 2, "n": 9}
+        refused = httpx.post(f"{server.url}/v1/completions", json=asked)
+        assert refused.status_code == 400 and "at most 8" in refused.json()["error"]["message"]
+        taken = httpx.post(f"{server.url}/v1/completions", json=asked | {"n": 8})
+        assert len(taken.json()["choices"]) == 8
 
 
 def test_a_text_that_fails_is_told_and_the_server_lives(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from mendel.clocks.tune.bandit import Beliefs, vector
 from mendel.clocks.tune.chooser import Tuned
-from mendel.clocks.tune.classes import MOST, Classes, point
+from mendel.clocks.tune.classes import MOST, Classes, point, units
 from mendel.clocks.tune.learning import DWELL
 from mendel.clocks.tune.policy import LOOKS_COST, policy
-from tests.tune_machine import COSTS, PLANS, Cost, features, mixed, run, straight, table
+from tests.tune_machine import COSTS, PLANS, Cost, features, mixed, run, straight, table, trace
 
 SEEDS = range(5)
 
@@ -159,6 +159,33 @@ def test_dropped_plans_are_looked_at_no_more() -> None:
     taken = {choice.plan for choice in found.choices}
     assert "lookup-8" not in taken
     assert "plain" in taken  # the baseline is never dropped
+
+
+def test_a_dropped_plan_serves_no_new_class() -> None:
+    state = {"classes": [], "plans": {"copy": "lookup-8"}, "default": "lookup-8"}
+    chooser = Tuned(PLANS, "plain", state=state)
+    assert chooser.used() == {"lookup-8"}
+    chooser.drop({"lookup-8"})
+    found = run(chooser, mixed(60, 0), tick=straight(chooser))
+    assert "lookup-8" not in {choice.plan for choice in found.choices}
+
+
+@pytest.mark.parametrize("share", (0.0, 0.02))
+def test_who_has_no_time_to_learn_does_not_look_around_either(share: float) -> None:
+    """A class that is born while time is short; plain is the best plan."""
+    chooser, chance = Tuned(PLANS, "plain", chance=1), np.random.default_rng(0)
+    n_looks = 0
+    for i in range(1500):
+        f = features("free" if i < 500 else "copy", chance)
+        chooser.spent_s = max(chooser.spent_s, share * chooser.work_s)
+        choice = chooser.choose(f)
+        n_looks += choice.arm == "explored" and i >= 500
+        ms = 1 + PLANS.index(choice.plan)
+        chooser.done(trace(f"r{i}", f, choice, f.n_tokens, ms * units(f, f.n_tokens)))
+        if i % 16 == 15:
+            chooser.learn()
+    assert n_looks < (10 if share else 60)
+    assert not chooser.switch.on or chooser.switch.reason == "tried again"
 
 
 def test_classes_part_what_is_far_and_keep_their_names() -> None:

@@ -13,6 +13,7 @@ from mendel.cli.amounts import BYTES, SECONDS, parser
 from mendel.types import InputError
 
 URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 600  # an explanation runs a request a dozen times
 Seconds = Annotated[float, typer.Option(parser=parser(SECONDS, "10s"), metavar="TIME")]
 Bytes = Annotated[float, typer.Option(parser=parser(BYTES, "2GB"), metavar="BYTES")]
 
@@ -115,7 +116,7 @@ def _asked(url: str, path: str, key_file: Path | None) -> dict[str, Any]:
     if key_file is not None:
         request.add_header("Authorization", f"Bearer {first_key(key_file)}")
     try:
-        with urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             found: dict[str, Any] = json.load(answer)
     except HTTPError as error:
         raise InputError(f"{url}: {_message(error.read()) or error.reason}") from None

@@ -25,7 +25,7 @@ from mendel.serve.explain import explain
 from mendel.serve.http.chat import read_chat
 from mendel.serve.http.served import Language
 from mendel.serve.observe.observer import Observer
-from mendel.serve.plans import Menu, menu
+from mendel.serve.plans import PLAIN, Menu, menu
 from mendel.serve.protocols import Chooser, Fixed, Program
 from mendel.serve.prove import proven
 from mendel.serve.reference import Reference
@@ -85,6 +85,7 @@ def open_language(
         refused=known.refused,
         program=program.digest,
         mode=options.mode,
+        most_texts=options.max_queue,
         explain=lambda name: explain(engine, ring, name),
         observe=observer.told,
     )
@@ -153,7 +154,8 @@ def _plans(
     pinned, exits = options.plan, _exits(folder, program.n_layers)
     known = menu(program, exits=exits, has_draft=draft is not None)
     if pinned is not None:
-        known = Menu({pinned: known.pinned(pinned)}, known.refused)
+        # with the plain one behind it, that an explanation sets beside it
+        known = Menu({pinned: known.pinned(pinned), PLAIN.name: PLAIN}, known.refused)
     drops_slow = pinned is None and options.mode == "exact"
     found = proven(program, known, draft=draft, tell=starting.count, drops_slow=drops_slow)
     if pinned is not None:

@@ -47,10 +47,22 @@ class Entry:
     """A text; a wanted prefix of it is had by a fork and a cut."""
 
     def __init__(
-        self, hashes: tuple[bytes, ...], ids: tuple[int, ...], text: Text, wasted_s: float
-    ) -> None:
+        self, hashes: tuple[bytes, ...], ids: tuple[int, ...], text: Text, wasted_s: float,
+        warmed_from: int,
+    ) -> None:  # fmt: skip
         self.hashes, self.ids, self.text = hashes, ids, text
-        self.wasted_s = wasted_s  # spent on it ahead of any request, until one asks for it
+        # spent on its tokens from there on, ahead of any request, until one asks for them
+        self.wasted_s, self.warmed_from = wasted_s, warmed_from
+
+    def use(self, n: int) -> float:
+        """Its first n tokens are asked for; returns how much less is wasted."""
+        if n <= self.warmed_from or not self.wasted_s:
+            return 0.0
+        last = len(self.ids) - 1  # a request of these very tokens computes its last anew
+        share = 1.0 if n >= last else (n - self.warmed_from) / (last - self.warmed_from)
+        used_s = share * self.wasted_s
+        self.wasted_s, self.warmed_from = self.wasted_s - used_s, n
+        return used_s
 
     def agrees(self, ids: Sequence[int], begin: int) -> int:
         """How many of the ids from `begin` on are its own, until the first that is not."""
@@ -93,8 +105,11 @@ class PrefixCache:
         """Tokens of the longest prefix there is, of at most so many."""
         return self._found(chain, most)[1]
 
-    def take(self, chain: Chain, most: int) -> tuple[Text, int] | None:
-        """A fork with the longest known prefix, and its length."""
+    def take(self, chain: Chain, most: int, *, asked: bool = True) -> tuple[Text, int] | None:
+        """A fork with the longest known prefix, and its length.
+
+        asked   by a request: what was warmed for it, as far as it takes it, was not in vain
+        """
         while True:
             entry, n = self._found(chain, most)
             if entry is None:
@@ -107,14 +122,17 @@ class PrefixCache:
                 self._stop_cutting()
                 continue
             self._entries.move_to_end(id(entry))
-            self.wasted_s -= entry.wasted_s
-            entry.wasted_s = 0.0
+            if asked:
+                self.wasted_s -= entry.use(n)
             self.n_hits, self.n_hit_tokens = self.n_hits + 1, self.n_hit_tokens + n
             return text, n
 
-    def put(self, chain: Chain, text: Text, *, wasted_s: float = 0.0) -> int:
+    def put(self, chain: Chain, text: Text, *, wasted_s: float = 0.0, warmed_from: int = 0) -> int:
         """Take over a text; it is freed where it adds nothing. Returns the tokens kept of it, in
-        whole blocks."""
+        whole blocks.
+
+        wasted_s   spent on its tokens from `warmed_from` on, which nobody asked for yet
+        """
         n = min(text.n // BLOCK, len(chain.hashes))
         self.wasted_s += wasted_s
         hashes, ids = chain.places(n), tuple(chain.ids[: text.n])
@@ -124,9 +142,9 @@ class PrefixCache:
                 self._entries.move_to_end(id(known))
             text.free()
             return n * BLOCK if known is not None else 0
-        entry = Entry(hashes, ids, text, wasted_s)
+        entry = Entry(hashes, ids, text, wasted_s, warmed_from)
         if self.cuts:
-            entry.wasted_s += self._drop_shorter(entry)
+            self._drop_shorter(entry)
         self._entries[id(entry)] = entry
         self._ends.setdefault(hashes[-1], {})[id(entry)] = entry
         for hash in hashes if self.cuts else hashes[-1:]:
@@ -185,8 +203,8 @@ class PrefixCache:
             return next((i for i, hash in enumerate(hashes[:n]) if hash not in self._holders), n)
         return next((i for i in range(n, 0, -1) if hashes[i - 1] in self._holders), 0)
 
-    def _drop_shorter(self, longer: Entry) -> float:
-        """Texts that it begins with say nothing that it does not; returns their waste."""
+    def _drop_shorter(self, longer: Entry) -> None:
+        """Texts that it begins with say nothing that it does not; their waste becomes its own."""
         found = []
         for i, hash in enumerate(longer.hashes):
             for entry in _newest(self._ends.get(hash)):
@@ -195,7 +213,10 @@ class PrefixCache:
                     found.append(entry)
         for entry in found:
             self._drop(entry)
-        return sum(entry.wasted_s for entry in found)
+            if entry.wasted_s:
+                before = longer.warmed_from if longer.wasted_s else entry.warmed_from
+                longer.warmed_from = min(before, entry.warmed_from)
+                longer.wasted_s += entry.wasted_s
 
     def _drop(self, entry: Entry) -> None:
         del self._entries[id(entry)]

@@ -168,7 +168,8 @@ class Engine:
         """Compute a prefix when idle, for a request that may come; False where it may not be."""
         if self._is_closing or not self.cache.capacity:
             return False
-        n = len(ids) // self.block * self.block
+        most = len(ids) if self.program.context is None else min(len(ids), self.program.context - 1)
+        n = most // self.block * self.block
         if n < LEAST:
             return False
         request = Request(id="", prompt=tuple(ids[:n]), n_tokens=1, tenant=tenant)
@@ -241,6 +242,8 @@ class Engine:
         self._take_in()
         for job in self.scheduler.all():
             self._end(job, "cancelled", "the server closed")
+        if self.texts.spare is not None:
+            self.texts.finish(self.texts.spare, keep=False)
         self.cache.clear()
         if self.drafter is not None:
             self.drafter.close()
@@ -256,9 +259,10 @@ class Engine:
         return not self._is_closing and self.warming.step(self.stepper)
 
     def _take_in(self) -> None:
+        n_cancelled = len(self._cancelled)  # before those who come: who comes and leaves is found
         while self._arrived:
             self.scheduler.wait(self._arrived.popleft())
-        while self._cancelled:
+        for _ in range(n_cancelled):
             job = self.scheduler.find(self._cancelled.popleft())
             if job is not None:
                 self._end(job, "cancelled", None)

@@ -92,7 +92,7 @@ def _cell(way: tuple[str, int], runs: Sequence[Run]) -> Cell:
 
 
 def _run(engine: Serves, request: Request, plan: str, others: Sequence[Finished]) -> Run:
-    """One replay; a tenant of its own, so that it neither finds nor leaves a prefix."""
+    """One replay; a tenant of its own, so that it finds no prefix, and it leaves none."""
     n = next(_numbers)
     name, ends, tokens = f"explain-{n}", [], list[Token]()
     ended = threading.Event()
@@ -106,8 +106,9 @@ def _run(engine: Serves, request: Request, plan: str, others: Sequence[Finished]
 
     beside = [f"{name}-beside-{i}" for i in range(len(others))]
     for one, other in zip(beside, others, strict=True):
-        engine.submit(replace(_again(other), id=one, tenant=one, plan=plan), _nobody)
-    engine.submit(replace(request, id=name, tenant=name, plan=plan), listen)
+        company = replace(_again(other), id=one, tenant=one, plan=plan, is_own=True)
+        engine.submit(company, _nobody)
+    engine.submit(replace(request, id=name, tenant=name, plan=plan, is_own=True), listen)
     if not ended.wait(WAIT_S):
         engine.cancel(name)
     for one in beside:

@@ -41,7 +41,7 @@ class Job:
 
     def __init__(self, request: Request, listener: Listener) -> None:
         self.request, self.listener = request, listener
-        self.ids = list(request.prompt)
+        self.ids = list(map(int, request.prompt))
         self.text: Text | None = None
         self.chain: Chain | None = None
         self.plan, self.plan_name = PLAIN, PLAIN.name
@@ -49,6 +49,7 @@ class Job:
         self.features = NOTHING
         self.lookup: Lookup | None = None
         self.length = Length(0)
+        self.n_found = 0  # tokens of its prompt that the cache had when it began
         self.n_shared = 0  # tokens of the text that the cache holds too
         self.waits = False  # for a block of its prompt that another job computes now
         self.is_followed = False  # others wait so for this one

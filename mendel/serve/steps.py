@@ -82,7 +82,7 @@ class Stepper:
     def warm(self, job: Job) -> bool:
         """Run a chunk of a text that nobody waits for; False when it is whole, or has no room."""
         if job.text is None:
-            self.texts.begin(job)
+            self.texts.begin(job, asked=False)
             self.texts.spare = job
         n = min(WARM_ROWS, self.texts.limit(job), job.n_lacking)
         if n > 0 and job.text is not None:
@@ -117,7 +117,7 @@ class Stepper:
         that has most; who is alone goes on in smaller steps."""
         if self.texts.spare is not None:
             spare, self.texts.spare = self.texts.spare, None
-            self.texts.finish(spare, keep=False)
+            self.texts.finish(spare, keep=False, wasted_s=spare.work_s)
             return batch
         if self.texts.cache.evict(1 + len(self.texts.cache) // 8):
             return batch

@@ -28,25 +28,32 @@ class Texts:
         assert job.chain is not None
         return self.cache.n_known(job.chain, len(job.ids) - 1)
 
-    def begin(self, job: Job) -> None:
-        """Give it a text, with what is known of its beginning."""
+    def begin(self, job: Job, *, asked: bool = True) -> None:
+        """Give it a text, with what is known of its beginning.
+
+        asked   for by somebody; not so what is warmed
+        """
         self._chain(job)
         assert job.chain is not None
-        found = self.cache.take(job.chain, len(job.ids) - 1) if job.plan.reuse else None
+        found = None
+        if job.plan.reuse:
+            asked = asked and not job.request.is_own
+            found = self.cache.take(job.chain, len(job.ids) - 1, asked=asked)
         job.text, n = found or (self.program.text(), 0)
+        job.n_found = n
         job.n_shared = n // BLOCK * BLOCK  # a page that ends inside a block is copied to go on
 
     def finish(self, job: Job, *, keep: bool, wasted_s: float = 0.0) -> None:
         """Its text goes to the cache, or away."""
         text, job.text = job.text, None
-        if text is None:
-            return
-        if keep and self._keeps(job) and job.chain is not None:
+        if text is not None and keep and self._keeps(job) and job.chain is not None:
             job.chain.grow(job.ids)
-            self.cache.put(job.chain, text, wasted_s=wasted_s)
+            self.cache.put(job.chain, text, wasted_s=wasted_s, warmed_from=job.n_found)
             self.trim()
         else:
-            text.free()
+            self.cache.wasted_s += wasted_s
+            if text is not None:
+                text.free()
         self.n_bytes = self.program.n_bytes
 
     def remember(self, job: Job) -> None:
@@ -119,7 +126,8 @@ class Texts:
             return
         if self.cache.n_known(job.chain, len(job.ids) - 1) <= at:
             return
-        if (found := self.cache.take(job.chain, len(job.ids) - 1)) is not None:
+        asked = not job.request.is_own and job is not self.spare
+        if (found := self.cache.take(job.chain, len(job.ids) - 1, asked=asked)) is not None:
             job.text.free()
             job.text, n = found
             job.n_shared = n // BLOCK * BLOCK

@@ -31,7 +31,7 @@ PENDING = 4096  # requests under way
 WAITING = 128  # ended, and not learned from yet: more, and whoever comes learns
 TOGETHER = 16  # learned from at once: from one alone takes four times as long, caches being cold
 SHARE = 0.004  # of work, that the tuner may take: past it, it learns less from each request,
-MOST_SHARE = 0.006  # and past this, from one in SPARSE, whatever its plan: no gain is feigned
+MOST_SHARE = 0.006  # and past this, from one in SPARSE alone; the others have the live plan
 SPARSE = 16
 TIMED = 8  # of calls by the engine, one whose time is taken: to ask for it takes a while too
 
@@ -71,6 +71,7 @@ class Tuned:
         self._learning = Learning(self.plans, self.base, self._chance)
         self._pending: OrderedDict[tuple[Features, str], deque[Asked]] = OrderedDict()
         self._heard: deque[Heard] = deque()
+        self._is_dear = False  # over MOST_SHARE
         self.adopt(state or self.start())
 
     def start(self) -> dict[str, Any]:
@@ -113,6 +114,9 @@ class Tuned:
         if not learning.switch.on:
             return Choice(self.plans[self.base], "baseline")
         planned = self._planned(at, known.live)
+        if self._is_dear and self.n_chosen % SPARSE:  # neither learned from nor looked around by
+            learning.switch.skip()
+            return Choice(self.plans[known.live if planned is None else planned], "chosen")
         plan, arm = self._draw(known, planned)
         self.arms[arm] = self.arms.get(arm, 0) + 1
         self._remember(features, plan, Asked(c, at, known.policy, planned, known.live))
@@ -142,10 +146,11 @@ class Tuned:
     def _done(self, trace: Trace) -> None:
         if trace.arm == "pinned":  # not by us; one of ours may look like it
             return
+        self.work_s += trace.work_s
         key = (trace.features, trace.plan)
         waiting = self._pending.get(key)
         if not waiting:
-            return  # chosen while the tuner was off
+            return  # chosen while the tuner was off, or had no time
         asked = waiting.popleft()
         if not waiting:
             del self._pending[key]
@@ -165,11 +170,11 @@ class Tuned:
                     break
                 began = time.thread_time()
                 heard = self._heard.popleft()
-                self.n_done, self.work_s = self.n_done + 1, self.work_s + heard.work_s
-                share = self.spent_s / self.work_s if self.n_done > 100 else 0.0
-                if share <= MOST_SHARE or self.n_done % SPARSE == 0:
-                    spent_s = self.spent_s / self.n_done
-                    self._learning.learn(heard, spent_s, dear=share > SHARE)
+                self.n_done += 1
+                share = self.spent_s / self.work_s if self.n_ended > 100 else 0.0
+                self._is_dear = share > MOST_SHARE
+                spent_s = self.spent_s / self.n_ended
+                self._learning.learn(heard, spent_s, dear=share > SHARE)
                 self.spent_s += time.thread_time() - began
                 n += 1
         return n
@@ -232,6 +237,12 @@ class Tuned:
     def able(self) -> list[str]:
         """The plans that were not dropped."""
         return [plan for i, plan in enumerate(self.plans) if self._learning.able[i]]
+
+    def used(self) -> set[str]:
+        """What the champion gives any class: it is not dropped, but found dear by looks at others,
+        so that what is live is what the ledger says."""
+        state = self.state()
+        return {state["default"], *state["plans"].values()}
 
     def drop(self, plans: Collection[str]) -> None:
         """Look at these no more; never the baseline."""

@@ -108,7 +108,9 @@ class Switch:
 
     gain: Gain = field(default_factory=Gain)
     on: bool = True
-    n_idle: int = 0  # requests in a row that had nothing to gain
+    n_came: int = 0  # requests since it was switched on, those that nothing was learned from too
+    n_skipped: int = 0  # of them, since the last that was learned from
+    n_idle: int = 0  # learned from in a row, that had nothing to gain
     n_off: int = 0  # requests since it was switched off
     n_failed: int = 0  # times in a row
     reason: str = "on trial"
@@ -119,18 +121,24 @@ class Switch:
         idle     the baseline is the plan of every class
         """
         self.gain.add(d)
+        self.n_came, self.n_skipped = self.n_came + 1 + self.n_skipped, 0
         self.n_idle = self.n_idle + 1 if idle else 0
         in_vain = self.n_idle >= (self.AGAIN if self.n_failed else self.FIRST)
-        if not in_vain and (self.gain.n < self.FIRST or self.gain.n % 50):
+        few = self.n_came < self.FIRST or self.gain.n < FIRST_LOOK
+        if not in_vain and (few or self.gain.n % 50):
             return False
         low, mean, high, n = self.gain.interval()
         if not in_vain and low > 0:
             self.n_failed, self.reason = 0, f"pays: {mean:.1%} saved, at least {low:.1%}"
-        elif in_vain or high < self.WORTH or n >= self.LAST:
+        elif in_vain or high < self.WORTH or self.n_came >= self.LAST:
             self.reason = f"off: {mean:+.1%} saved ({low:+.1%} to {high:+.1%}) in {n} requests"
             self.on, self.n_off, self.n_failed = False, 0, self.n_failed + 1
             return True
         return False
+
+    def skip(self) -> None:
+        """One request while on, that nothing is learned from."""
+        self.n_skipped += 1
 
     def rest(self, *, changed: bool = False) -> bool:
         """One request while off; returns whether it is on again."""
@@ -138,5 +146,6 @@ class Switch:
         if not changed and self.n_off < min(self.REST << (self.n_failed - 1), self.LONGEST):
             return False
         self.reason = "the traffic has changed: tried again" if changed else "tried again"
-        self.on, self.gain, self.n_idle = True, Gain(), 0
+        self.on, self.gain = True, Gain()
+        self.n_came = self.n_skipped = self.n_idle = 0
         return True

@@ -220,6 +220,8 @@ class Learning:
         """Look at these no more; never the baseline."""
         for plan in dropped:
             self.able[plan] = plan == self.base
+        self.default = self._index(self.plans[self.default])
+        self.named = {name: self._index(self.plans[plan]) for name, plan in self.named.items()}
         for c, known in enumerate(self.known):
             known.live = known.live if self.able[known.live] else self.base
             self.renew(c)

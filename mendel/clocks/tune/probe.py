@@ -57,9 +57,10 @@ class Probes:
     def tick(self) -> bool:
         """One pair of runs, where nothing else runs and there is time; whether it told anything."""
         elapsed = time.perf_counter() - self._began
-        if not self._recent or self.n_here() or self.spent_s > SHARE * elapsed:
+        recent = list(self._recent)  # the engine's thread adds to it
+        if not recent or self.n_here() or self.spent_s > SHARE * elapsed:
             return False
-        request, features = min(self._recent, key=lambda each: each[1].n_prompt)
+        request, features = min(recent, key=lambda each: each[1].n_prompt)
         self._recent.clear()  # the next probe is of newer traffic
         name = self.chooser.class_of(features)
         live = self.chooser.live().get(name)

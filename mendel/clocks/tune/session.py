@@ -117,7 +117,7 @@ class Tuner:
         self.measured = found
         if self.mode == "exact":
             stay = surviving(found, self.plans, self.chooser.plans[self.chooser.base])
-            self.chooser.drop(set(self.plans) - set(stay))
+            self.chooser.drop(set(self.plans) - set(stay) - self.chooser.used())
             for row in found.rows:
                 self.chooser.told(row.features, row.plan, row.y)
         return found

@@ -150,6 +150,9 @@ class Routes:
         assert self.bridge is not None
         told = kind(who.id, self.served.name, language, self.words, bool(asked.return_token_ids))
         n_prompts = [len(job.request.prompt) for job in jobs[:: asked.n or 1]]
+        most = language.most_texts
+        if most is not None and len(jobs) > most:
+            raise Refused(400, f"{len(jobs)} texts in one request: at most {most} may wait here.")
         writing = Writing(language.engine, self.bridge, jobs, self.metrics)
         self.served.remember(who.id, who.tenant)
         writing.start(limits.n_waiting if asked.stream else None)

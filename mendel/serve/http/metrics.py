@@ -48,13 +48,14 @@ class Metrics:
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 
-    def ended(self, trace: Trace) -> None:
+    def ended(self, trace: Trace, reason: str) -> None:
+        """reason: as the caller was told, to whom a stop string is an end like any other"""
         self.prompt.inc(trace.features.n_prompt)
         self.cached.inc(trace.features.n_cached)
         self.written.labels(trace.plan).inc(trace.n_out)
         self.drafted.labels(trace.plan).inc(trace.n_drafted)
         self.accepted.labels(trace.plan).inc(trace.n_accepted)
-        self.texts.labels(trace.reason).inc()
+        self.texts.labels(reason).inc()
         if trace.n_out:
             self.first.observe(max(0.0, trace.first_token_s))
         if trace.n_out > 1:

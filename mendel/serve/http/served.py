@@ -56,6 +56,7 @@ class Language:
     program: str  # digest of model, dtype and kernels
     refused: Mapping[str, str] = field(default_factory=dict)  # plans that are not here, and why
     mode: Literal["exact", "deterministic"] = "exact"
+    most_texts: int | None = None  # of one request: as many as may wait; None: no such limit
     explain: Callable[[str], Json] | None = None  # of a request's id
     observe: Callable[[], Json] | None = None
 

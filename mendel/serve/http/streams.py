@@ -23,12 +23,17 @@ class Inbox:
 
     def __init__(self, limit: int | None, too_slow: Callable[[], None]) -> None:
         self.is_overrun = False
+        self._abandoned: Callable[[End], None] | None = None
         self._events: deque[Event] = deque()
         self._limit, self._too_slow = limit, too_slow
         self._came = asyncio.Event()
 
     def put(self, event: Event) -> None:
         """From the loop's thread."""
+        if self._abandoned is not None:
+            if isinstance(event[1], End):
+                self._abandoned(event[1])
+            return
         if self.is_overrun and not isinstance(event[1], End):
             return
         self._events.append(event)
@@ -36,6 +41,14 @@ class Inbox:
         if self._limit is not None and len(self._events) > self._limit and not self.is_overrun:
             self.is_overrun = True
             self._too_slow()
+
+    def abandon(self, ended: Callable[[End], None]) -> None:
+        """Nobody reads any more; `ended` is told of the ends to come, and of those that wait."""
+        self._abandoned = ended
+        for _, what in self._events:
+            if isinstance(what, End):
+                ended(what)
+        self._events.clear()
 
     async def take(self) -> list[Event]:
         """All that waits; at least one."""

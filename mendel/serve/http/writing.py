@@ -174,17 +174,18 @@ class Writing:
         """Nobody wants the rest."""
         for index in list(self._running):
             self._engine.cancel(self._jobs[index].request.id)
+        if self._running:
+            self.inbox.abandon(lambda end: self._metrics.ended(end.trace, end.reason))
 
     def _ended(self, index: int, end: End) -> Piece:
         self._running.discard(index)
         choice = self.choices[index]
         self.traces[index] = end.trace
-        self._metrics.ended(end.trace)
         choice.end()
+        reason = "stop" if choice.is_stopped else end.reason
+        self._metrics.ended(end.trace, reason)
         if end.reason == "failed":
             raise Refused(500, f"This text could not be written: {end.error or 'no reason given'}")
-        if end.reason == "cancelled" and not choice.is_stopped:
+        if reason == "cancelled":
             raise Refused(503, "The server ends before the text was done. Ask again.")
-        piece = choice.take()
-        reason = "stop" if choice.is_stopped else end.reason
-        return replace(piece, reason=reason, trace=end.trace)
+        return replace(choice.take(), reason=reason, trace=end.trace)

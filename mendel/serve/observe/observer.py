@@ -24,7 +24,7 @@ from mendel.serve.protocols import Features, Trace
 log = logging.getLogger(__name__)
 SHARE = 0.002  # of this process's time, that looks may take
 QUEUED = 4
-TICK_S = 0.05
+TICK_S, LONGEST_S = 0.05, 0.8  # between two looks at whether it is idle: ever longer while not
 LEAST_TOKENS = 8
 MADE_UP = 32  # tokens of the first text, that tells what a look costs
 Told = dict[str, Callable[[], Any]]
@@ -123,8 +123,10 @@ class Observer:
         while not self._stop.is_set():
             self._came.wait()
             self._came.clear()  # before the queue is read: what comes later sets it
-            while self._queue and not self._stop.wait(TICK_S):
-                if self.is_idle():
+            wait_s = TICK_S
+            while self._queue and not self._stop.wait(wait_s):
+                wait_s = TICK_S if self.is_idle() else min(2 * wait_s, LONGEST_S)
+                if wait_s == TICK_S:
                     self.work()
 
     def work(self) -> bool:
