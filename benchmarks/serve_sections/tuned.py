@@ -44,7 +44,7 @@ def measure(options: Namespace) -> dict[str, Any]:
 
 def change(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: int) -> Row:
     before, after = cases.make(PHASES[0], n), cases.make(PHASES[1], n * N_AFTER // N_REQUESTS)
-    blocks, _ = run(options, loaded, ready, before + after)
+    blocks, _, told = run(options, loaded, ready, before + after)
     ours_, plans = blocks.pop("tuned"), blocks
     at = len(before) // BLOCK
     best = {
@@ -60,6 +60,7 @@ def change(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: in
         "ratio_after_300": statistics.median(ratios[300 // BLOCK :] or ratios[-1:]),
         "ratio_of_the_plan_before": sum(plans[best["before"]][at:])
         / sum(plans[best["after"]][at:]),
+        "tuner": told,
         "blocks": {"tuned": ours_, **plans},
     }
 
@@ -75,7 +76,7 @@ def settled(ratios: list[float], n_kept: int = 5) -> int | None:
 def mixed(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: int) -> Row:
     each = [cases.make(workload, n // len(MIX)) for workload in MIX]
     traffic = [case for row in zip(*each, strict=True) for case in row]
-    blocks, by = run(options, loaded, ready, traffic)
+    blocks, by, told = run(options, loaded, ready, traffic)
     half = len(blocks["tuned"]) // 2
     sums = {name: sum(found) for name, found in blocks.items()}
     later = {name: sum(found[half:]) for name, found in blocks.items()}
@@ -89,6 +90,7 @@ def mixed(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: int
         # of one that knew beforehand what is best for each workload: what there is to gain
         "ratio_of_oracle": sum(by[oracle[workload]][workload] for workload in MIX) / sums[best],
         "oracle": oracle,
+        "tuner": told,
         "ratios_of_plans": {name: sums[name] / sums[best] for name in plans},
         "blocks": blocks,
     }
@@ -96,9 +98,9 @@ def mixed(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: int
 
 def run(
     options: Namespace, loaded: Any, ready: Any, cases: list[ours.Case]
-) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
-    """Seconds of each block, by plan and of the tuner; who is first goes round. And of each
-    workload."""
+) -> tuple[dict[str, list[float]], dict[str, dict[str, float]], dict[str, Any]]:
+    """Seconds of each block, by plan and of the tuner; who is first goes round. Of each workload.
+    And what the tuner says of itself at the end."""
     with ExitStack() as stack:
         engines = {
             name: stack.enter_context(ours.pinned(ready, plan))
@@ -116,4 +118,5 @@ def run(
                 found[name].append(sum(each.seconds for each in done))
                 for case, each in zip(block, done, strict=True):
                     by[name][case.workload] += each.seconds
-        return found, by
+        told = engines["tuned"].engine.chooser.chooser.status()
+        return found, by, {key: told[key] for key in ("on", "why", "classes", "arms", "saved")}
