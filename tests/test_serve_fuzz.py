@@ -57,6 +57,7 @@ def test_no_request_of_the_schema_or_against_it_gets_a_5xx(server: Running) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_thousand_requests_of_each_operation_get_no_5xx(server: Running) -> None:
     assert sent(server, 1_000) == ROUTES
 
