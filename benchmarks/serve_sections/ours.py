@@ -59,6 +59,7 @@ class Case:
     workload: str
     prompt: tuple[int, ...]
     n_tokens: int
+    sampler: Sampler | None = None  # None: greedy
 
 
 def load(model: Path) -> formats.Loaded:
@@ -147,6 +148,7 @@ def ask(
 
 
 def request(case: Case, sampler: Sampler | None = None, **fields: Any) -> Request:
+    sampler = sampler or case.sampler
     drawn = {} if sampler is None else {"sampler": sampler}
     return Request(f"bench-{next(COUNT)}", case.prompt, case.n_tokens, **drawn, **fields)
 

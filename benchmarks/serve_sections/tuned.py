@@ -11,16 +11,21 @@ import itertools
 import statistics
 from argparse import Namespace
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from research_sections.rows import Row, Rows
 
+from mendel.generate import Sampler
 from serve_sections import ours
 from serve_sections.train import unseen
 from serve_sections.tuner import tuned
 
 BLOCK = 20
-PHASES = ("edit", "free")  # before the change, after it
+# before the change, after it: greedy copies, which guesses make quick, and text drawn at random,
+# where few guesses hold (greedy free text is no change: drafts are best there too)
+PHASES = ("edit", "free")
+DRAWN = Sampler(temperature=1.0, top_p=1.0)
 MIX = ("chat", "edit", "free", "agent", "long")
 N_REQUESTS, N_AFTER = 1000, 600
 CLOSE = 1.10
@@ -44,6 +49,7 @@ def measure(options: Namespace) -> dict[str, Any]:
 
 def change(options: Namespace, loaded: Any, ready: Any, cases: ours.Cases, n: int) -> Row:
     before, after = cases.make(PHASES[0], n), cases.make(PHASES[1], n * N_AFTER // N_REQUESTS)
+    after = [replace(case, sampler=replace(DRAWN, seed=i)) for i, case in enumerate(after)]
     blocks, _, told = run(options, loaded, ready, before + after)
     ours_, plans = blocks.pop("tuned"), blocks
     at = len(before) // BLOCK
