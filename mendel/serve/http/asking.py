@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from typing import cast
 
+from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 
 from mendel.data.tokenizers import Tokenizer
@@ -135,14 +136,17 @@ async def _grammar(asked: Ask, language: Language, tenant: str) -> Grammar | Non
     schema = form.grammar if form else None
     if schema is None:
         return None
-    if language.grammars is None:
+    grammars = language.grammars
+    if grammars is None:
         raise Refused(
             400,
             "This model has no tokenizer, so its texts have no form. Leave response_format out.",
             param="response_format",
         )
     try:
-        return await run_in_threadpool(language.grammars.of_schema, schema, tenant)
+        return await to_thread.run_sync(
+            grammars.of_schema, schema, tenant, limiter=grammars.at_once
+        )
     except InputError as error:
         raise Refused(400, str(error), param="response_format") from None
 

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
 from mendel.data.spelling import token_bytes
@@ -20,6 +21,7 @@ from mendel.types import InputError
 
 N_KEPT = 64  # schemas that need not be compiled again
 LONGEST = 100_000  # characters of a schema
+COMPILED_AT_ONCE = 2  # the pool's other threads are for those whose schema is known, and chats
 
 
 class Grammars:
@@ -33,7 +35,8 @@ class Grammars:
         self._codec, self._vocab, self._stop = codec, vocab, frozenset(stop)
         self._kept: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._words: Any = None
-        self._lock = Lock()
+        self._lock, self._words_lock = Lock(), Lock()
+        self.at_once = CapacityLimiter(COMPILED_AT_ONCE)
 
     def of_schema(self, schema: dict[str, Any], tenant: str = "") -> Tokens:
         """A fresh grammar; raises InputError for a schema that cannot be followed.
@@ -45,10 +48,13 @@ class Grammars:
             raise InputError(
                 f"the JSON schema has {len(text):,} characters. Wanted at most {LONGEST:,}."
             )
+        key = (tenant, text)
         with self._lock:
-            key = (tenant, text)
+            is_kept = key in self._kept
+        made = None if is_kept else self._compiled(text)  # others need not wait for a slow one
+        with self._lock:
             if key not in self._kept:
-                self._kept[key] = self._compiled(text)
+                self._kept[key] = made or self._compiled(text)
                 while len(self._kept) > N_KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
@@ -58,9 +64,10 @@ class Grammars:
     def _compiled(self, schema: str) -> Any:
         from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-        if self._words is None:
-            words = _Words(self._codec)
-            self._words = LLTokenizer(TokenizerWrapper(words), n_vocab=len(words.tokens))
+        with self._words_lock:
+            if self._words is None:
+                words = _Words(self._codec)
+                self._words = LLTokenizer(TokenizerWrapper(words), n_vocab=len(words.tokens))
         try:
             grammar = LLMatcher.grammar_from_json_schema(
                 schema, overrides={"whitespace_flexible": False}
