@@ -152,7 +152,11 @@ class Routes:
         n_prompts = [len(job.request.prompt) for job in jobs[:: asked.n or 1]]
         most = language.most_texts
         if most is not None and len(jobs) > most:
-            raise Refused(400, f"{len(jobs)} texts in one request: at most {most} may wait here.")
+            raise Refused(
+                400,
+                f"{len(jobs)} texts are asked for. Wanted at most {most}, as many as may wait here. "
+                "Ask in several requests.",
+            )
         writing = Writing(language.engine, self.bridge, jobs, self.metrics)
         self.served.remember(who.id, who.tenant)
         writing.start(limits.n_waiting if asked.stream else None)

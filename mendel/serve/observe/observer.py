@@ -125,9 +125,11 @@ class Observer:
             self._came.clear()  # before the queue is read: what comes later sets it
             wait_s = TICK_S
             while self._queue and not self._stop.wait(wait_s):
-                wait_s = TICK_S if self.is_idle() else min(2 * wait_s, LONGEST_S)
-                if wait_s == TICK_S:
+                if self.is_idle():
                     self.work()
+                    wait_s = TICK_S
+                else:
+                    wait_s = min(2 * wait_s, LONGEST_S)
 
     def work(self) -> bool:
         """One look, here and now; False where none waits."""
