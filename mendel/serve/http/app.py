@@ -154,8 +154,8 @@ class Routes:
         if most is not None and len(jobs) > most:
             raise Refused(
                 400,
-                f"{len(jobs)} texts are asked for. Wanted at most {most}, as many as may wait here. "
-                "Ask in several requests.",
+                f"{len(jobs)} texts are asked for. Wanted at most {most}, as many as may wait "
+                "here. Ask in several requests.",
             )
         writing = Writing(language.engine, self.bridge, jobs, self.metrics)
         self.served.remember(who.id, who.tenant)
