@@ -116,6 +116,8 @@ def test_a_draft_model_beside_it_changes_no_text(
         wanted = generate(toy.tiny(), list(b"once"), n_tokens=30)
         assert answer["choices"][0]["text"] == Bytes().decode(wanted)
         assert answer["mendel"]["plans"] == ["model-4"]
+        why = httpx.get(f"{url}/v1/explain/{answer['id']}", timeout=60)
+        assert why.status_code == 200, "plain is there to be set beside a pinned plan"
         seen = httpx.get(f"{url}/v1/observe", timeout=60).json()
         assert seen["engine"]["n_drafted"] > 0 and seen["engine"]["draft_bytes"] > 0
 

@@ -617,7 +617,8 @@ class Full:
 def warmed(engine: Engine, ids: Sequence[int], until: Callable[[], bool]) -> None:
     assert engine.warm(ids)
     end = time.monotonic() + 60
-    while not until() and time.monotonic() < end:
+    while not until():
+        assert time.monotonic() < end, "it was not warmed within a minute"
         time.sleep(0.005)
 
 

@@ -31,7 +31,9 @@ PENDING = 4096  # requests under way
 WAITING = 128  # ended, and not learned from yet: more, and whoever comes learns
 TOGETHER = 16  # learned from at once: from one alone takes four times as long, caches being cold
 SHARE = 0.004  # of work, that the tuner may take: past it, it learns less from each request,
-MOST_SHARE = 0.006  # and past this, from one in SPARSE alone; the others have the live plan
+MOST_SHARE = (
+    0.006  # and past this, from one in SPARSE alone; the others have the live plan, and no looks
+)
 SPARSE = 16
 TIMED = 8  # of calls by the engine, one whose time is taken: to ask for it takes a while too
 
@@ -91,6 +93,8 @@ class Tuned:
             return found
 
     def done(self, trace: Trace) -> None:
+        if trace.arm == "pinned":  # not by us; one of ours may look like it
+            return
         with self.lock:
             self.n_ended += 1
             if self.n_ended % TIMED:
@@ -114,7 +118,8 @@ class Tuned:
         if not learning.switch.on:
             return Choice(self.plans[self.base], "baseline")
         planned = self._planned(at, known.live)
-        if self._is_dear and self.n_chosen % SPARSE:  # neither learned from nor looked around by
+        # by lot: every sixteenth would be of one kind where the traffic has a period
+        if self._is_dear and self._chance.random() > 1 / SPARSE:
             learning.switch.skip()
             return Choice(self.plans[known.live if planned is None else planned], "chosen")
         plan, arm = self._draw(known, planned)
@@ -144,8 +149,6 @@ class Tuned:
             self._pending.popitem(last=False)
 
     def _done(self, trace: Trace) -> None:
-        if trace.arm == "pinned":  # not by us; one of ours may look like it
-            return
         self.work_s += trace.work_s
         key = (trace.features, trace.plan)
         waiting = self._pending.get(key)
